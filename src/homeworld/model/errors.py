@@ -1,0 +1,116 @@
+"""The one tree of errors.
+
+Each class says whose fault it is by the HTTP status and the MySQL error number it carries; the edges
+(api, gateway) translate from these attributes and from nothing else. The class docstring is the default
+message. Two facts stand on every error because recovery depends on them:
+
+* ``durable_change``: something was changed that an undo has to take back.
+* ``ownership_ambiguous``: it is not known who owns writes; such an error is never retried by itself.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HomeworldError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "internal_error"
+    http_status: ClassVar[int] = 500
+    mysql_errno: ClassVar[int] = 1105
+    sqlstate: ClassVar[str] = "HY000"
+    retryable: ClassVar[bool] = False
+    durable_change: ClassVar[bool] = False
+    ownership_ambiguous: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None, **facts: object) -> None:
+        self.message: str = message or (type(self).__doc__ or "").strip()
+        self.facts: dict[str, object] = facts
+        super().__init__(self.message)
+
+
+class NotFoundError(HomeworldError):
+    """Not Found"""
+
+    code = "not_found"
+    http_status = 404
+
+
+class UnauthorizedError(HomeworldError):
+    """The access token is missing, wrong or expired."""
+
+    code = "unauthorized"
+    http_status = 401
+    mysql_errno = 1045
+    sqlstate = "28000"
+
+
+class ForbiddenError(HomeworldError):
+    """The token has no access to this resource."""
+
+    code = "forbidden"
+    http_status = 403
+    mysql_errno = 1142
+    sqlstate = "42000"
+
+
+class BadRequestError(HomeworldError):
+    """The request could not be understood."""
+
+    code = "bad_request"
+    http_status = 400
+
+
+class InvalidError(HomeworldError):
+    """The request is well formed but asks for something that is not allowed."""
+
+    code = "unprocessable"
+    http_status = 422
+
+
+class TransitionRefusedError(InvalidError):
+    """The resource is not in a state that allows this."""
+
+
+class PreconditionsFailedError(InvalidError):
+    """The preconditions are not met."""
+
+    def __init__(self, reasons: tuple[str, ...]) -> None:
+        self.reasons = reasons
+        super().__init__("; ".join(reasons), reasons=reasons)
+
+
+class ConflictError(HomeworldError):
+    """The resource changed in the meantime."""
+
+    code = "conflict"
+    http_status = 409
+    retryable = True
+
+
+class UnavailableError(HomeworldError):
+    """A part this needs does not answer right now."""
+
+    code = "unavailable"
+    http_status = 503
+    retryable = True
+
+
+class DeadlineExceededError(UnavailableError):
+    """It took longer than its deadline."""
+
+
+class FencedError(HomeworldError):
+    """A newer owner has taken over; this one must stop at once."""
+
+    code = "fenced"
+
+
+class UnsupportedSqlError(HomeworldError):
+    """VT12001: unsupported"""
+
+    code = "unsupported"
+    http_status = 422
+    mysql_errno = 1235
+    sqlstate = "42000"

@@ -1,0 +1,163 @@
+"""The vocabulary between a workflow and the data path: what to move, how far it is, what was compared.
+
+Positions are opaque strings (a GTID set in the server's own form); only replication reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from homeworld.model.topology import Flavor, ShardPlace
+
+
+class OnDdl(StrEnum):
+    """What a stream does when the source's schema changes: the published values."""
+
+    IGNORE = "IGNORE"
+    STOP = "STOP"
+    EXEC = "EXEC"
+    EXEC_IGNORE = "EXEC_IGNORE"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How rows of one table find their target shard.
+
+    :param table: name on both sides.
+    :param vindex_type: registered vindex function (``xxhash``, ``hash`` …); empty: the target is unsharded.
+    :param vindex_columns: the columns the vindex reads, in order.
+    :param vindex_params: the vindex's own parameters from the vschema.
+    """
+
+    table: str
+    vindex_type: str = ""
+    vindex_columns: tuple[str, ...] = ()
+    vindex_params: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class MoverSpec:
+    """One direction of one workflow: from the source shards' tables to the target shards'.
+
+    :param workflow_id: names the workflow's rows in the sidecar schema ``_homeworld`` on each target.
+    :param direction: ``forward`` or ``reverse``.
+    :param epoch: grows with each owner; a mover whose epoch is not the newest in the sidecar raises
+        FencedError instead of writing.
+    :param copy_rows: copy existing rows first (forward); False: only follow from ``start_positions``.
+    :param start_positions: source shard name to position; used only where the sidecar has none yet.
+    """
+
+    workflow_id: str
+    direction: str
+    epoch: int
+    flavor: Flavor
+    sources: tuple[ShardPlace, ...]
+    targets: tuple[ShardPlace, ...]
+    placements: tuple[Placement, ...]
+    copy_rows: bool
+    start_positions: Mapping[str, str]
+    defer_secondary_keys: bool
+    on_ddl: OnDdl
+    copy_threads: int = 2
+    max_lag_seconds: float = 10.0
+
+
+class Phase(StrEnum):
+    """What a mover is doing."""
+
+    STARTING = "starting"
+    COPYING = "copying"
+    INDEXING = "indexing"
+    FOLLOWING = "following"
+    STOPPED = "stopped"
+    DDL = "ddl"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TableProgress:
+    """Rows of one table; ``rows_total`` is the server's estimate until the copy has passed the end."""
+
+    table: str
+    rows_copied: int
+    rows_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamProgress:
+    """One stream: one source shard to one target shard."""
+
+    source_shard: str
+    target_shard: str
+    position: str
+    rows_copied: int
+    events_applied: int
+    lag_seconds: float
+    throttled_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RowDifference:
+    """One row that differs: its key as text by column, and the row on each side (None: missing)."""
+
+    kind: str  # extra_source | extra_target | mismatched | wrong_shard
+    shard: str
+    key: Mapping[str, str]
+    source: Mapping[str, str | None] | None
+    target: Mapping[str, str | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableVerification:
+    """What comparing one table said. ``differences`` holds a sample; the counts are complete."""
+
+    table: str
+    rows_compared: int
+    mismatched: int
+    extra_source: int
+    extra_target: int
+    wrong_shard: int
+    differences: tuple[RowDifference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A verification under way or done. ``state`` is pending, started, completed or error."""
+
+    verify_id: str
+    state: str
+    rows_compared: int
+    rows_total: int
+    eta_seconds: float
+    tables: tuple[TableVerification, ...] = ()
+    error: str = ""
+
+    @property
+    def equal(self) -> bool:
+        """Every table was compared to its end and nothing differed."""
+        return self.state == "completed" and not any(
+            t.mismatched or t.extra_source or t.extra_target or t.wrong_shard for t in self.tables
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MoverProgress:
+    """All that a mover tells. ``error`` and ``ddl`` are empty unless the phase is FAILED or DDL.
+
+    :param copied: every row is copied, deferred keys are built, only following is left.
+    :param retryable: whether a new mover from the same sidecar rows may go on after FAILED.
+    """
+
+    phase: Phase
+    copied: bool
+    tables: tuple[TableProgress, ...]
+    streams: tuple[StreamProgress, ...]
+    lag_seconds: float
+    rows_per_second: float
+    eta_seconds: float
+    verification: Verification | None = None
+    ddl: str = ""
+    error: str = ""
+    retryable: bool = True

@@ -1,0 +1,159 @@
+"""The Protocols through which rooms reach each other's effects. main.py connects them.
+
+All of these are called from worker threads: they block, and each has a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from homeworld.model.movers import MoverProgress, MoverSpec
+from homeworld.model.routing import HoldRequest, RoutingSnapshot
+from homeworld.model.topology import BackendRole, Endpoint, Flavor, ShardPlace
+
+
+class Clock(Protocol):
+    """Time, injected so that tests own it."""
+
+    def now(self) -> datetime:
+        """The current UTC time, aware."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """A managed server as it was just seen. ``replica_lag_seconds`` is None on a primary or when replication
+    is broken (then ``replication_error`` says why).
+    """
+
+    server_id: str
+    running: bool
+    accepting: bool
+    pid: int | None
+    replica_of: str | None
+    replica_lag_seconds: float | None
+    replication_error: str
+
+
+class Engine(Protocol):
+    """Servers as living things. Every call is idempotent: creating what exists is a no-op."""
+
+    flavor: Flavor
+
+    def create_server(self, server_id: str, *, replica_of: str | None = None) -> None:
+        """Make, start and secure a server, as a replica of another where asked; returns once it accepts.
+
+        :raises UnavailableError: it did not come up in time; calling again goes on.
+        """
+        ...
+
+    def destroy_server(self, server_id: str) -> None:
+        """Stop the server and delete its data. Unknown ids are fine."""
+        ...
+
+    def endpoint(self, server_id: str, role: BackendRole) -> Endpoint:
+        """How to reach the server as that role's account.
+
+        :raises NotFoundError: no such server.
+        """
+        ...
+
+    def create_schema(self, server_id: str, schema: str) -> None:
+        """Create a MySQL schema on a primary (utf8mb4) and grant the gateway roles their rights on it."""
+        ...
+
+    def drop_schema(self, server_id: str, schema: str) -> None:
+        """Drop the schema and the grants on it."""
+        ...
+
+    def status(self, server_id: str) -> ServerStatus:
+        """Look at one server now (within about a second)."""
+        ...
+
+    def wait_replica(self, server_id: str, timeout_seconds: float) -> None:
+        """Return once the replica has applied all that its primary had committed at the time of the call.
+
+        :raises DeadlineExceededError: it had not within the time.
+        """
+        ...
+
+
+class Gateways(Protocol):
+    """All live gateways as one."""
+
+    def publish(self, snapshot: RoutingSnapshot) -> None:
+        """Return once every gateway serves ``snapshot`` (or a newer one). Sessions whose account is gone or
+        expired are closed.
+        """
+        ...
+
+    def hold(self, request: HoldRequest) -> None:
+        """Return once no statement or transaction on the tables is under way anywhere and new ones wait.
+
+        :raises DeadlineExceededError: transactions did not end in time; everything is released again.
+        """
+        ...
+
+    def release(self, hold_id: str) -> None:
+        """Let held statements go on, by the newest snapshot. Unknown or expired ids are fine."""
+        ...
+
+    def is_held(self, hold_id: str) -> bool:
+        """Whether the hold is still in force everywhere (its own deadline has not passed)."""
+        ...
+
+
+class Mover(Protocol):
+    """A running data path for one MoverSpec."""
+
+    def progress(self) -> MoverProgress:
+        """The newest state; cheap."""
+        ...
+
+    def drain(self, positions: Mapping[str, str], timeout_seconds: float) -> None:
+        """Return once every target has applied everything up to ``positions`` (source shard to position).
+
+        :raises DeadlineExceededError: not within the time.
+        """
+        ...
+
+    def verify(self, verify_id: str) -> None:
+        """Begin comparing both sides; ``progress().verification`` tells how it goes."""
+        ...
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Stop cleanly; when this returns nothing of this mover will write again."""
+        ...
+
+
+class Movers(Protocol):
+    """Starts movers. At most one mover a workflow and direction lives in this process."""
+
+    def start(self, spec: MoverSpec) -> Mover:
+        """Start, or return the one that runs with the same epoch.
+
+        :raises FencedError: the sidecar knows a newer epoch.
+        """
+        ...
+
+    def running(self, workflow_id: str, direction: str) -> Mover | None:
+        """The live mover, if any."""
+        ...
+
+
+class SourceFence(Protocol):
+    """Stops every write to tables on a set of shards for a short while (LOCK TABLES … READ)."""
+
+    def __call__(
+        self, places: Sequence[ShardPlace], tables: Sequence[str], timeout_seconds: float
+    ) -> AbstractContextManager[Mapping[str, str]]:
+        """Enter: the tables are locked on all shards and open transactions on them have ended; gives the
+        position of each shard's server at that moment (shard name to position). Leave: unlocked.
+
+        :raises DeadlineExceededError: some lock was not had in time; none is held.
+        """
+        ...

@@ -1,0 +1,106 @@
+"""What a gateway needs to know to serve a branch: immutable, versioned, published whole.
+
+A gateway never reads the control plane's database while it answers a query; it answers from the newest
+:class:`RoutingSnapshot` it was given and goes on serving that one when the control plane is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from homeworld.model.topology import BackendRole, Endpoint, Flavor, TabletType
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRoute:
+    """A shard's servers. Endpoints carry no role's account: ``accounts`` of the branch does.
+
+    ``schema`` is the MySQL schema that holds this shard's tables on its servers. For an unsharded keyspace it
+    is the keyspace's own name, so that statements pass through untouched.
+    """
+
+    name: str
+    schema: str
+    primary: Endpoint
+    replicas: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyspaceRoute:
+    """A keyspace. ``vschema`` is the Vitess JSON object, already validated. Shards are ordered by range."""
+
+    name: str
+    sharded: bool
+    vschema: Mapping[str, object]
+    shards: tuple[ShardRoute, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A branch password as the gateway checks it. The plain text is not kept.
+
+    :param sha1_twice: SHA1(SHA1(password)), for mysql_native_password.
+    :param sha256_twice: SHA256(SHA256(password)), for caching_sha2_password.
+    :param cidrs: networks that may connect; empty means any.
+    :param replica: whether this password serves only from replicas.
+    """
+
+    username: str
+    branch_id: str
+    role: BackendRole
+    sha1_twice: bytes
+    sha256_twice: bytes
+    cidrs: tuple[str, ...]
+    expires_at: datetime | None
+    replica: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BranchRoutes:
+    """All of one branch.
+
+    :param database: the database's name, which clients may also name as their schema.
+    :param rules: Vitess routing rules, from (``t``, ``ks.t``, also with ``@replica``/``@rdonly``) to ``ks.t``.
+    :param default_keyspace: where statements go whose tables decide nothing.
+    :param credentials: backend account for each role, the same on all servers of the branch.
+    """
+
+    branch_id: str
+    organization: str
+    database: str
+    branch: str
+    flavor: Flavor
+    version: int
+    keyspaces: Mapping[str, KeyspaceRoute]
+    rules: Mapping[str, str]
+    default_keyspace: str
+    credentials: Mapping[BackendRole, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSnapshot:
+    """Everything a gateway serves. ``version`` only grows; a gateway ignores an older one."""
+
+    version: int
+    branches: Mapping[str, BranchRoutes]
+    accounts: Mapping[str, Account]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Ask every gateway to hold new statements on tables while traffic moves.
+
+    :param tables: physical (keyspace, table) names as routed at this moment.
+    :param tablet_types: whose statements are held; usually only PRIMARY.
+    :param drain_seconds: how long transactions under way may take to end before the hold is given up.
+    :param hold_seconds: after this long the gateway releases by itself, whatever happened to the holder.
+    """
+
+    hold_id: str
+    branch_id: str
+    tables: frozenset[tuple[str, str]]
+    tablet_types: frozenset[TabletType]
+    drain_seconds: float
+    hold_seconds: float
