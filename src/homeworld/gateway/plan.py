@@ -59,7 +59,8 @@ class Verb(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """What every plan that reaches a server says of itself. ``tables`` are physical (keyspace, table) names
-    after routing rules: what a hold matches."""
+    after routing rules: what a hold matches.
+    """
 
     verb: Verb
     tables: frozenset[tuple[str, str]] = frozenset()
