@@ -62,7 +62,7 @@ class BranchRoutes:
     """All of one branch.
 
     :param database: the database's name, which clients may also name as their schema.
-    :param rules: Vitess routing rules: from ``t`` or ``ks.t`` (also with ``@replica``, ``@rdonly``) to ``ks.t``.
+    :param rules: Vitess routing rules, ``t`` or ``ks.t`` (also with ``@replica``, ``@rdonly``) to ``ks.t``.
     :param default_keyspace: where statements go whose tables decide nothing.
     :param credentials: backend account for each role, the same on all servers of the branch.
     """
