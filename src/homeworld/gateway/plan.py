@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from homeworld.model.topology import TabletType
 
@@ -173,7 +174,18 @@ class AlterVschema:
     vschema_json: str
 
 
-Plan = Pass | Answer | Done | Scatter | NeedSequence | Control | Refuse | AlterVschema
+@dataclass(frozen=True, slots=True)
+class NeedSchema:
+    """Before this statement can be planned, the tables and columns of ``keyspace`` must be known.
+
+    The session has the tracker load them and asks the router again. A router asks at most once for each
+    keyspace of a statement: after a load the tracker always has an answer.
+    """
+
+    keyspace: str
+
+
+Plan = Pass | Answer | Done | Scatter | NeedSequence | NeedSchema | Control | Refuse | AlterVschema
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +198,73 @@ class SessionView:
     replica_only: bool
     last_insert_id: int = 0
     sequence_ids: tuple[int, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the router says of a statement with ``?`` in it before any value is known.
+
+    :param plan: where to prepare it, so that the server tells its parameters and columns: a Pass to any
+        shard that has the tables (``sql`` with the ``?`` left in), or whatever :meth:`RouterPort.plan` would
+        say of a statement that reaches no server (Control, Answer, Done, Refuse, NeedSchema …).
+    :param fixed: every execution goes to ``plan`` whatever the values are (unsharded keyspaces): the session
+        then sends executions through untouched and never calls ``plan_params``.
+    """
+
+    plan: Plan
+    fixed: bool
+
+
+class SchemaView(Protocol):
+    """What the router may know of the tables on the servers (the gateway's SchemaTracker).
+
+    ``version`` grows with every change, so that cached plans can be dropped.
+    """
+
+    version: int
+
+    def tables(self, keyspace: str) -> frozenset[str] | None:
+        """Names of the keyspace's tables and views; None: not loaded, plan :class:`NeedSchema`."""
+        ...
+
+    def columns(self, keyspace: str, table: str) -> tuple[ColumnSpec, ...] | None:
+        """The table's visible columns in order; None: no such table or not loaded."""
+        ...
+
+
+class RouterPort(Protocol):
+    """The router of one branch at one version of its routes, as the session calls it.
+
+    A gateway makes a new one for every new :class:`~homeworld.model.routing.BranchRoutes`, so a router may
+    keep what it likes. Calls come from one thread only. No method raises for what a client wrote: that is a
+    :class:`Refuse`.
+    """
+
+    def plan(self, sql: bytes, view: SessionView) -> Plan:
+        """Plan one statement of the text protocol. Must be cheap for a statement seen before.
+
+        Several statements in one text (``a; b``) are split by the session before this, see
+        :meth:`split`.
+        """
+        ...
+
+    def split(self, sql: bytes) -> tuple[bytes, ...]:
+        """The statements of a text, without their ``;``; empty ones are left out. Called only where the text
+        has a ``;`` and the client asked for multi-statements.
+        """
+        ...
+
+    def plan_prepared(self, sql: bytes, view: SessionView) -> Prepared:
+        """Plan COM_STMT_PREPARE."""
+        ...
+
+    def plan_params(self, sql: bytes, params: Sequence[bytes], view: SessionView) -> Plan:
+        """Plan one execution of a prepared statement that is not ``fixed``.
+
+        :param params: one SQL literal for each ``?``, escaped and ready to stand in the text
+            (``b"42"``, ``b"'it\\'s'"``, ``b"x'00ff'"``, ``b"NULL"``).
+        :returns: as :meth:`plan` would for the text with the literals in it. A Pass whose ``sql`` equals the
+            prepared text may be executed as prepared; otherwise it is sent as text and the session turns the
+            rows into binary ones.
+        """
+        ...

@@ -114,3 +114,38 @@ class UnsupportedSqlError(HomeworldError):
     http_status = 422
     mysql_errno = 1235
     sqlstate = "42000"
+
+
+class MalformedPacketError(HomeworldError):
+    """Malformed communication packet."""
+
+    code = "malformed_packet"
+    http_status = 400
+    mysql_errno = 1835
+    sqlstate = "HY000"
+
+
+class ServerError(HomeworldError):
+    """A MySQL server answered with an error.
+
+    :param errno: the server's error number (``server_errno``).
+    :param state: its SQLSTATE (``server_state``).
+    """
+
+    code = "server_error"
+    http_status = 502
+
+    def __init__(self, errno: int, state: str, message: str) -> None:
+        self.server_errno = errno
+        self.server_state = state
+        super().__init__(message, errno=errno, sqlstate=state)
+
+    def __str__(self) -> str:
+        return f"{self.server_errno} ({self.server_state}): {self.message}"
+
+
+class ConnectionLostError(UnavailableError):
+    """Lost connection to MySQL server during query"""
+
+    code = "connection_lost"
+    mysql_errno = 2013
