@@ -70,8 +70,8 @@ FLIGHTS = Dataset(
     "flights",
     "CREATE TABLE flights (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, year INT NOT NULL,"
     " month INT NOT NULL, day INT NOT NULL, dep_time INT, sched_dep_time INT NOT NULL, dep_delay INT,"
-    " arr_time INT, sched_arr_time INT NOT NULL, arr_delay INT, carrier CHAR(2) NOT NULL, flight INT NOT NULL,"
-    " tailnum VARCHAR(6), origin CHAR(3) NOT NULL, dest CHAR(3) NOT NULL, air_time INT,"
+    " arr_time INT, sched_arr_time INT NOT NULL, arr_delay INT, carrier CHAR(2) NOT NULL,"
+    " flight INT NOT NULL, tailnum VARCHAR(6), origin CHAR(3) NOT NULL, dest CHAR(3) NOT NULL, air_time INT,"
     " distance INT NOT NULL, hour INT NOT NULL, minute INT NOT NULL, time_hour DATETIME NOT NULL,"
     " KEY by_plane (tailnum, time_hour), KEY by_flight (carrier, flight))",
     (
