@@ -28,9 +28,7 @@ def demo(
     replicas: Annotated[int, typer.Option(min=0, max=5, help="Replicas of each shard.")] = 1,
     writers: Annotated[int, typer.Option(min=1, help="Writers of each kind (text, prepared).")] = 2,
     readers: Annotated[int, typer.Option(min=1, help="Replica readers of each kind.")] = 1,
-    keep: Annotated[
-        Path | None, typer.Option(help="Keep data and servers here.")
-    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep data and servers here.")] = None,
 ) -> None:
     """Move real tables to two shards while an application writes, and prove that nothing was lost."""
     console = Console()

@@ -116,14 +116,14 @@ class Client(threading.Thread):
                 self._stop.wait(0.2)
 
     @abstractmethod
-    def connect(self, schema: str) -> Any:  # noqa: ANN401 - two drivers, one shape
+    def connect(self, schema: str) -> Any:
         """A connection of this client's driver."""
 
     @abstractmethod
     def turn(self) -> None:
         """One piece of the application's work."""
 
-    def statement(self, cursor: Any, sql: str, values: Sequence[object] = ()) -> None:  # noqa: ANN401
+    def statement(self, cursor: Any, sql: str, values: Sequence[object] = ()) -> None:
         """Execute and feel how long it took, results included."""
         self._timed(lambda: cursor.execute(sql, tuple(values)))
 
@@ -140,7 +140,7 @@ class Client(threading.Thread):
 class TextDriver(Client):
     """PyMySQL: text statements."""
 
-    def connect(self, schema: str) -> Any:  # noqa: ANN401
+    def connect(self, schema: str) -> Any:
         """Over TLS, checked against the installation's own authority."""
         a = self._address
         return pymysql.connect(
@@ -148,7 +148,7 @@ class TextDriver(Client):
             ssl={"ca": a.ca_file}, read_timeout=30, write_timeout=30,
         )  # fmt: skip
 
-    def cursor(self) -> Any:  # noqa: ANN401
+    def cursor(self) -> Any:
         """A plain cursor."""
         return self._connection.cursor()
 
@@ -156,7 +156,7 @@ class TextDriver(Client):
 class PreparedDriver(Client):
     """mysql-connector: prepared statements, one cursor a statement text as applications keep them."""
 
-    def connect(self, schema: str) -> Any:  # noqa: ANN401
+    def connect(self, schema: str) -> Any:
         """Over TLS, checked against the installation's own authority."""
         a = self._address
         self._cursors: dict[str, Any] = {}
@@ -165,7 +165,7 @@ class PreparedDriver(Client):
             ssl_ca=a.ca_file, ssl_verify_cert=True, connection_timeout=30, use_pure=True,
         )  # fmt: skip
 
-    def prepared(self, sql: str, values: Sequence[object]) -> Any:  # noqa: ANN401
+    def prepared(self, sql: str, values: Sequence[object]) -> Any:
         """Execute a prepared statement; returns its cursor."""
         cursor = self._cursors.get(sql)
         if cursor is None:
@@ -177,7 +177,7 @@ class PreparedDriver(Client):
 class Booker(TextDriver):
     """Books flights (both tables in one transaction), reads what it wrote, cancels some."""
 
-    def __init__(self, number: int, *rest: Any) -> None:  # noqa: ANN401
+    def __init__(self, number: int, *rest: Any) -> None:
         super().__init__(f"booker-{number}", *rest)
         self._next = number * 1_000_000
         self._mine: list[int] = []
