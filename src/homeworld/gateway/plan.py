@@ -259,10 +259,10 @@ class RouterPort(Protocol):
         ...
 
     def plan_params(self, sql: bytes, params: Sequence[bytes], view: SessionView) -> Plan:
-        """Plan one execution of a prepared statement that is not ``fixed``.
+        r"""Plan one execution of a prepared statement that is not ``fixed``.
 
         :param params: one SQL literal for each ``?``, escaped and ready to stand in the text
-            (``b"42"``, ``b"'it\\'s'"``, ``b"x'00ff'"``, ``b"NULL"``).
+            (``b"42"``, ``b"'it\'s'"``, ``b"x'00ff'"``, ``b"NULL"``).
         :returns: as :meth:`plan` would for the text with the literals in it. A Pass whose ``sql`` equals the
             prepared text may be executed as prepared; otherwise it is sent as text and the session turns the
             rows into binary ones.

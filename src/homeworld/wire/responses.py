@@ -1,0 +1,264 @@
+"""Where a server's answer ends: walks packet headers of a byte stream without looking at rows.
+
+The gateway hands bytes through in whole chunks; this finds the last byte of an answer, its status flags and
+its error, and looks into no packet but the first and the last of each result. Chunks may be cut anywhere.
+
+Theory of operation. An answer is a sequence of parts, and the part decides what the next packet means:
+
+    FIRST   OK, ERR, LOCAL INFILE request, or a column count
+    PREPARE OK of COM_STMT_PREPARE (or ERR), then the definitions it announces
+    SKIP    a known number of definitions, then the next part
+    ROWS    rows until EOF/OK or ERR
+    FIELDS  definitions until EOF (COM_FIELD_LIST)
+    BIG     the rest of a row of 16 MB and more, then ROWS
+    LONE    any single packet (COM_STATISTICS)
+    END     complete
+
+The invariant: the walker says END exactly at the last byte of the answer, whatever the rows contain.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from homeworld.model.errors import MalformedPacketError
+from homeworld.wire.constants import Cap
+
+_MORE = 8
+_CURSOR = 64
+
+
+class Expect(IntEnum):
+    """What kind of answer a command has."""
+
+    RESULT = 0
+    PREPARE = 1
+    FIELDS = 2
+    ROWS = 3
+    LONE = 4
+
+
+class _Part(IntEnum):
+    FIRST = 0
+    PREPARE = 1
+    FIELDS = 2
+    ROWS = 3
+    LONE = 4
+    SKIP = 5
+    METADATA_EOF = 6
+    END = 7
+    BIG = 8
+
+
+_FIRST, _PREPARE, _FIELDS, _ROWS, _LONE, _SKIP, _META, _END, _BIG = (int(part) for part in _Part)
+
+
+class Walker:
+    """Follows one answer at a time.
+
+    After :meth:`feed` has returned a position, these hold what the answer said:
+
+    * ``status``: server status flags of the last OK/EOF, unchanged where none came.
+    * ``error``: the raw ERR payload, or empty.
+    * ``ok``: the raw payload of a plain OK that was the (last) answer, or empty.
+    * ``prepared``: the raw payload of a PREPARE's OK, or empty.
+    * ``sequence``: number of the last packet.
+
+    ``local_infile`` is true while the server waits for the client's file: feed() returned the position
+    behind the request; the answer goes on after :meth:`file_sent`.
+    """
+
+    __slots__ = (
+        "_carry",
+        "_deprecate",
+        "_left",
+        "_part",
+        "_prep_columns",
+        "_skip",
+        "error",
+        "local_infile",
+        "ok",
+        "prepared",
+        "sequence",
+        "status",
+    )
+
+    def __init__(self, capabilities: int) -> None:
+        self._deprecate = bool(capabilities & Cap.DEPRECATE_EOF)
+        self._carry = b""
+        self._skip = 0
+        self._part: int = _END
+        self._left = 0
+        self._prep_columns = 0
+        self.status = 2
+        self.error = b""
+        self.ok = b""
+        self.prepared = b""
+        self.local_infile = False
+        self.sequence = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no answer is expected."""
+        return self._part == _END
+
+    def begin(self, expect: int = 0) -> None:
+        """A command was sent whose answer is ``expect`` (:class:`Expect`)."""
+        self._part = expect
+        self._skip = 0
+        self._carry = b""
+        self.error = self.ok = self.prepared = b""
+        self.local_infile = False
+
+    def file_sent(self) -> None:
+        """The client's file has been sent to its end; the answer goes on."""
+        self.local_infile = False
+        self._part = _FIRST
+
+    def feed(self, data: bytes, start: int = 0) -> int:  # noqa: C901, PLR0915 one loop: the hot path
+        """Follow ``data`` from ``start``.
+
+        :returns: the position behind the answer's last byte (or behind a LOCAL INFILE request), or -1 if
+            the answer goes on in the next chunk.
+        :raises MalformedPacketError: bytes came although no answer is expected.
+        """
+        shift = 0
+        carry = self._carry
+        if carry:
+            # Positions are reckoned in carry+data and given back in data.
+            data = carry + data[start:]
+            shift = start - len(carry)
+            start = 0
+            self._carry = b""
+        size = len(data)
+        pos = start + self._skip
+        part = self._part
+        left = self._left
+        deprecate = self._deprecate
+        while pos + 4 < size:
+            length = data[pos] | data[pos + 1] << 8 | data[pos + 2] << 16
+            after = pos + 4 + length
+            head = data[pos + 4]
+            if part == _ROWS:
+                if head < 0xFE and length < 0xFFFFFF:
+                    pos = after
+                    continue
+                if (
+                    not length
+                    or (head == 0xFE and length >= (0xFFFFFF if deprecate else 9))
+                    or length == 0xFFFFFF
+                ):
+                    if length == 0xFFFFFF:
+                        part = _BIG
+                    pos = after
+                    continue
+                if after > size:
+                    break
+                self.sequence = data[pos + 3]
+                if head == 0xFF:
+                    self.error = data[pos + 4 : after]
+                    part = _END
+                else:
+                    part = self._ended(data, pos + 5, after)
+            elif part == _BIG:
+                # The rest of a row of 16 MB and more: its first byte means nothing.
+                if length < 0xFFFFFF:
+                    part = _ROWS
+            elif part == _SKIP:
+                if after > size:
+                    # Definitions are small; the last one's end must be known before the part changes.
+                    break
+                left -= 1
+                if not left:
+                    part = self._defined()
+                    left = self._left
+                    if part == _END:
+                        self.sequence = data[pos + 3]
+            else:
+                if after > size:
+                    break
+                self.sequence = data[pos + 3]
+                part = self._single(part, head, data, pos + 4, after)
+                left = self._left
+            pos = after
+            if part == _END:
+                self._part = _END
+                self._skip = 0
+                return pos + shift
+        self._part = part
+        self._left = left
+        if pos >= size:
+            self._skip = pos - size
+        else:
+            self._skip = 0
+            self._carry = data[pos:]
+        return -1
+
+    def _single(self, part: int, head: int, data: bytes, pos: int, after: int) -> int:
+        """A packet that stands alone at its place; gives the next part."""
+        if part == _END:
+            raise MalformedPacketError("the server sent bytes nobody asked for")
+        if part == _LONE:
+            if head == 0xFF:
+                self.error = data[pos:after]
+            return _END
+        if head == 0xFF:
+            self.error = data[pos:after]
+            return _END
+        if part == _META:
+            status = int.from_bytes(data[pos + 3 : pos + 5], "little")
+            if self._prep_columns >= 0:
+                # Between the parameters and the columns of a PREPARE, or behind the columns.
+                return self._next_prepared()
+            self.status = status
+            return _END if status & _CURSOR else _ROWS
+        if part == _FIELDS:
+            if head == 0xFE and after - pos < 9:
+                return self._ended(data, pos + 1, after, more=False)
+            return _FIELDS
+        if part == _PREPARE:
+            self.prepared = data[pos:after]
+            columns = int.from_bytes(data[pos + 5 : pos + 7], "little")
+            parameters = int.from_bytes(data[pos + 7 : pos + 9], "little")
+            self._prep_columns = columns
+            if parameters:
+                self._left = parameters
+                return _SKIP
+            return self._next_prepared()
+        # FIRST
+        if head == 0x00 or (head == 0xFE and after - pos < 9):
+            # COM_SET_OPTION's answer is an EOF on old connections.
+            self.ok = data[pos:after]
+            return self._ended(data, pos + 1, after, plain_ok=head == 0x00)
+        if head == 0xFB:
+            self.local_infile = True
+            return _END
+        self.ok = b""
+        self._prep_columns = -1
+        self._left = head if head < 0xFB else int.from_bytes(data[pos + 1 : pos + 3], "little")
+        return _SKIP
+
+    def _defined(self) -> int:
+        """All definitions of a list have come; gives the next part."""
+        if not self._deprecate:
+            return _META
+        return _ROWS if self._prep_columns < 0 else self._next_prepared()
+
+    def _next_prepared(self) -> int:
+        columns, self._prep_columns = self._prep_columns, 0
+        if not columns:
+            return _END
+        self._left = columns
+        return _SKIP
+
+    def _ended(self, data: bytes, pos: int, after: int, *, more: bool = True, plain_ok: bool = False) -> int:
+        """An OK or EOF whose body begins at ``pos``; gives END, or FIRST where another result follows."""
+        if plain_ok or (self._deprecate and after - pos > 4):
+            # Two length-encoded numbers stand before the flags.
+            for _ in range(2):
+                first = data[pos]
+                pos += 1 if first < 0xFB else {0xFC: 3, 0xFD: 4}.get(first, 9)
+        else:
+            pos += 2
+        status = self.status = data[pos] | data[pos + 1] << 8
+        return _FIRST if more and status & _MORE else _END

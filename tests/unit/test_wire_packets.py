@@ -1,0 +1,120 @@
+"""Framing, length-encoded values and proofs: what goes in comes out, and garbage is an error."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeworld.model.errors import HomeworldError, MalformedPacketError
+from homeworld.wire import auth, commands, handshake, packets, results
+from homeworld.wire.constants import Cap
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.data())
+def test_payloads_survive_any_chunking(payloads: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(packets.frame(p, i) for i, p in enumerate(payloads))
+    buffer = packets.PacketBuffer()
+    found: list[bytes] = []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        buffer.feed(stream[:cut])
+        stream = stream[cut:]
+        while (payload := buffer.next()) is not None:
+            found.append(payload)
+    assert found == payloads
+    assert buffer.sequence == len(payloads) & 0xFF
+
+
+@pytest.mark.parametrize("size", [0xFFFFFE, 0xFFFFFF, 0x1000000, 2 * 0xFFFFFF, 20_000_000])
+def test_payloads_of_16_mb_and_more_are_split_and_joined(size: int) -> None:
+    payload = bytes(size)
+    framed = packets.frame(payload, 250)
+    assert len(framed) == size + 4 * packets.frame_count(size)
+    buffer = packets.PacketBuffer()
+    buffer.feed(framed)
+    assert buffer.next() == payload
+    assert buffer.sequence == (250 + packets.frame_count(size)) & 0xFF
+
+
+def test_a_payload_above_the_limit_is_refused_before_it_is_read() -> None:
+    buffer = packets.PacketBuffer(1000)
+    buffer.feed((1001).to_bytes(3, "little") + b"\0")
+    with pytest.raises(MalformedPacketError, match="max_allowed_packet"):
+        buffer.next()
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(max_size=70000))
+def test_length_encoded_values(number: int, text: bytes) -> None:
+    reader = packets.Reader(packets.lenenc_int(number) + packets.lenenc(text) + b"\xfb")
+    assert reader.lenenc_int() == number
+    assert reader.lenenc() == text
+    assert reader.lenenc_or_null() is None
+    assert not reader.left
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_proofs_are_accepted_by_the_twice_hashed_password_only(password: str) -> None:
+    scramble = auth.new_scramble()
+    assert len(scramble) == 20
+    assert 0 not in scramble
+    native, sha2 = auth.native_proof(password, scramble), auth.sha2_proof(password, scramble)
+    assert auth.check_native(native, scramble, auth.sha1_twice(password))
+    assert auth.check_sha2(sha2, scramble, auth.sha256_twice(password))
+    assert not auth.check_native(native, scramble, auth.sha1_twice(password + "x"))
+    assert not auth.check_sha2(sha2, scramble, auth.sha256_twice(password + "x"))
+    assert not auth.check_native(b"", scramble, auth.sha1_twice(password))
+    assert not auth.check_sha2(b"", scramble, auth.sha256_twice(password))
+    assert auth.check_sha2_plain(password.encode(), auth.sha256_twice(password))
+
+
+def test_greeting_and_response_survive_a_round_trip() -> None:
+    greeting = handshake.Greeting(
+        "8.0.34-x", 77, auth.new_scramble(), 0x0FFFFFFF, 45, 2, "caching_sha2_password"
+    )
+    assert handshake.Greeting.parse(greeting.build()) == greeting
+    caps = int(
+        Cap.PROTOCOL_41 | Cap.SECURE_CONNECTION | Cap.PLUGIN_AUTH | Cap.CONNECT_WITH_DB | Cap.CONNECT_ATTRS
+    )
+    for extra in (0, int(Cap.PLUGIN_AUTH_LENENC_DATA)):
+        response = handshake.HandshakeResponse(
+            caps | extra, 1 << 24, 45, "ü", b"x" * 32, "db", "caching_sha2_password", {"a": "b" * 300}
+        )
+        assert handshake.parse_response(response.build()) == response
+    assert handshake.is_ssl_request(handshake.build_ssl_request(caps, 1, 45))
+    assert handshake.parse_auth_switch(handshake.build_auth_switch("p", b"s" * 20)) == ("p", b"s" * 20)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_an_error_and_nothing_worse(data: bytes) -> None:
+    for parse in (
+        handshake.Greeting.parse,
+        handshake.parse_response,
+        handshake.parse_auth_switch,
+        lambda d: handshake.parse_change_user(d, 0xFFFFFFFF),
+        results.parse_err,
+        results.ColumnDefinition.parse,
+        lambda d: results.Ok.parse(d, int(Cap.SESSION_TRACK)),
+        lambda d: results.parse_text_row(d, 3),
+        lambda d: commands.parse_execute(d, 3),
+        lambda d: commands.with_types(d, 3, ((3, True),) * 3),
+        commands.long_data,
+        commands.execute_statement_id,
+    ):
+        try:
+            parse(data)
+        except HomeworldError as error:
+            assert isinstance(error, MalformedPacketError)
+
+
+@given(st.integers(0, 2**63), st.integers(0, 2**63), st.binary(max_size=50), st.booleans())
+def test_ok_survives_a_round_trip(affected: int, last_id: int, info: bytes, tracked: bool) -> None:
+    caps = int(Cap.SESSION_TRACK) if tracked else 0
+    ok = results.Ok(affected, last_id, 3, 9, info)
+    assert results.Ok.parse(ok.build(caps), caps) == ok
+
+
+def test_errors_carry_number_state_and_text() -> None:
+    error = results.parse_err(results.build_err(1045, "28000", "no"))
+    assert (error.server_errno, error.server_state, error.message) == (1045, "28000", "no")
+    assert str(error) == "1045 (28000): no"
