@@ -29,7 +29,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transition(Generic[S, T]):
-    """One row. ``stamps`` are the ``*_at`` and ``*_by`` columns that taking it fills."""
+    """One row. ``stamps`` are the ``*_at`` and ``*_by`` columns that taking it fills.
+
+    ``guard`` names what must hold, several names joined by ``&``; the first that does not is the refusal.
+    """
 
     source: S
     trigger: T
@@ -37,6 +40,11 @@ class Transition(Generic[S, T]):
     kind: Kind
     guard: str = ""
     stamps: tuple[str, ...] = ()
+
+    @property
+    def guard_names(self) -> tuple[str, ...]:
+        """The names in ``guard``."""
+        return tuple(name for name in self.guard.split("&") if name)
 
 
 class Machine(Generic[S, T]):
@@ -66,8 +74,9 @@ class Machine(Generic[S, T]):
             known = self._by_pair.setdefault((row.source, row.trigger), [])
             if any(other.guard == row.guard for other in known):
                 raise ValueError(f"{name}: two rows for {row.source}, {row.trigger}, guard {row.guard!r}")
-            if row.guard and row.guard not in self.guards:
-                raise ValueError(f"{name}: unknown guard {row.guard!r}")
+            for guard in row.guard_names:
+                if guard not in self.guards:
+                    raise ValueError(f"{name}: unknown guard {guard!r}")
             known.append(row)
         left = {row.source for row in self.rows}
         for state in states:
@@ -89,11 +98,12 @@ class Machine(Generic[S, T]):
         :raises TransitionRefusedError: no row, or every guard refused; nothing has changed.
         """
         rows = self._by_pair.get((state, trigger), [])
-        refused: list[str] = []
+        refused: dict[str, None] = {}
         for row in rows:
-            if not row.guard or holds(row.guard):
+            failing = next((guard for guard in row.guard_names if not holds(guard)), None)
+            if failing is None:
                 return row
-            refused.append(self.guards[row.guard])
+            refused.setdefault(self.guards[failing])
         if refused:
             raise TransitionRefusedError("; ".join(refused), state=state, trigger=trigger)
         raise TransitionRefusedError(
