@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from homeworld.model.tables import Column
 from homeworld.model.topology import TabletType
 
 
@@ -61,11 +62,16 @@ class Verb(StrEnum):
 class Footprint:
     """What every plan that reaches a server says of itself. ``tables`` are physical (keyspace, table) names
     after routing rules: what a hold matches.
+
+    ``keeps_state``: the statement leaves or needs something on its server connection that SET statements do
+    not replay (user variables, GET_LOCK, temporary tables, LOCK TABLES, FOUND_ROWS(), text PREPARE), so that
+    the session must go on with that very connection.
     """
 
     verb: Verb
     tables: frozenset[tuple[str, str]] = frozenset()
     locking_read: bool = False
+    keeps_state: bool = False
 
     @property
     def writes(self) -> bool:
@@ -229,6 +235,20 @@ class SchemaView(Protocol):
 
     def columns(self, keyspace: str, table: str) -> tuple[ColumnSpec, ...] | None:
         """The table's visible columns in order; None: no such table or not loaded."""
+        ...
+
+    def table_columns(self, keyspace: str, table: str) -> tuple[Column, ...] | None:
+        """All columns in order as information_schema has them, invisible and generated ones too.
+
+        What the router places rows and sorts by. None: no such table or not loaded.
+        """
+        ...
+
+    def beneath(self, keyspace: str, table: str) -> frozenset[str] | None:
+        """The base tables that a view reads, through other views too, so that a hold on them also holds
+        statements on the view (:func:`~homeworld.gateway.sql_tables.tables_in` reads them from the view's
+        definition). None: it is a base table or not known.
+        """
         ...
 
 
