@@ -1,0 +1,334 @@
+"""What a MoveTables workflow needs next: one pure, total function.
+
+It gets plain values (:class:`Seen`) and gives one :class:`Action`; it asks nothing, changes nothing and knows
+no clock: pauses come in as facts. The handler performs the action, looks again and asks again, so an
+interruption after any action loses nothing but what :mod:`homeworld.workflows.steps` calls fleeting.
+
+Invariants: an open run that has committed is finished before anything else, whatever the state has become; a
+run that has not committed and does not belong to the state is abandoned; at most one direction streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from homeworld.model.movers import Phase
+from homeworld.model.states.move_tables import FORWARD, REVERSE, Facts, State, Trigger
+from homeworld.workflows.steps import Finished, Move, Perform, Plan, Run, Undo, Undone, next_move
+
+LAG_LOW_SECONDS = 5.0
+FAILURES = 5
+FOLLOW_SECONDS = 1.0
+IDLE_SECONDS = 5.0
+
+START = "start"
+SWITCH_REPLICAS = "switch-replicas"
+SWITCH_PRIMARIES = "switch-primaries"
+REVERSE_REPLICAS = "reverse-replicas"
+REVERSE_PRIMARIES = "reverse-primaries"
+CUT_OVER = "cut-over"
+CANCEL = "cancel"
+SETTLE = "settle"
+
+FORWARD_STREAM = "forward"
+REVERSE_STREAM = "reverse"
+
+# The direction that has to stream until a plan's commit point, or until the step that stops it.
+STREAM_OF: Mapping[str, str] = {
+    SWITCH_REPLICAS: FORWARD_STREAM,
+    SWITCH_PRIMARIES: FORWARD_STREAM,
+    REVERSE_REPLICAS: FORWARD_STREAM,
+    REVERSE_PRIMARIES: REVERSE_STREAM,
+    CUT_OVER: REVERSE_STREAM,
+}
+STOP_STREAM = "stop the stream"
+
+SETTLING = (State.CUTOVER, State.REVERSED_CUTOVER, State.COMPLETED)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Failures in a row of one thing, and whether the pause after the newest is still on."""
+
+    count: int = 0
+    waiting: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A verification as a stream tells of it."""
+
+    verify_id: str
+    state: str
+    equal: bool
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A live mover, as far as decisions go."""
+
+    phase: Phase
+    copied: bool = False
+    lag_seconds: float = 0.0
+    error: str = ""
+    ddl: str = ""
+    retryable: bool = True
+    compared: Compared | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything a decision depends on, read at one moment by the lease's holder.
+
+    :param settled: the resting state whose rules are known to be stored and published.
+    :param verify_id: the verification that counts, if any.
+    """
+
+    state: State
+    facts: Facts
+    run: Run | None = None
+    settled: str = ""
+    verify_id: str = ""
+    forward: Stream | None = None
+    reverse: Stream | None = None
+    stream_trouble: Trouble = Trouble()
+    step_trouble: Trouble = Trouble()
+
+    def stream(self, direction: str) -> Stream | None:
+        """The live stream of that direction."""
+        return self.forward if direction == FORWARD_STREAM else self.reverse
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Open a run of this plan."""
+
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Perform or undo one step of the open run."""
+
+    move: Perform | Undo
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Mark the open run as failed: from now on it is undone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Close the open run without a transition: it has nothing left to do, or the state has moved away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Take the transition of this trigger, closing the open run where ``close`` says so."""
+
+    trigger: Trigger
+    why: str = ""
+    may_retry: bool = False
+    may_restart: bool = False
+    close: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Close the open run and note that the state's rules are in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartStream:
+    """Start the mover of this direction under a new epoch."""
+
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopStream:
+    """Stop the mover of this direction; ``trouble`` is what was wrong with it, if anything."""
+
+    direction: str
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Begin a verification under a new id."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompareSchemas:
+    """Look whether the other side's tables fit again, tell, and rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """Drop what only lives in this process (holds, locks): nobody works on the run now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing to do for about this long. ``keep`` is whether the lease is still needed."""
+
+    seconds: float
+    keep: bool = True
+
+
+StreamAction = StartStream | StopStream | Compare | CompareSchemas
+Action = Begin | Go | Fail | Abandon | Take | Settle | StreamAction | LetGo | Rest
+
+
+def decide(seen: Seen, plans: Mapping[str, Plan[object]], *, holding: bool = False) -> Action:
+    """The one next action.
+
+    :param plans: every plan by name.
+    :param holding: whether this process has locks or holds of the workflow.
+    """
+    if seen.state in (State.ERROR, State.STOPPED):
+        return _halted(seen, holding=holding)
+    if seen.run is not None:
+        return _run(seen, seen.run, plans[seen.run.plan])
+    plan = plan_for(seen)
+    if plan:
+        return Begin(plan)
+    if seen.state in (State.REVERSING_TRAFFIC, State.REVERSING_TRAFFIC_FOR_CANCEL):
+        return Take(Trigger.DONE)  # there is nothing left to reverse
+    if seen.state in FORWARD or seen.state in REVERSE:
+        return _follow(seen)
+    return _stop_any(seen) or Rest(IDLE_SECONDS, keep=False)
+
+
+def plan_for(seen: Seen) -> str:
+    """The plan whose run the state asks for, or the empty string."""
+    state, facts = seen.state, seen.facts
+    if state in (State.REVERSING_TRAFFIC, State.REVERSING_TRAFFIC_FOR_CANCEL):
+        if facts.primaries_switched:
+            return REVERSE_PRIMARIES
+        return REVERSE_REPLICAS if facts.replicas_switched else ""
+    if state in SETTLING:
+        return SETTLE if seen.settled != state else ""
+    return {
+        State.PENDING: START,
+        State.SWITCHING_REPLICAS: SWITCH_REPLICAS,
+        State.SWITCHING_PRIMARIES: SWITCH_PRIMARIES,
+        State.CUTTING_OVER: CUT_OVER,
+        State.CANCELLING: CANCEL,
+    }.get(state, "")
+
+
+def _belongs(state: State, plan: str) -> bool:
+    if plan == SETTLE:
+        return state in SETTLING
+    if plan in (REVERSE_PRIMARIES, REVERSE_REPLICAS):
+        return state in (State.REVERSING_TRAFFIC, State.REVERSING_TRAFFIC_FOR_CANCEL)
+    return plan == plan_for(Seen(state, Facts()))
+
+
+def _run(seen: Seen, run: Run, plan: Plan[object]) -> Action:
+    committed = run.committed(plan)
+    belongs = _belongs(seen.state, run.plan)
+    if not committed and not belongs:
+        return Abandon()
+    if not committed and not run.failure:
+        first = _stream_for(seen, run)
+        if first is not None:
+            return first
+    trouble = seen.step_trouble
+    if trouble.count >= FAILURES and seen.state not in SETTLING:
+        return Take(Trigger.FAILED, trouble.reason, may_retry=True, close=False)
+    if trouble.waiting:
+        return Rest(FOLLOW_SECONDS)
+    move: Move = next_move(plan, run)
+    match move:
+        case Perform() | Undo():
+            return Go(move)
+        case Finished():
+            if not belongs:
+                return Abandon()
+            if seen.state in SETTLING:
+                return Settle()
+            return Take(Trigger.STARTED if run.plan == START else Trigger.DONE)
+        case Undone(failure):
+            if run.plan == START:
+                return Take(Trigger.FAILED, failure, may_retry=True)
+            return Take(Trigger.NOT_IN_TIME, failure)
+
+
+def _stream_for(seen: Seen, run: Run) -> Action | None:
+    """What has to be done first so that the stream which this uncommitted run relies on is alive."""
+    direction = STREAM_OF.get(run.plan, "")
+    if not direction or STOP_STREAM in run.done:
+        return None
+    stream, trouble = seen.stream(direction), seen.stream_trouble
+    if stream is None:
+        if trouble.count >= FAILURES:
+            return Fail(trouble.reason)
+        return Rest(FOLLOW_SECONDS) if trouble.waiting else StartStream(direction)
+    if stream.phase is Phase.DDL:
+        return Fail(stream.ddl)
+    if stream.phase in (Phase.FAILED, Phase.STOPPED):
+        return Fail(stream.error) if not stream.retryable else StopStream(direction, _wrong(stream))
+    return None
+
+
+def _wrong(stream: Stream) -> str:
+    return stream.error or "the stream stopped by itself"
+
+
+def _stop_any(seen: Seen) -> Action | None:
+    for direction in (FORWARD_STREAM, REVERSE_STREAM):
+        if seen.stream(direction) is not None:
+            return StopStream(direction)
+    return None
+
+
+def _halted(seen: Seen, *, holding: bool) -> Action:
+    if holding:
+        return LetGo()
+    stop = _stop_any(seen)
+    if stop is not None:
+        return stop
+    return CompareSchemas() if seen.state is State.STOPPED else Rest(IDLE_SECONDS, keep=False)
+
+
+def _follow(seen: Seen) -> Action:
+    direction, other = (
+        (FORWARD_STREAM, REVERSE_STREAM) if seen.state in FORWARD else (REVERSE_STREAM, FORWARD_STREAM)
+    )
+    if seen.stream(other) is not None:
+        return StopStream(other)
+    stream, trouble = seen.stream(direction), seen.stream_trouble
+    if trouble.count >= FAILURES:
+        return Take(Trigger.FAILED, trouble.reason, may_retry=True)
+    if stream is None:
+        return Rest(FOLLOW_SECONDS) if trouble.waiting else StartStream(direction)
+    if stream.phase is Phase.DDL:
+        return Take(Trigger.DDL_SEEN, stream.ddl)
+    if stream.phase is Phase.FAILED and not stream.retryable:
+        return Take(Trigger.FAILED, _wrong(stream), may_restart=True)
+    if stream.phase in (Phase.FAILED, Phase.STOPPED):
+        return StopStream(direction, _wrong(stream))
+    if seen.state is State.COPYING and stream.copied and stream.lag_seconds <= LAG_LOW_SECONDS:
+        return Take(Trigger.COPIED)
+    if seen.state is State.VERIFYING_DATA:
+        return _verifying(seen, stream)
+    return Rest(FOLLOW_SECONDS)
+
+
+def _verifying(seen: Seen, stream: Stream) -> Action:
+    compared = stream.compared
+    if compared is None or not seen.verify_id or compared.verify_id != seen.verify_id:
+        return Compare()
+    if compared.state == "error":
+        return Take(Trigger.NOT_IN_TIME, compared.summary)
+    if compared.state == "completed":
+        return Take(Trigger.EQUAL if compared.equal else Trigger.DIFFERENT, compared.summary)
+    return Rest(FOLLOW_SECONDS / 4)
