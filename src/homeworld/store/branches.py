@@ -1,0 +1,340 @@
+"""Branches, and the servers that they stand on.
+
+Invariant: a database has one default branch among its live ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypedDict, Unpack
+
+from sqlalchemy import Integer, Select, func, select
+from sqlalchemy.exc import IntegrityError
+
+from homeworld.model.errors import InvalidError
+from homeworld.model.machine import Transition
+from homeworld.model.names import check_resource_name, new_id
+from homeworld.model.states.lifecycle import Life, LifeTrigger
+from homeworld.model.topology import Flavor
+from homeworld.store.journal import Journal
+from homeworld.store.pages import Page, PageRequest, fetch_counted_page
+from homeworld.store.routing import Routes
+from homeworld.store.tables import resources
+from homeworld.store.work import Work
+
+KIND = "branch"
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A branch as stored. ``error`` says why it is still pending, if it is."""
+
+    id: str
+    database_id: str
+    name: str
+    region_id: str
+    parent_branch_id: str | None
+    state: Life
+    error: str
+    cluster_size: str
+    production: bool
+    is_default: bool
+    safe_migrations: bool
+    deletion_protected: bool
+    schema_last_updated_at: datetime | None
+    actor_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class BranchFields(TypedDict, total=False):
+    """What may be changed beside the state."""
+
+    name: str
+    error: str
+    production: bool
+    is_default: bool
+    safe_migrations: bool
+    deletion_protected: bool
+    schema_last_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A managed MySQL server; ``replica_of`` is None on a primary. Only the engine knows its address."""
+
+    id: str
+    branch_id: str
+    replica_of: str | None
+    flavor: Flavor
+    state: Life
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BranchTotals:
+    """What the published branch object counts."""
+
+    keyspaces: int = 0
+    shards: int = 0
+    sharded: bool = False
+    replicas: int = 0
+
+
+class Branches:
+    """Branches within one transaction."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._journal = Journal(work)
+
+    def create(
+        self,
+        database_id: str,
+        name: str,
+        region_id: str,
+        *,
+        parent_branch_id: str | None = None,
+        production: bool = False,
+        is_default: bool = False,
+        cluster_size: str = "",
+        deletion_protected: bool = False,
+        actor_id: str | None = None,
+    ) -> Branch:
+        """A new pending branch without keyspaces (see store.provision for all of it).
+
+        :raises InvalidError: the name is not valid or taken.
+        """
+        made = Branch(
+            id=new_id(),
+            database_id=database_id,
+            name=check_resource_name(name, "branch"),
+            region_id=region_id,
+            parent_branch_id=parent_branch_id,
+            state=Life.PENDING,
+            error="",
+            cluster_size=cluster_size,
+            production=production,
+            is_default=is_default,
+            safe_migrations=False,
+            deletion_protected=deletion_protected,
+            schema_last_updated_at=None,
+            actor_id=actor_id,
+            created_at=self._work.now,
+            updated_at=self._work.now,
+            deleted_at=None,
+        )
+        try:
+            self._work.add(resources.branches, {field: getattr(made, field) for field in made.__slots__})
+        except IntegrityError as error:
+            raise InvalidError(f"a branch named {name} already exists") from error
+        self._journal.born(
+            KIND, made.id, made.state, actor_id=actor_id, payload={"name": name, "database_id": database_id}
+        )
+        Routes(self._work).bump(made.id)
+        return made
+
+    def get(self, branch_id: str) -> Branch:
+        """The branch in whatever state.
+
+        :raises NotFoundError: no such id.
+        """
+        table = resources.branches
+        return self._work.only(select(table).where(table.c.id == branch_id), Branch)
+
+    def by_ids(self, ids: Iterable[str | None]) -> Mapping[str, Branch]:
+        """Branches by id in whatever state."""
+        return self._work.by_key(resources.branches, ids, Branch)
+
+    def by_name(self, database_id: str, name: str) -> Branch:
+        """The live branch of that name.
+
+        :raises NotFoundError: no such branch.
+        """
+        table = resources.branches
+        return self._work.only(self._live(database_id).where(table.c.name == name), Branch)
+
+    def default(self, database_id: str) -> Branch:
+        """The database's default branch.
+
+        :raises NotFoundError: it has none.
+        """
+        table = resources.branches
+        return self._work.only(self._live(database_id).where(table.c.is_default), Branch)
+
+    def of_database(self, database_id: str) -> tuple[Branch, ...]:
+        """All live branches, by name."""
+        return self._work.all(self._live(database_id).order_by(resources.branches.c.name), Branch)
+
+    def children(self, branch_id: str) -> tuple[Branch, ...]:
+        """The live branches made from this one, by name."""
+        table = resources.branches
+        query = (
+            select(table)
+            .where(table.c.parent_branch_id == branch_id, table.c.deleted_at.is_(None))
+            .order_by(table.c.name)
+        )
+        return self._work.all(query, Branch)
+
+    def page(
+        self, database_id: str, request: PageRequest, q: str = "", production: bool | None = None
+    ) -> Page[Branch]:
+        """Live branches by name; ``q`` keeps those whose name contains it."""
+        table = resources.branches
+        query = self._live(database_id).order_by(table.c.name)
+        if q:
+            query = query.where(table.c.name.icontains(q, autoescape=True))
+        if production is not None:
+            query = query.where(table.c.production == production)
+        return fetch_counted_page(self._work.connection, query, request, Branch)
+
+    @staticmethod
+    def _live(database_id: str) -> Select[tuple[object, ...]]:
+        table = resources.branches
+        return select(table).where(table.c.database_id == database_id, table.c.deleted_at.is_(None))
+
+    def update(self, branch_id: str, **fields: Unpack[BranchFields]) -> Branch:
+        """Change settings; gateways hear of a new name.
+
+        :raises InvalidError: the new name is not valid or taken, or another branch is the default.
+        """
+        table = resources.branches
+        if "name" in fields:
+            check_resource_name(fields["name"], "branch")
+        try:
+            self._work.change(table, table.c.id, branch_id, {**fields, "updated_at": self._work.now})
+        except IntegrityError as error:
+            raise InvalidError(f"a branch named {fields.get('name')} already exists") from error
+        if "name" in fields:
+            Routes(self._work).bump(branch_id)
+        return self.get(branch_id)
+
+    def transition(
+        self,
+        branch_id: str,
+        expected: Life,
+        row: Transition[Life, LifeTrigger],
+        *,
+        actor_id: str | None = None,
+        why: str = "",
+        **fields: Unpack[BranchFields],
+    ) -> Branch:
+        """Take a row of LIFECYCLE; gateways hear of it.
+
+        :raises ConflictError: the branch is not in ``expected`` any more.
+        """
+        self._journal.move(
+            KIND,
+            resources.branches,
+            branch_id,
+            expected,
+            row,
+            actor_id=actor_id,
+            why=why,
+            fields=dict(fields),
+            payload={},
+        )
+        Routes(self._work).bump(branch_id)
+        return self.get(branch_id)
+
+    def totals(self, ids: Iterable[str]) -> Mapping[str, BranchTotals]:
+        """The counts of several branches in one query; branches without keyspaces are left out."""
+        keyspace = resources.keyspaces
+        rows = self._work.connection.execute(
+            select(
+                keyspace.c.branch_id,
+                func.count().label("keyspaces"),
+                func.sum(keyspace.c.shard_count).label("shards"),
+                func.max(func.cast(keyspace.c.sharded, Integer)).label("sharded"),
+                func.max(keyspace.c.replicas).label("replicas"),
+            )
+            .where(keyspace.c.branch_id.in_(list(ids)), keyspace.c.deleted_at.is_(None))
+            .group_by(keyspace.c.branch_id)
+        )
+        return {
+            row.branch_id: BranchTotals(row.keyspaces, row.shards, bool(row.sharded), row.replicas)
+            for row in rows
+        }
+
+
+class Servers:
+    """The servers of branches within one transaction."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._journal = Journal(work)
+
+    def create(
+        self, branch_id: str, flavor: Flavor, *, replica_of: str | None = None, server_id: str | None = None
+    ) -> Server:
+        """Note a server that is about to be made."""
+        made = Server(
+            server_id or new_id(),
+            branch_id,
+            replica_of,
+            flavor,
+            Life.PENDING,
+            self._work.now,
+            self._work.now,
+            None,
+        )
+        self._work.add(resources.servers, {field: getattr(made, field) for field in made.__slots__})
+        self._journal.born("server", made.id, made.state, actor_id=None, payload={"branch_id": branch_id})
+        return made
+
+    def get(self, server_id: str) -> Server:
+        """The server in whatever state.
+
+        :raises NotFoundError: no such id.
+        """
+        table = resources.servers
+        return self._work.only(select(table).where(table.c.id == server_id), Server)
+
+    def of_branch(self, branch_id: str) -> tuple[Server, ...]:
+        """The branch's servers that are not gone, oldest first."""
+        table = resources.servers
+        query = (
+            select(table)
+            .where(table.c.branch_id == branch_id, table.c.state != Life.DELETED)
+            .order_by(table.c.created_at, table.c.id)
+        )
+        return self._work.all(query, Server)
+
+    def all(self) -> tuple[Server, ...]:
+        """Every server that is not gone, of all branches."""
+        table = resources.servers
+        query = select(table).where(table.c.state != Life.DELETED).order_by(table.c.created_at, table.c.id)
+        return self._work.all(query, Server)
+
+    def transition(
+        self,
+        server_id: str,
+        expected: Life,
+        row: Transition[Life, LifeTrigger],
+        *,
+        actor_id: str | None = None,
+        why: str = "",
+    ) -> Server:
+        """Take a row of LIFECYCLE; gateways hear of it.
+
+        :raises ConflictError: the server is not in ``expected`` any more.
+        """
+        self._journal.move(
+            "server",
+            resources.servers,
+            server_id,
+            expected,
+            row,
+            actor_id=actor_id,
+            why=why,
+            fields={},
+            payload={},
+        )
+        moved = self.get(server_id)
+        Routes(self._work).bump(moved.branch_id)
+        return moved

@@ -1,0 +1,267 @@
+"""Databases.
+
+Invariant: a live database's name is its organization's only one; workflow numbers count from 1 without being
+given twice, because the counter is the database's own row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypedDict, Unpack
+
+from sqlalchemy import Integer, Select, func, select
+from sqlalchemy.exc import IntegrityError
+
+from homeworld.model.errors import InvalidError
+from homeworld.model.machine import Transition
+from homeworld.model.names import check_resource_name, new_id
+from homeworld.model.states.lifecycle import Life, LifeTrigger
+from homeworld.model.topology import Flavor
+from homeworld.store.journal import Journal
+from homeworld.store.pages import Page, PageRequest, fetch_counted_page
+from homeworld.store.tables import resources
+from homeworld.store.work import Work
+
+KIND = "database"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database as stored. ``error`` says why it is still pending, if it is."""
+
+    id: str
+    organization_id: str
+    name: str
+    region_id: str
+    flavor: Flavor
+    state: Life
+    error: str
+    notes: str
+    cluster_size: str
+    replicas: int
+    automatic_migrations: bool | None
+    migration_framework: str | None
+    migration_table_name: str | None
+    require_approval_for_deploy: bool
+    restrict_branch_region: bool
+    allow_data_branching: bool
+    foreign_keys_enabled: bool
+    insights_raw_queries: bool
+    production_branch_web_console: bool
+    deletion_protected: bool
+    last_workflow_number: int
+    actor_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class DatabaseFields(TypedDict, total=False):
+    """What may be changed beside the state."""
+
+    name: str
+    error: str
+    notes: str
+    automatic_migrations: bool | None
+    migration_framework: str | None
+    migration_table_name: str | None
+    require_approval_for_deploy: bool
+    restrict_branch_region: bool
+    allow_data_branching: bool
+    foreign_keys_enabled: bool
+    insights_raw_queries: bool
+    production_branch_web_console: bool
+    deletion_protected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseTotals:
+    """What the published database object counts."""
+
+    branches: int
+    production_branches: int
+    default_branch: str
+    default_branch_shards: int
+    sharded: bool
+
+
+class Databases:
+    """Databases within one transaction."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._journal = Journal(work)
+
+    def create(
+        self,
+        organization_id: str,
+        name: str,
+        region_id: str,
+        flavor: Flavor,
+        *,
+        cluster_size: str = "",
+        replicas: int = 0,
+        notes: str = "",
+        actor_id: str | None = None,
+    ) -> Database:
+        """A new pending database, without branches (see store.provision for all of it).
+
+        :raises InvalidError: the name is not valid or taken.
+        """
+        made = Database(
+            id=new_id(),
+            organization_id=organization_id,
+            name=check_resource_name(name, "database"),
+            region_id=region_id,
+            flavor=flavor,
+            state=Life.PENDING,
+            error="",
+            notes=notes,
+            cluster_size=cluster_size,
+            replicas=replicas,
+            automatic_migrations=None,
+            migration_framework=None,
+            migration_table_name=None,
+            require_approval_for_deploy=False,
+            restrict_branch_region=False,
+            allow_data_branching=False,
+            foreign_keys_enabled=False,
+            insights_raw_queries=False,
+            production_branch_web_console=False,
+            deletion_protected=False,
+            last_workflow_number=0,
+            actor_id=actor_id,
+            created_at=self._work.now,
+            updated_at=self._work.now,
+            deleted_at=None,
+        )
+        try:
+            self._work.add(resources.databases, {field: getattr(made, field) for field in made.__slots__})
+        except IntegrityError as error:
+            raise InvalidError(f"a database named {name} already exists") from error
+        self._journal.born(KIND, made.id, made.state, actor_id=actor_id, payload={"name": name})
+        return made
+
+    def get(self, database_id: str) -> Database:
+        """The database in whatever state.
+
+        :raises NotFoundError: no such id.
+        """
+        table = resources.databases
+        return self._work.only(select(table).where(table.c.id == database_id), Database)
+
+    def by_name(self, organization_id: str, name: str) -> Database:
+        """The live database of that name.
+
+        :raises NotFoundError: no such database.
+        """
+        table = resources.databases
+        return self._work.only(self._live(organization_id).where(table.c.name == name), Database)
+
+    def page(self, organization_id: str, request: PageRequest, q: str = "") -> Page[Database]:
+        """Live databases by name; ``q`` keeps those whose name contains it."""
+        table = resources.databases
+        query = self._live(organization_id).order_by(table.c.name)
+        if q:
+            query = query.where(table.c.name.icontains(q, autoescape=True))
+        return fetch_counted_page(self._work.connection, query, request, Database)
+
+    @staticmethod
+    def _live(organization_id: str) -> Select[tuple[object, ...]]:
+        table = resources.databases
+        return select(table).where(table.c.organization_id == organization_id, table.c.deleted_at.is_(None))
+
+    def update(self, database_id: str, **fields: Unpack[DatabaseFields]) -> Database:
+        """Change settings.
+
+        :raises InvalidError: the new name is not valid or taken.
+        """
+        table = resources.databases
+        if "name" in fields:
+            check_resource_name(fields["name"], "database")
+        try:
+            self._work.change(table, table.c.id, database_id, {**fields, "updated_at": self._work.now})
+        except IntegrityError as error:
+            raise InvalidError(f"a database named {fields.get('name')} already exists") from error
+        return self.get(database_id)
+
+    def transition(
+        self,
+        database_id: str,
+        expected: Life,
+        row: Transition[Life, LifeTrigger],
+        *,
+        actor_id: str | None = None,
+        why: str = "",
+        **fields: Unpack[DatabaseFields],
+    ) -> Database:
+        """Take a row of LIFECYCLE.
+
+        :raises ConflictError: the database is not in ``expected`` any more.
+        """
+        self._journal.move(
+            KIND,
+            resources.databases,
+            database_id,
+            expected,
+            row,
+            actor_id=actor_id,
+            why=why,
+            fields=dict(fields),
+            payload={},
+        )
+        return self.get(database_id)
+
+    def next_workflow_number(self, database_id: str) -> int:
+        """The next number, counting from 1; never given again."""
+        table = resources.databases
+        self._work.change(
+            table, table.c.id, database_id, {"last_workflow_number": table.c.last_workflow_number + 1}
+        )
+        return self.get(database_id).last_workflow_number
+
+    def totals(self, ids: Iterable[str]) -> Mapping[str, DatabaseTotals]:
+        """The counts of several databases in two queries."""
+        wanted = list(ids)
+        branch, keyspace = resources.branches, resources.keyspaces
+        counts = {
+            row.database_id: (row.branches, row.production)
+            for row in self._work.connection.execute(
+                select(
+                    branch.c.database_id,
+                    func.count().label("branches"),
+                    func.sum(func.cast(branch.c.production, Integer)).label("production"),
+                )
+                .where(branch.c.database_id.in_(wanted), branch.c.deleted_at.is_(None))
+                .group_by(branch.c.database_id)
+            )
+        }
+        defaults = {
+            row.database_id: (row.name, row.shards, row.sharded)
+            for row in self._work.connection.execute(
+                select(
+                    branch.c.database_id,
+                    branch.c.name,
+                    func.coalesce(func.sum(keyspace.c.shard_count), 0).label("shards"),
+                    func.max(func.cast(keyspace.c.sharded, Integer)).label("sharded"),
+                )
+                .outerjoin_from(
+                    branch,
+                    keyspace,
+                    (keyspace.c.branch_id == branch.c.id) & keyspace.c.deleted_at.is_(None),
+                )
+                .where(branch.c.database_id.in_(wanted), branch.c.is_default, branch.c.deleted_at.is_(None))
+                .group_by(branch.c.database_id, branch.c.name)
+            )
+        }
+        return {
+            database_id: DatabaseTotals(
+                *counts.get(database_id, (0, 0)),
+                default_branch=defaults.get(database_id, ("", 0, 0))[0],
+                default_branch_shards=defaults.get(database_id, ("", 0, 0))[1],
+                sharded=bool(defaults.get(database_id, ("", 0, 0))[2]),
+            )
+            for database_id in wanted
+        }

@@ -1,0 +1,118 @@
+"""Connections to SQLite and PostgreSQL that behave alike.
+
+Invariants: one writer at a time on both (SQLite's own lock by BEGIN IMMEDIATE, an advisory lock on
+PostgreSQL), so that counters and the outbox grow in commit order and no two writers deadlock; a reader sees
+one snapshot; what is committed survives a crash of the machine. Knows no table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from homeworld.model.errors import ConflictError, UnavailableError
+
+LOCK_SECONDS = 10
+# Any constant will do as long as nothing else in the same PostgreSQL database locks the same number.
+_WRITER_LOCK = 0x486F6D65
+
+
+class SystemClock:
+    """The machine's clock, as model.ports.Clock."""
+
+    def now(self) -> datetime:
+        """The current UTC time, aware."""
+        return datetime.now(UTC)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for ``sqlite:///path`` or ``postgresql://user:password@host/name``.
+
+    :raises ValueError: another kind of database, or SQLite in memory.
+    """
+    parsed = make_url(url)
+    kind = parsed.get_backend_name()
+    if kind == "postgresql":
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_size=20,
+            max_overflow=20,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": LOCK_SECONDS},
+        )
+    if kind != "sqlite" or parsed.database in {None, "", ":memory:"}:
+        raise ValueError("the control plane is kept in an SQLite file or in PostgreSQL")
+    engine = create_engine(parsed, pool_size=20, max_overflow=20, connect_args={"timeout": LOCK_SECONDS})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    # The driver must not begin transactions by itself: _begin_sqlite does, and chooses the kind.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # FULL: a stored commit point must survive a power cut, for the servers' own commits do.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA busy_timeout={LOCK_SECONDS * 1000}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("homeworld_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def reading(engine: Engine) -> Generator[Connection]:
+    """One read transaction: every statement sees the same snapshot.
+
+    :raises UnavailableError: the database does not answer.
+    """
+    with _translated(), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Generator[Connection]:
+    """One write transaction; the only one in all processes until it ends. Commits unless the body raises.
+
+    :raises UnavailableError: the database does not answer or the lock was not had within LOCK_SECONDS. Where
+        the answer to COMMIT was lost it is unknown whether it took place: read the state again.
+    :raises ConflictError: a constraint refused.
+    """
+    with _translated(), engine.connect() as connection:
+        connection.execution_options(homeworld_writes=True)
+        with connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
+            yield connection
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise ConflictError(f"a rule of the control plane's database refused: {error.orig}") from error
+    except (DBAPIError, PoolTimeoutError) as error:
+        if isinstance(error, DBAPIError) and not _is_outage(error):
+            raise
+        raise UnavailableError("the control plane's database does not answer") from error
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    return type(error).__name__ in {"OperationalError", "InterfaceError", "InternalError"}

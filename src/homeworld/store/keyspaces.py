@@ -1,0 +1,293 @@
+"""Keyspaces and their shards: what serves which key range, from which schema on which server.
+
+Invariants: a live keyspace's name is its branch's only one; two shards never share a schema on a server (a
+keyspace that is being deleted keeps its place until it is gone, so a new one of the same name waits rather
+than losing its tables to the old one's end); gateways hear of every change by a new routing version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypedDict, Unpack
+
+from sqlalchemy import Select, select
+from sqlalchemy.exc import IntegrityError
+
+from homeworld.model.errors import InvalidError
+from homeworld.model.keyranges import split_evenly
+from homeworld.model.machine import Transition
+from homeworld.model.names import check_resource_name, new_id
+from homeworld.model.states.lifecycle import Life, LifeTrigger
+from homeworld.store.journal import Journal
+from homeworld.store.pages import Page, PageRequest, fetch_page
+from homeworld.store.routing import Routes
+from homeworld.store.tables import resources
+from homeworld.store.work import Work
+
+KIND = "keyspace"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyspace:
+    """A keyspace as stored. ``replicas`` counts each shard's replicas, the extra ones included."""
+
+    id: str
+    branch_id: str
+    name: str
+    state: Life
+    error: str
+    is_default: bool
+    sharded: bool
+    shard_count: int
+    replicas: int
+    extra_replicas: int
+    cluster_size: str
+    vschema: Mapping[str, object]
+    durability_strategy: str | None
+    optimize_inserts: bool
+    allow_no_blob_binlog_row_image: bool
+    vplayer_batching: bool
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class KeyspaceFields(TypedDict, total=False):
+    """What may be changed beside the state."""
+
+    error: str
+    vschema: Mapping[str, object]
+    durability_strategy: str | None
+    optimize_inserts: bool
+    allow_no_blob_binlog_row_image: bool
+    vplayer_batching: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard. ``primary_server_id`` is None until it was placed."""
+
+    id: str
+    keyspace_id: str
+    ordinal: int
+    name: str
+    schema_name: str
+    primary_server_id: str | None
+    replica_server_ids: Sequence[str]
+    created_at: datetime
+    updated_at: datetime
+
+
+def schema_name(keyspace: str, shard: str, *, sharded: bool) -> str:
+    """The MySQL schema of a shard: an unsharded keyspace's own name, so that statements pass untouched.
+
+    :raises InvalidError: the name would be longer than MySQL allows.
+    """
+    name = f"{keyspace}_{shard}" if sharded else keyspace
+    if len(name) > 64:
+        raise InvalidError(f"the keyspace name {keyspace} is too long to be sharded")
+    return name
+
+
+class Keyspaces:
+    """Keyspaces and shards within one transaction."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._journal = Journal(work)
+
+    def create(
+        self,
+        branch_id: str,
+        name: str,
+        *,
+        shards: int = 1,
+        sharded: bool | None = None,
+        is_default: bool = False,
+        replicas: int = 0,
+        extra_replicas: int = 0,
+        cluster_size: str = "",
+        vschema: Mapping[str, object] | None = None,
+        actor_id: str | None = None,
+    ) -> Keyspace:
+        """A new pending keyspace with its shards, split evenly and not yet placed.
+
+        :param sharded: by default, whether there is more than one shard.
+        :raises InvalidError: the name is not valid or taken, or the shards cannot be.
+        """
+        sharded = shards > 1 if sharded is None else sharded
+        default_vschema: Mapping[str, object] = (
+            {"sharded": True, "vindexes": {}, "tables": {}} if sharded else {"tables": {}}
+        )
+        made = Keyspace(
+            id=new_id(),
+            branch_id=branch_id,
+            name=check_resource_name(name, "keyspace"),
+            state=Life.PENDING,
+            error="",
+            is_default=is_default,
+            sharded=sharded,
+            shard_count=shards,
+            replicas=replicas + extra_replicas,
+            extra_replicas=extra_replicas,
+            cluster_size=cluster_size,
+            vschema=default_vschema if vschema is None else vschema,
+            durability_strategy=None,
+            optimize_inserts=True,
+            allow_no_blob_binlog_row_image=False,
+            vplayer_batching=True,
+            created_at=self._work.now,
+            updated_at=self._work.now,
+            deleted_at=None,
+        )
+        ranges = split_evenly(shards)
+        schemas = [schema_name(name, key_range.name, sharded=sharded) for key_range in ranges]
+        try:
+            self._work.add(resources.keyspaces, {field: getattr(made, field) for field in made.__slots__})
+        except IntegrityError as error:
+            raise InvalidError(f"a keyspace named {name} already exists") from error
+        for ordinal, (key_range, schema) in enumerate(zip(ranges, schemas, strict=True)):
+            self._work.add(
+                resources.shards,
+                {
+                    "id": new_id(),
+                    "keyspace_id": made.id,
+                    "ordinal": ordinal,
+                    "name": key_range.name,
+                    "schema_name": schema,
+                    "primary_server_id": None,
+                    "replica_server_ids": [],
+                    "created_at": self._work.now,
+                    "updated_at": self._work.now,
+                },
+            )
+        self._journal.born(
+            KIND, made.id, made.state, actor_id=actor_id, payload={"name": name, "branch_id": branch_id}
+        )
+        Routes(self._work).bump(branch_id)
+        return made
+
+    def get(self, keyspace_id: str) -> Keyspace:
+        """The keyspace in whatever state.
+
+        :raises NotFoundError: no such id.
+        """
+        table = resources.keyspaces
+        return self._work.only(select(table).where(table.c.id == keyspace_id), Keyspace)
+
+    def by_ids(self, ids: Iterable[str | None]) -> Mapping[str, Keyspace]:
+        """Keyspaces by id in whatever state."""
+        return self._work.by_key(resources.keyspaces, ids, Keyspace)
+
+    def by_name(self, branch_id: str, name: str) -> Keyspace:
+        """The live keyspace of that name.
+
+        :raises NotFoundError: no such keyspace.
+        """
+        table = resources.keyspaces
+        return self._work.only(self._live(branch_id).where(table.c.name == name), Keyspace)
+
+    def of_branch(self, branch_id: str) -> tuple[Keyspace, ...]:
+        """The branch's live keyspaces, by name."""
+        return self._work.all(self._live(branch_id).order_by(resources.keyspaces.c.name), Keyspace)
+
+    def undead(self, branch_id: str) -> tuple[Keyspace, ...]:
+        """The branch's keyspaces that are not gone: live ones and those being deleted."""
+        table = resources.keyspaces
+        query = (
+            select(table)
+            .where(table.c.branch_id == branch_id, table.c.state != Life.DELETED)
+            .order_by(table.c.name, table.c.created_at)
+        )
+        return self._work.all(query, Keyspace)
+
+    def page(self, branch_id: str, request: PageRequest) -> Page[Keyspace]:
+        """Live keyspaces by name."""
+        query = self._live(branch_id).order_by(resources.keyspaces.c.name)
+        return fetch_page(self._work.connection, query, request, Keyspace)
+
+    @staticmethod
+    def _live(branch_id: str) -> Select[tuple[object, ...]]:
+        table = resources.keyspaces
+        return select(table).where(table.c.branch_id == branch_id, table.c.deleted_at.is_(None))
+
+    def update(self, keyspace_id: str, **fields: Unpack[KeyspaceFields]) -> Keyspace:
+        """Change settings or the vschema (validated by the caller); gateways hear of it."""
+        table = resources.keyspaces
+        self._work.change(table, table.c.id, keyspace_id, {**fields, "updated_at": self._work.now})
+        changed = self.get(keyspace_id)
+        Routes(self._work).bump(changed.branch_id)
+        return changed
+
+    def transition(
+        self,
+        keyspace_id: str,
+        expected: Life,
+        row: Transition[Life, LifeTrigger],
+        *,
+        actor_id: str | None = None,
+        why: str = "",
+        **fields: Unpack[KeyspaceFields],
+    ) -> Keyspace:
+        """Take a row of LIFECYCLE; gateways hear of it. A keyspace that is gone gives up its places.
+
+        :raises ConflictError: the keyspace is not in ``expected`` any more.
+        """
+        self._journal.move(
+            KIND,
+            resources.keyspaces,
+            keyspace_id,
+            expected,
+            row,
+            actor_id=actor_id,
+            why=why,
+            fields=dict(fields),
+            payload={},
+        )
+        if row.to is Life.DELETED:
+            table = resources.shards
+            self._work.change(
+                table,
+                table.c.keyspace_id,
+                keyspace_id,
+                {"primary_server_id": None, "replica_server_ids": [], "updated_at": self._work.now},
+            )
+        moved = self.get(keyspace_id)
+        Routes(self._work).bump(moved.branch_id)
+        return moved
+
+    def shards(self, keyspace_id: str) -> tuple[Shard, ...]:
+        """The keyspace's shards in key order."""
+        return self.shards_of([keyspace_id])
+
+    def shards_of(self, keyspace_ids: Sequence[str]) -> tuple[Shard, ...]:
+        """The shards of several keyspaces, each keyspace's in key order."""
+        table = resources.shards
+        query = (
+            select(table)
+            .where(table.c.keyspace_id.in_(keyspace_ids))
+            .order_by(table.c.keyspace_id, table.c.ordinal)
+        )
+        return self._work.all(query, Shard)
+
+    def place(self, shard_id: str, primary_server_id: str, replica_server_ids: Sequence[str] = ()) -> Shard:
+        """Say which servers hold a shard; gateways hear of it.
+
+        :raises ConflictError: another shard has that schema on the server.
+        """
+        table = resources.shards
+        self._work.change(
+            table,
+            table.c.id,
+            shard_id,
+            {
+                "primary_server_id": primary_server_id,
+                "replica_server_ids": list(replica_server_ids),
+                "updated_at": self._work.now,
+            },
+        )
+        placed = self._work.only(select(table).where(table.c.id == shard_id), Shard)
+        Routes(self._work).bump(self.get(placed.keyspace_id).branch_id)
+        return placed

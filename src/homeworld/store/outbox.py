@@ -1,0 +1,78 @@
+"""Events that others are to hear of, written in the transaction that made them true.
+
+Invariant: sequence numbers grow in commit order without a reader ever seeing a later one first (writers are
+one at a time), so a consumer that remembers the last number it handled misses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from homeworld.store.tables import journal
+from homeworld.store.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event, such as ``workflow.running`` or ``routing.changed``."""
+
+    seq: int
+    event: str
+    resource_kind: str
+    resource_id: str
+    payload: Mapping[str, object]
+    at: datetime
+
+
+class Outbox:
+    """The outbox within one transaction."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def emit(self, event: str, kind: str, resource_id: str, payload: Mapping[str, object]) -> None:
+        """Write an event. The payload is JSON and holds no secret."""
+        self._work.add(
+            journal.outbox,
+            {
+                "event": event,
+                "resource_kind": kind,
+                "resource_id": resource_id,
+                "payload": dict(payload),
+                "at": self._work.now,
+            },
+        )
+
+    def after(self, seq: int, limit: int = 100) -> tuple[Event, ...]:
+        """Events with a greater number, oldest first."""
+        table = journal.outbox
+        return self._work.all(
+            select(table).where(table.c.seq > seq).order_by(table.c.seq).limit(limit), Event
+        )
+
+    def last(self) -> int:
+        """The greatest number so far; 0 if there is none."""
+        return self._work.connection.execute(
+            select(func.coalesce(func.max(journal.outbox.c.seq), 0))
+        ).scalar_one()
+
+    def cursor(self, consumer: str) -> int:
+        """How far a consumer has come; 0 if it never was here."""
+        table = journal.outbox_cursors
+        found = self._work.connection.execute(
+            select(table.c.seq).where(table.c.consumer == consumer)
+        ).scalar_one_or_none()
+        return found or 0
+
+    def advance(self, consumer: str, seq: int) -> None:
+        """Remember that a consumer has handled everything up to ``seq``. Never goes back."""
+        table = journal.outbox_cursors
+        before = self.cursor(consumer)
+        if seq <= before:
+            return
+        if not self._work.change(table, table.c.consumer, consumer, {"seq": seq}):
+            self._work.add(table, {"consumer": consumer, "seq": seq})

@@ -1,0 +1,60 @@
+"""What the executor has to look at: every resource whose state asks for work.
+
+Invariant: the answer depends on states alone, so that work that a crash interrupted is found again without
+anybody having to remember it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Table, select
+
+from homeworld.model.states.lifecycle import Life
+from homeworld.model.states.move_tables import WORKING, State
+from homeworld.store.tables import resources
+from homeworld.store.tables import workflows as workflow_tables
+from homeworld.store.work import Work
+
+# Deletions before creations: a name that is asked for again waits for the old one to be gone.
+UNSETTLED = (Life.DELETING, Life.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """A resource to look at; ``kind`` is database, branch, keyspace or workflow."""
+
+    kind: str
+    id: str
+    state: str
+
+    @property
+    def lease(self) -> str:
+        """The resource name for Leases."""
+        return f"{self.kind}:{self.id}"
+
+
+class Queue:
+    """The work queue within one transaction."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def resources_with_work(self) -> tuple[WorkItem, ...]:
+        """Databases, branches and keyspaces that are pending or being deleted, and workflows in a state where
+        something is under way or a stream runs. Oldest change first within a kind.
+        """
+        return (
+            *self._of("database", resources.databases, UNSETTLED),
+            *self._of("branch", resources.branches, UNSETTLED),
+            *self._of("keyspace", resources.keyspaces, UNSETTLED),
+            *self._of("workflow", workflow_tables.workflows, WORKING),
+        )
+
+    def _of(self, kind: str, table: Table, states: tuple[Life, ...] | tuple[State, ...]) -> list[WorkItem]:
+        rows = self._work.connection.execute(
+            select(table.c.id, table.c.state)
+            .where(table.c.state.in_(states))
+            .order_by(table.c.updated_at, table.c.id)
+        )
+        return [WorkItem(kind, row.id, row.state.value) for row in rows]

@@ -1,0 +1,207 @@
+"""What gateways serve: rules, versions, and the snapshot made of everything.
+
+Invariants: the global version only grows, in commit order; whatever changes what a gateway would see of a
+branch (rules, keyspaces, shards, servers, passwords, the branch itself) bumps it in the same transaction, so
+a snapshot's version stands for exactly its contents. Knows no server's address: those are asked of
+``endpoints`` when a branch is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from homeworld.model.errors import NotFoundError
+from homeworld.model.routing import Account, BranchRoutes, KeyspaceRoute, RoutingSnapshot, ShardRoute
+from homeworld.model.states.lifecycle import Life
+from homeworld.model.topology import BackendRole, Endpoint
+from homeworld.store.outbox import Outbox
+from homeworld.store.tables import resources, routing, tenants
+from homeworld.store.work import Work
+
+if TYPE_CHECKING:
+    from homeworld.store.store import Store, Transaction
+
+_COUNTER = "routing"
+_log = logging.getLogger(__name__)
+
+Endpoints = Callable[[str], Endpoint]
+Credentials = Callable[[str], Mapping[BackendRole, tuple[str, str]]]
+
+
+class Routes:
+    """Rules and versions within one transaction."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def version(self) -> int:
+        """The global version; 0 before anything was stored."""
+        table = routing.counters
+        found = self._work.connection.execute(
+            select(table.c.value).where(table.c.name == _COUNTER)
+        ).scalar_one_or_none()
+        return found or 0
+
+    def rules(self, branch_id: str) -> Mapping[str, str]:
+        """The branch's routing rules: ``t`` or ``ks.t`` (also with ``@replica``, ``@rdonly``) to ``ks.t``."""
+        table = routing.branch_routing
+        found = self._work.connection.execute(
+            select(table.c.rules).where(table.c.branch_id == branch_id)
+        ).scalar_one_or_none()
+        return found or {}
+
+    def replace_rules(self, branch_id: str, rules: Mapping[str, str]) -> int:
+        """Set all rules of a branch; the new global version.
+
+        Called in the transaction of the state's change, this is the commit point of a switch.
+        """
+        version = self.bump(branch_id)
+        table = routing.branch_routing
+        self._work.change(table, table.c.branch_id, branch_id, {"rules": dict(rules)})
+        return version
+
+    def bump(self, branch_id: str) -> int:
+        """Say that gateways must read the branch anew; the new global version."""
+        counters, table = routing.counters, routing.branch_routing
+        version = self.version() + 1
+        if not self._work.change(counters, counters.c.name, _COUNTER, {"value": version}):
+            self._work.add(counters, {"name": _COUNTER, "value": version})
+        if not self._work.change(table, table.c.branch_id, branch_id, {"version": version}):
+            self._work.add(table, {"branch_id": branch_id, "rules": {}, "version": version})
+        Outbox(self._work).emit("routing.changed", "branch", branch_id, {"version": version})
+        return version
+
+    def changed_since(self, version: int) -> Mapping[str, int]:
+        """Branches that were bumped after ``version``, with their own versions."""
+        table = routing.branch_routing
+        rows = self._work.connection.execute(
+            select(table.c.branch_id, table.c.version).where(table.c.version > version)
+        )
+        return {row.branch_id: row.version for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One branch as read: None where it serves nothing."""
+
+    routes: BranchRoutes | None
+    accounts: tuple[Account, ...]
+
+
+class Routing:
+    """Builds snapshots, reading only the branches that changed since the last one. Safe among threads.
+
+    :param endpoints: server id to its address; the account in it does not matter.
+    :param credentials: branch id to the backend account of each role.
+    """
+
+    def __init__(self, store: Store, endpoints: Endpoints, credentials: Credentials) -> None:
+        self._store = store
+        self._endpoints = endpoints
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._version = 0
+        self._branches: dict[str, BranchRoutes] = {}
+        self._accounts: dict[str, tuple[Account, ...]] = {}
+
+    def version(self) -> int:
+        """The stored global version; cheap, for pollers."""
+        with self._store.read() as tx:
+            return tx.routes.version()
+
+    def snapshot(self) -> RoutingSnapshot:
+        """Everything as it is stored now."""
+        with self._lock:
+            with self._store.read() as tx:
+                version = tx.routes.version()
+                found = {
+                    branch_id: self._read(tx, branch_id, own)
+                    for branch_id, own in tx.routes.changed_since(self._version).items()
+                }
+            for branch_id, read in found.items():
+                self._branches.pop(branch_id, None)
+                self._accounts.pop(branch_id, None)
+                if read.routes is not None:
+                    self._branches[branch_id] = read.routes
+                    self._accounts[branch_id] = read.accounts
+            self._version = version
+            accounts = {a.username: a for several in self._accounts.values() for a in several}
+            return RoutingSnapshot(version, dict(self._branches), accounts)
+
+    def _read(self, tx: Transaction, branch_id: str, version: int) -> _Read:
+        branch = tx.branches.get(branch_id)
+        if branch.state is not Life.READY:
+            return _Read(None, ())
+        database = tx.databases.get(branch.database_id)
+        organization = tx.work.connection.execute(
+            select(tenants.organizations.c.name).where(tenants.organizations.c.id == database.organization_id)
+        ).scalar_one()
+        keyspaces = self._keyspaces(tx, branch_id)
+        default = next((k.name for k in tx.keyspaces.of_branch(branch_id) if k.is_default), "")
+        routes = BranchRoutes(
+            branch_id=branch_id,
+            organization=organization,
+            database=database.name,
+            branch=branch.name,
+            flavor=database.flavor,
+            version=version,
+            keyspaces=keyspaces,
+            rules=tx.routes.rules(branch_id),
+            default_keyspace=default if default in keyspaces else "",
+            credentials=self._credentials(branch_id),
+        )
+        return _Read(routes, self._passwords(tx, branch_id))
+
+    def _keyspaces(self, tx: Transaction, branch_id: str) -> dict[str, KeyspaceRoute]:
+        ready = [k for k in tx.keyspaces.of_branch(branch_id) if k.state is Life.READY]
+        shards: dict[str, list[ShardRoute]] = {}
+        for shard in tx.keyspaces.shards_of([k.id for k in ready]):
+            if shard.primary_server_id is None:
+                continue
+            replicas = [self._endpoint(server_id) for server_id in shard.replica_server_ids]
+            primary = self._endpoint(shard.primary_server_id)
+            if primary is not None:
+                shards.setdefault(shard.keyspace_id, []).append(
+                    ShardRoute(
+                        shard.name, shard.schema_name, primary, tuple(r for r in replicas if r is not None)
+                    )
+                )
+        # A keyspace of which a shard is missing would answer with a part of its rows: it is left out.
+        return {
+            k.name: KeyspaceRoute(k.name, k.sharded, k.vschema, tuple(shards[k.id]))
+            for k in ready
+            if len(shards.get(k.id, [])) == k.shard_count
+        }
+
+    def _endpoint(self, server_id: str) -> Endpoint | None:
+        try:
+            return self._endpoints(server_id)
+        except NotFoundError:
+            _log.warning("server %s is placed but the engine does not know it", server_id)
+            return None
+
+    @staticmethod
+    def _passwords(tx: Transaction, branch_id: str) -> tuple[Account, ...]:
+        table = resources.passwords
+        rows = tx.work.connection.execute(
+            select(table).where(table.c.branch_id == branch_id, table.c.deleted_at.is_(None))
+        )
+        return tuple(
+            Account(
+                username=row.username,
+                branch_id=branch_id,
+                role=BackendRole(row.role),
+                sha1_twice=row.sha1_twice,
+                sha256_twice=row.sha256_twice,
+                cidrs=tuple(row.cidrs),
+                expires_at=row.expires_at,
+                replica=row.replica,
+            )
+            for row in rows
+        )

@@ -1,0 +1,179 @@
+"""The store: transactions over everything the control plane remembers.
+
+    with store.write() as tx:
+        tx.workflows.transition(workflow_id, State.SWITCHING_PRIMARIES, row, primaries_switched=True)
+        tx.routes.replace_rules(branch_id, rules)
+
+Invariant: what one ``with`` block writes is one transaction: all of it or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Self
+
+from sqlalchemy import Engine
+
+from homeworld.model.ports import Clock
+from homeworld.store.branches import Branches, Servers
+from homeworld.store.databases import Databases
+from homeworld.store.engine import SystemClock, open_engine, reading, writing
+from homeworld.store.journal import Journal
+from homeworld.store.keyspaces import Keyspaces
+from homeworld.store.leases import Leases
+from homeworld.store.migrate import upgrade
+from homeworld.store.outbox import Outbox
+from homeworld.store.passwords import Passwords
+from homeworld.store.progress import Progress
+from homeworld.store.queue import Queue
+from homeworld.store.routing import Routes
+from homeworld.store.tenants import Actors, Organizations, Regions
+from homeworld.store.tokens import ServiceTokens
+from homeworld.store.work import Work
+from homeworld.store.workflows import Workflows
+
+
+class Transaction:
+    """All repositories over one transaction. Use it only inside its ``with`` block."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    @cached_property
+    def organizations(self) -> Organizations:
+        """Organizations."""
+        return Organizations(self.work)
+
+    @cached_property
+    def actors(self) -> Actors:
+        """Users, tokens and homeworld itself, as who did what."""
+        return Actors(self.work)
+
+    @cached_property
+    def regions(self) -> Regions:
+        """Regions."""
+        return Regions(self.work)
+
+    @cached_property
+    def tokens(self) -> ServiceTokens:
+        """Service tokens."""
+        return ServiceTokens(self.work)
+
+    @cached_property
+    def databases(self) -> Databases:
+        """Databases."""
+        return Databases(self.work)
+
+    @cached_property
+    def branches(self) -> Branches:
+        """Branches."""
+        return Branches(self.work)
+
+    @cached_property
+    def servers(self) -> Servers:
+        """Managed servers."""
+        return Servers(self.work)
+
+    @cached_property
+    def keyspaces(self) -> Keyspaces:
+        """Keyspaces and shards."""
+        return Keyspaces(self.work)
+
+    @cached_property
+    def passwords(self) -> Passwords:
+        """Branch passwords."""
+        return Passwords(self.work)
+
+    @cached_property
+    def workflows(self) -> Workflows:
+        """Workflows."""
+        return Workflows(self.work)
+
+    @cached_property
+    def progress(self) -> Progress:
+        """What is told of workflows."""
+        return Progress(self.work)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Transitions, steps, audit log."""
+        return Journal(self.work)
+
+    @cached_property
+    def leases(self) -> Leases:
+        """Who works on what."""
+        return Leases(self.work)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """Events."""
+        return Outbox(self.work)
+
+    @cached_property
+    def routes(self) -> Routes:
+        """Routing rules and versions."""
+        return Routes(self.work)
+
+    @cached_property
+    def queue(self) -> Queue:
+        """What asks for work."""
+        return Queue(self.work)
+
+
+class Store:
+    """The control plane's memory. Safe among threads and processes."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._listeners: list[Callable[[], None]] = []
+
+    @classmethod
+    def open(cls, url: str, clock: Clock | None = None) -> Self:
+        """Open ``sqlite:///path`` or ``postgresql://…`` and bring its schema up to date.
+
+        :raises UnavailableError: the database does not answer.
+        """
+        engine = open_engine(url)
+        upgrade(engine)
+        return cls(engine, clock or SystemClock())
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for migrations and tests."""
+        return self._engine
+
+    @contextmanager
+    def read(self) -> Generator[Transaction]:
+        """A consistent view of everything. Writing in it is an error.
+
+        :raises UnavailableError: the database does not answer.
+        """
+        with reading(self._engine) as connection:
+            yield Transaction(Work(connection, self._clock.now()))
+
+    @contextmanager
+    def write(self) -> Generator[Transaction]:
+        """One atomic change; commits when the block ends, nothing is kept if it raises.
+
+        Keep it short and do no I/O in it: writers wait for each other.
+
+        :raises UnavailableError: the database does not answer.
+        :raises ConflictError: the state is another one by now, or a constraint refused.
+        """
+        with writing(self._engine) as connection:
+            yield Transaction(Work(connection, self._clock.now()))
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after each commit of this process: a hint to look at once instead of at the next
+        poll. It must return at once and not raise.
+        """
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()

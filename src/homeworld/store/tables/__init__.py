@@ -1,0 +1,8 @@
+"""The schema of the control plane's memory, as SQLAlchemy metadata. Migrations must say the same."""
+
+from __future__ import annotations
+
+from homeworld.store.tables import journal, resources, routing, tenants, workflows
+from homeworld.store.tables.base import metadata
+
+__all__ = ["journal", "metadata", "resources", "routing", "tenants", "workflows"]

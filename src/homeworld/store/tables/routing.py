@@ -1,0 +1,23 @@
+"""What gateways serve: each branch's rules and version, and the global version that only grows."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, String, Table
+
+from homeworld.store.tables.base import metadata
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+# version: the global version at which anything that gateways see of this branch last changed.
+branch_routing = Table(
+    "branch_routing",
+    metadata,
+    Column("branch_id", String(12), ForeignKey("branches.id"), primary_key=True),
+    Column("rules", JSON, nullable=False),
+    Column("version", BigInteger, nullable=False, index=True),
+)
