@@ -149,3 +149,27 @@ class ConnectionLostError(UnavailableError):
 
     code = "connection_lost"
     mysql_errno = 2013
+
+
+class SourceLogError(HomeworldError):
+    """The source's binlog cannot be followed."""
+
+    code = "source_log"
+
+
+class PositionPurgedError(SourceLogError):
+    """The source no longer has the binlogs that follow this position."""
+
+    code = "position_purged"
+
+
+class UnsupportedLogError(SourceLogError):
+    """The source's binlog holds something that cannot be applied exactly."""
+
+    code = "source_log_unsupported"
+
+
+class SchemaDriftError(SourceLogError):
+    """A table in the binlog is not as it was when the stream learned it."""
+
+    code = "schema_drift"

@@ -245,30 +245,42 @@ def payload_events(buffer: bytes, start: int, end: int) -> Iterator[list[Event]]
         portions = iter(zstandard.ZstdDecompressor().read_to_iter(body, write_size=_PORTION))
     else:
         raise MalformedPacketError(f"a transaction is compressed in an unknown way ({compression})")
-    rest = b""
+    parts: list[bytes] = []
+    size = need = 0
     try:
         for portion in portions:
+            parts.append(portion)
+            size += len(portion)
+            if size < need:
+                continue
             found: list[Event] = []
-            rest = _cut_plain(rest + portion, found)
+            rest, need = _cut_plain(b"".join(parts), found)
+            parts = [rest]
+            size = len(rest)
             if found:
                 yield found
     except zstandard.ZstdError as error:
         raise MalformedPacketError("a compressed transaction cannot be opened") from error
-    if rest:
+    if size:
         raise MalformedPacketError("a compressed transaction is cut short")
 
 
-def _cut_plain(data: bytes, found: list[Event]) -> bytes:
-    """Append the whole events of ``data``, which has neither packets nor checksums; what is left of it."""
+def _cut_plain(data: bytes, found: list[Event]) -> tuple[bytes, int]:
+    """Append the whole events of ``data``, which has neither packets nor checksums.
+
+    :returns: what is left, and how many bytes it needs to have before another event is whole.
+    """
     position = 0
     size = len(data)
+    need = HEADER_SIZE
     while size - position >= HEADER_SIZE:
         timestamp, kind, server, length, next_position, flags = _HEADER.unpack_from(data, position)
         if length < HEADER_SIZE:
             raise MalformedPacketError("an event in a compressed transaction has no length")
         end = position + length
         if end > size:
+            need = length
             break
         found.append((kind, timestamp, server, flags, next_position, data, position + HEADER_SIZE, end))
         position = end
-    return data[position:]
+    return data[position:], need
