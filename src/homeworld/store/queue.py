@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Table, select
+from sqlalchemy import ColumnElement, Table, TextClause, false, or_, select
 
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.states.move_tables import WORKING, State
@@ -18,6 +18,9 @@ from homeworld.store.work import Work
 
 # Deletions before creations: a name that is asked for again waits for the old one to be gone.
 UNSETTLED = (Life.DELETING, Life.PENDING)
+# A stopped workflow is looked at too: whether its tables fit again is seen, not told.
+WATCHED = (*WORKING, State.STOPPED)
+_NOTHING_ELSE = false()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +45,26 @@ class Queue:
 
     def resources_with_work(self) -> tuple[WorkItem, ...]:
         """Databases, branches and keyspaces that are pending or being deleted, and workflows in a state where
-        something is under way or a stream runs. Oldest change first within a kind.
+        something is under way, a stream runs, or what the state asks is not settled. Oldest change first
+        within a kind.
         """
         return (
             *self._of("database", resources.databases, UNSETTLED),
             *self._of("branch", resources.branches, UNSETTLED),
             *self._of("keyspace", resources.keyspaces, UNSETTLED),
-            *self._of("workflow", workflow_tables.workflows, WORKING),
+            *self._of("workflow", workflow_tables.workflows, WATCHED, workflow_tables.UNSETTLED),
         )
 
-    def _of(self, kind: str, table: Table, states: tuple[Life, ...] | tuple[State, ...]) -> list[WorkItem]:
+    def _of(
+        self,
+        kind: str,
+        table: Table,
+        states: tuple[Life, ...] | tuple[State, ...],
+        also: ColumnElement[bool] | TextClause = _NOTHING_ELSE,
+    ) -> list[WorkItem]:
         rows = self._work.connection.execute(
             select(table.c.id, table.c.state)
-            .where(table.c.state.in_(states))
+            .where(or_(table.c.state.in_(states), also))
             .order_by(table.c.updated_at, table.c.id)
         )
         return [WorkItem(kind, row.id, row.state.value) for row in rows]

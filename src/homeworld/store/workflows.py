@@ -35,6 +35,7 @@ class Workflow:
 
     :param verified: the last verification still stands; False from the moment a stream is started anew.
     :param interrupted_state: where retry goes on, while the state is error or stopped.
+    :param settled: what a resting state asks of routes and servers is done; any transition says it is not.
     :param asked: the last asked trigger, for the executor and for people.
     :param epoch: grows with each owner that starts movers.
     :param lag_seconds: the worst stream's lag as last told; None: not known.
@@ -61,6 +62,7 @@ class Workflow:
     primaries_switched: bool
     verified: bool
     interrupted_state: State | None
+    settled: bool
     sequence_tables_applied: bool
     asked: str
     epoch: int
@@ -104,6 +106,7 @@ class WorkflowFields(TypedDict, total=False):
     primaries_switched: bool
     verified: bool
     interrupted_state: State | None
+    settled: bool
     sequence_tables_applied: bool
     epoch: int
     lag_seconds: float | None
@@ -164,6 +167,7 @@ class Workflows:
                     "replicas_switched": False,
                     "primaries_switched": False,
                     "verified": False,
+                    "settled": False,
                     "sequence_tables_applied": False,
                     "asked": "",
                     "epoch": 0,
@@ -266,7 +270,7 @@ class Workflows:
 
         :raises ConflictError: the workflow is not in ``expected`` any more, or facts contradict the state.
         """
-        values: dict[str, object] = dict(fields)
+        values: dict[str, object] = {"settled": False, **fields}
         if row.to in {State.ERROR, State.STOPPED}:
             values.setdefault("interrupted_state", expected)
         database_id = self.get(workflow_id).database_id

@@ -29,6 +29,7 @@ from homeworld.model.states.move_tables import State
 from homeworld.store.tables.base import EnumText, Utc, created, metadata, one_of, public_id, updated
 
 ACTIVE = text("state NOT IN ('completed', 'cancelled')")
+UNSETTLED = text("NOT settled")
 
 STAMPS_AT = (
     "started_at",
@@ -78,6 +79,7 @@ workflows = Table(
     Column("primaries_switched", Boolean, nullable=False),
     Column("verified", Boolean, nullable=False),
     Column("interrupted_state", EnumText(State), nullable=True),
+    Column("settled", Boolean, nullable=False),
     Column("sequence_tables_applied", Boolean, nullable=False),
     Column("asked", String(40), nullable=False),
     Column("epoch", Integer, nullable=False),
@@ -115,6 +117,7 @@ workflows = Table(
         postgresql_where=ACTIVE,
     ),
     Index("ix_workflows_state", "state"),
+    Index("ix_workflows_unsettled", "updated_at", sqlite_where=UNSETTLED, postgresql_where=UNSETTLED),
 )
 
 workflow_tables = Table(

@@ -128,6 +128,7 @@ def upgrade() -> None:
         sa.Column("primaries_switched", sa.Boolean(), nullable=False),
         sa.Column("verified", sa.Boolean(), nullable=False),
         sa.Column("interrupted_state", sa.String(length=40), nullable=True),
+        sa.Column("settled", sa.Boolean(), nullable=False),
         sa.Column("sequence_tables_applied", sa.Boolean(), nullable=False),
         sa.Column("asked", sa.String(length=40), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
@@ -215,6 +216,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("database_id", "number", name=op.f("uq_workflows_database_id_number")),
     )
     op.create_index("ix_workflows_state", "workflows", ["state"], unique=False)
+    op.create_index(
+        "ix_workflows_unsettled",
+        "workflows",
+        ["updated_at"],
+        unique=False,
+        sqlite_where=sa.text("NOT settled"),
+        postgresql_where=sa.text("NOT settled"),
+    )
     op.create_index(
         "uq_workflows_one_active",
         "workflows",
