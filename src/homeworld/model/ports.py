@@ -157,3 +157,27 @@ class SourceFence(Protocol):
         :raises DeadlineExceededError: some lock was not had in time; none is held.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class MoveWish:
+    """A MoveTables workflow as it is asked for; ids are the store's. ``global_keyspace_id`` None: the source
+    keyspace where it is unsharded.
+    """
+
+    branch_id: str
+    source_keyspace_id: str
+    target_keyspace_id: str
+    global_keyspace_id: str | None
+    tables: tuple[str, ...]
+
+
+class Preconditions(Protocol):
+    """Judges a wish against the store and the servers, before anything is made."""
+
+    def reasons(self, wish: MoveWish) -> tuple[str, ...]:
+        """Every reason why the move cannot be made safely; empty: it can.
+
+        :raises UnavailableError: a server does not answer, so it cannot be said.
+        """
+        ...
