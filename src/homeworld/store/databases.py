@@ -21,6 +21,7 @@ from homeworld.model.states.lifecycle import Life, LifeTrigger
 from homeworld.model.topology import Flavor
 from homeworld.store.journal import Journal
 from homeworld.store.pages import Page, PageRequest, fetch_counted_page
+from homeworld.store.routing import Routes
 from homeworld.store.tables import resources
 from homeworld.store.work import Work
 
@@ -174,7 +175,7 @@ class Databases:
         return select(table).where(table.c.organization_id == organization_id, table.c.deleted_at.is_(None))
 
     def update(self, database_id: str, **fields: Unpack[DatabaseFields]) -> Database:
-        """Change settings.
+        """Change settings; gateways hear of a new name.
 
         :raises InvalidError: the new name is not valid or taken.
         """
@@ -185,6 +186,13 @@ class Databases:
             self._work.change(table, table.c.id, database_id, {**fields, "updated_at": self._work.now})
         except IntegrityError as error:
             raise InvalidError(f"a database named {fields.get('name')} already exists") from error
+        if "name" in fields:
+            branch = resources.branches
+            live = select(branch.c.id).where(
+                branch.c.database_id == database_id, branch.c.deleted_at.is_(None)
+            )
+            for branch_id in self._work.connection.execute(live).scalars().all():
+                Routes(self._work).bump(branch_id)
         return self.get(database_id)
 
     def transition(

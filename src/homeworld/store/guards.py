@@ -6,28 +6,41 @@ Knows no request and no server: it only hands a workflow's columns to the machin
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from homeworld.model.states.move_tables import Facts
 from homeworld.store.workflows import Workflow
 
 LAG_LIMIT_SECONDS = 10.0
+# A lag that nobody has told for this long says nothing: whoever told it may be dead.
+LAG_FRESH = timedelta(seconds=30)
 
 
-def facts(workflow: Workflow, lag_limit_seconds: float = LAG_LIMIT_SECONDS) -> Facts:
-    """What guards read of a workflow. A lag that is not known counts as too high."""
+def facts(
+    workflow: Workflow, lag_limit_seconds: float = LAG_LIMIT_SECONDS, now: datetime | None = None
+) -> Facts:
+    """What guards read of a workflow. A lag that is not known counts as too high.
+
+    :param now: where given, a lag told longer than LAG_FRESH before it counts as not known.
+    """
+    low = workflow.lag_seconds is not None and workflow.lag_seconds <= lag_limit_seconds
+    told = workflow.lag_told_at
+    fresh = now is None or (told is not None and now - told <= LAG_FRESH)
     return Facts(
         replicas_switched=workflow.replicas_switched,
         primaries_switched=workflow.primaries_switched,
         verified=workflow.verified,
         interrupted=workflow.interrupted_state,
         may_retry=workflow.may_retry,
-        lag_low=workflow.lag_seconds is not None and workflow.lag_seconds <= lag_limit_seconds,
+        lag_low=low and fresh,
     )
 
 
-def guards(workflow: Workflow, lag_limit_seconds: float = LAG_LIMIT_SECONDS) -> Callable[[str], bool]:
+def guards(
+    workflow: Workflow, lag_limit_seconds: float = LAG_LIMIT_SECONDS, now: datetime | None = None
+) -> Callable[[str], bool]:
     """``holds`` for ``MOVE_TABLES.take``.
 
     :raises KeyError: (when called) no such guard.
     """
-    return facts(workflow, lag_limit_seconds).holds
+    return facts(workflow, lag_limit_seconds, now).holds

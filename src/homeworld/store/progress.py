@@ -124,7 +124,8 @@ class Progress:
         for stream in progress.streams:
             self._tell_stream(workflow_id, direction, progress, stream)
         workflow = tables.workflows
-        self._work.change(workflow, workflow.c.id, workflow_id, {"lag_seconds": progress.lag_seconds})
+        lag = {"lag_seconds": progress.lag_seconds, "lag_told_at": self._work.now}
+        self._work.change(workflow, workflow.c.id, workflow_id, lag)
         if progress.verification is not None:
             self.tell_verification(workflow_id, progress.verification)
 

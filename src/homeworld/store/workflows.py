@@ -38,7 +38,7 @@ class Workflow:
     :param settled: what a resting state asks of routes and servers is done; any transition says it is not.
     :param asked: the last asked trigger, for the executor and for people.
     :param epoch: grows with each owner that starts movers.
-    :param lag_seconds: the worst stream's lag as last told; None: not known.
+    :param lag_seconds: the worst stream's lag as told at ``lag_told_at``; None: not known.
     :param rules_before: all of the branch's rules before the workflow; what cutover and cancel put back.
     :param rules_saved: all of the branch's rules as they were when cutover took them away; what
         reverse-cutover puts back.
@@ -67,6 +67,7 @@ class Workflow:
     asked: str
     epoch: int
     lag_seconds: float | None
+    lag_told_at: datetime | None
     workflow_errors: str
     may_retry: bool
     may_restart: bool

@@ -84,6 +84,7 @@ workflows = Table(
     Column("asked", String(40), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("lag_seconds", Float, nullable=True),
+    Column("lag_told_at", Utc, nullable=True),
     Column("workflow_errors", Text, nullable=False),
     Column("may_retry", Boolean, nullable=False),
     Column("may_restart", Boolean, nullable=False),

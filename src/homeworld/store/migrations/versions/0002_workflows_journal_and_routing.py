@@ -133,6 +133,7 @@ def upgrade() -> None:
         sa.Column("asked", sa.String(length=40), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("lag_seconds", sa.Float(), nullable=True),
+        sa.Column("lag_told_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("workflow_errors", sa.Text(), nullable=False),
         sa.Column("may_retry", sa.Boolean(), nullable=False),
         sa.Column("may_restart", sa.Boolean(), nullable=False),

@@ -1,0 +1,125 @@
+"""Fresh stores for tests, made fast: migrated once, then copied (SQLite) or emptied (PostgreSQL)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import text
+
+from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
+from homeworld.model.topology import Flavor
+from homeworld.store.branches import Branch
+from homeworld.store.databases import Database
+from homeworld.store.engine import open_engine
+from homeworld.store.keyspaces import Keyspace
+from homeworld.store.migrate import upgrade
+from homeworld.store.store import Store, Transaction
+from homeworld.store.tables import metadata
+from homeworld.store.tenants import Organization, Region
+
+
+@dataclass
+class TestClock:
+    """A clock that stands still until it is told to go on."""
+
+    __test__ = False
+    at: datetime = field(default_factory=lambda: datetime(2026, 3, 1, 12, 0, tzinfo=UTC))
+
+    def now(self) -> datetime:
+        """The time as set."""
+        return self.at
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass."""
+        self.at += timedelta(seconds=seconds)
+
+
+class SqliteStores:
+    """Stores in files of their own, copied from one that was migrated."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._template = folder / "template.db"
+        self._count = 0
+        engine = open_engine(f"sqlite:///{self._template}")
+        upgrade(engine)
+        engine.dispose()
+
+    @contextmanager
+    def fresh(self, clock: TestClock) -> Generator[Store]:
+        """An empty store."""
+        self._count += 1
+        path = self._folder / f"store-{self._count}.db"
+        shutil.copy(self._template, path)
+        store = Store(open_engine(f"sqlite:///{path}"), clock)
+        yield store
+        store.close()
+        for left in self._folder.glob(f"{path.name}*"):
+            left.unlink()
+
+
+class PostgresStores:
+    """One database, emptied for every test."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        upgrade(self._engine)
+
+    @contextmanager
+    def fresh(self, clock: TestClock) -> Generator[Store]:
+        """An empty store."""
+        names = ", ".join(metadata.tables)
+        with self._engine.begin() as connection:
+            connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        yield Store(self._engine, clock)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A database as most tests want it: a ready production branch with two ready keyspaces."""
+
+    organization: Organization
+    region: Region
+    database: Database
+    branch: Branch
+    source: Keyspace
+    target: Keyspace
+
+
+def make_shop(tx: Transaction, name: str = "shop", *, flavor: Flavor = Flavor.MYSQL) -> Shop:
+    """An unsharded keyspace named as the database, and ``<name>_sharded`` of two shards."""
+    made = life_row(Life.PENDING, LifeTrigger.MADE)
+    organization = tx.organizations.ensure("acme")
+    region = tx.regions.ensure("local", display_name="Local", provider="Homeworld", location="Here")
+    database = tx.databases.create(organization.id, name, region.id, flavor)
+    branch = tx.branches.create(database.id, "main", region.id, production=True, is_default=True)
+    tx.branches.update(branch.id, safe_migrations=True)
+    source = tx.keyspaces.create(branch.id, name, is_default=True)
+    target = tx.keyspaces.create(branch.id, f"{name}_sharded", shards=2)
+    primary = tx.servers.create(branch.id, flavor)
+    replica = tx.servers.create(branch.id, flavor, replica_of=primary.id)
+    for keyspace in (source, target):
+        for shard in tx.keyspaces.shards(keyspace.id):
+            tx.keyspaces.place(shard.id, primary.id, [replica.id])
+        tx.keyspaces.transition(keyspace.id, Life.PENDING, made)
+    for server in (primary, replica):
+        tx.servers.transition(server.id, Life.PENDING, made)
+    branch = tx.branches.transition(branch.id, Life.PENDING, made)
+    database = tx.databases.transition(database.id, Life.PENDING, made)
+    return Shop(
+        organization,
+        region,
+        database,
+        branch,
+        tx.keyspaces.get(source.id),
+        tx.keyspaces.get(target.id),
+    )
