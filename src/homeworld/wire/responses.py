@@ -20,6 +20,7 @@ The invariant: the walker says END exactly at the last byte of the answer, whate
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from homeworld.model.errors import MalformedPacketError
 from homeworld.wire.constants import Cap
@@ -50,7 +51,15 @@ class _Part(IntEnum):
     BIG = 8
 
 
-_FIRST, _PREPARE, _FIELDS, _ROWS, _LONE, _SKIP, _META, _END, _BIG = (int(part) for part in _Part)
+_FIRST: Final[int] = _Part.FIRST.value
+_PREPARE: Final[int] = _Part.PREPARE.value
+_FIELDS: Final[int] = _Part.FIELDS.value
+_ROWS: Final[int] = _Part.ROWS.value
+_LONE: Final[int] = _Part.LONE.value
+_SKIP: Final[int] = _Part.SKIP.value
+_META: Final[int] = _Part.METADATA_EOF.value
+_END: Final[int] = _Part.END.value
+_BIG: Final[int] = _Part.BIG.value
 
 
 class Walker:
@@ -85,12 +94,12 @@ class Walker:
 
     def __init__(self, capabilities: int) -> None:
         self._deprecate = bool(capabilities & Cap.DEPRECATE_EOF)
-        self._carry = b""
-        self._skip = 0
+        self._carry: bytes = b""
+        self._skip: int = 0
         self._part: int = _END
-        self._left = 0
-        self._prep_columns = 0
-        self.status = 2
+        self._left: int = 0
+        self._prep_columns: int = 0
+        self.status: int = 2
         self.error = b""
         self.ok = b""
         self.prepared = b""
@@ -256,9 +265,13 @@ class Walker:
         if plain_ok or (self._deprecate and after - pos > 4):
             # Two length-encoded numbers stand before the flags.
             for _ in range(2):
+                if pos >= after:
+                    raise MalformedPacketError
                 first = data[pos]
                 pos += 1 if first < 0xFB else {0xFC: 3, 0xFD: 4}.get(first, 9)
         else:
             pos += 2
+        if pos + 2 > after:
+            raise MalformedPacketError
         status = self.status = data[pos] | data[pos + 1] << 8
         return _FIRST if more and status & _MORE else _END

@@ -1,0 +1,308 @@
+"""One backend connection as a session sees it: commands out, answers handed through or collected.
+
+Owns no socket: bytes arrive by :meth:`Link.data_received` and leave by a :class:`Channel`. (Its methods carry
+the names asyncio gives a protocol's, so that the hot path has one call less.) It knows the answers' ends and
+no SQL. The invariant: answers come in the order of the commands, each to whoever sent the command; a byte
+that belongs to no answer ends the connection.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from homeworld.model.errors import ConnectionLostError, HomeworldError, MalformedPacketError
+from homeworld.wire.client import Collector
+from homeworld.wire.constants import Status
+from homeworld.wire.responses import Expect, Walker
+from homeworld.wire.results import parse_err
+
+
+class Channel(Protocol):
+    """What a link writes to; an asyncio transport is one."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, now or as soon as the network takes them."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Let no more bytes arrive."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Let bytes arrive again."""
+        ...
+
+
+class LinkOwner(Protocol):
+    """Whoever uses the link right now: a session, or the pool."""
+
+    def relayed(self, link: Link) -> None:
+        """The relayed answer is complete (or the server waits for a local file): see ``link.walker``."""
+        ...
+
+    def answered(self, link: Link, reply: Reply) -> None:
+        """A command sent by :meth:`Link.ask` has its answer."""
+        ...
+
+    def lost(self, link: Link, error: HomeworldError) -> None:
+        """The connection is gone; nothing more will come from it."""
+        ...
+
+    def link_full(self, link: Link, *, full: bool) -> None:
+        """The link cannot take more bytes for now, or can again."""
+        ...
+
+
+class Reply:
+    """A whole answer, collected. ``error`` is set where the server answered with an error or was lost."""
+
+    __slots__ = ("_capabilities", "_infile", "error", "ok", "prepared", "raw", "status")
+
+    def __init__(
+        self, capabilities: int, raw: bytes, walker: Walker | None, error: HomeworldError | None
+    ) -> None:
+        self._capabilities = capabilities
+        self.raw = raw
+        self.status = walker.status if walker else 0
+        self.prepared = walker.prepared if walker else b""
+        self.ok = walker.ok if walker else b""
+        self.error = error
+        if walker is not None and walker.error:
+            self.error = parse_err(walker.error)
+
+    def check(self) -> None:
+        """Raise the error, if the answer is one."""
+        if self.error is not None:
+            raise self.error
+
+    def result(self) -> Collector:
+        """The answer read as a text-protocol result.
+
+        :raises HomeworldError: the answer is an error.
+        """
+        self.check()
+        collector = Collector(self._capabilities)
+        collector.feed(self.raw)
+        return collector
+
+
+class _Pending:
+    __slots__ = ("expect", "parts")
+
+    def __init__(self, expect: int) -> None:
+        self.expect = expect
+        self.parts: list[bytes] = []
+
+
+def _nowhere(data: bytes) -> None:
+    """Bytes of an answer whose client is gone."""
+
+
+class Link:
+    """One authenticated backend connection.
+
+    What a session has brought it to (reset by :meth:`clean`):
+
+    * ``schema``: its current schema.
+    * ``sets``: how many of the session's SET statements it has performed.
+    * ``began``: BEGIN of the session's transaction was sent to it.
+    * ``multi``: whether it takes several statements in one text.
+    """
+
+    __slots__ = (
+        "_pending",
+        "alive",
+        "began",
+        "capabilities",
+        "channel",
+        "endpoint_id",
+        "key",
+        "multi",
+        "owner",
+        "relaying",
+        "schema",
+        "send",
+        "sets",
+        "started",
+        "thread_id",
+        "user",
+        "walker",
+    )
+
+    def __init__(
+        self, endpoint_id: str, channel: Channel, capabilities: int, owner: LinkOwner, *, thread_id: int = 0
+    ) -> None:
+        self.endpoint_id = endpoint_id
+        self.channel = channel
+        self.capabilities = capabilities
+        self.owner = owner
+        self.thread_id = thread_id
+        self.key: object = None
+        self.user = ""
+        self.walker = Walker(capabilities)
+        self.send: Callable[[bytes], object] = _nowhere
+        self.alive = True
+        self.relaying = False
+        self.started = False
+        self._pending: deque[_Pending] = deque()
+        self.schema = ""
+        self.sets = 0
+        self.began = False
+        self.multi = False
+
+    def clean(self, *, multi: bool) -> None:
+        """The connection was reset on the server: nothing of a session is left on it. Its schema stays."""
+        self.sets = 0
+        self.began = False
+        self.multi = multi
+        self.started = False
+        self.send = _nowhere
+        self.walker.status = Status.AUTOCOMMIT
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is outstanding."""
+        return self.relaying or bool(self._pending)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the server said that a transaction is open, or was just asked to open one."""
+        return self.began or bool(self.walker.status & Status.IN_TRANS)
+
+    def relay(self, packet: bytes, expect: int, send: Callable[[bytes], object]) -> None:
+        """Send framed bytes of one command; hand its answer to ``send`` as it comes."""
+        self.walker.begin(expect)
+        self.send = send
+        self.relaying = True
+        self.started = False
+        self.channel.write(packet)
+
+    def tell(self, packet: bytes) -> None:
+        """Send framed bytes of a command that has no answer."""
+        self.channel.write(packet)
+
+    def ask(self, packet: bytes, expect: int = Expect.RESULT) -> None:
+        """Send framed bytes of one command; its answer is collected for ``owner.answered``. Several may be
+        outstanding.
+        """
+        self._pending.append(_Pending(expect))
+        if len(self._pending) == 1:
+            self.walker.begin(expect)
+        self.channel.write(packet)
+
+    def mute(self) -> None:
+        """Drop what still comes of the relayed answer: its client is gone."""
+        self.send = _nowhere
+
+    def close(self) -> None:
+        """Close at once; the owner hears nothing more of it."""
+        self.alive = False
+        self.owner = _NOBODY
+        self.channel.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the server."""
+        if self.relaying:
+            try:
+                end = self.walker.feed(data)
+            except MalformedPacketError as error:
+                self._broken(error)
+                return
+            if end == len(data):
+                self.send(data)
+                self.relaying = False
+                self.owner.relayed(self)
+            elif end < 0:
+                self.started = True
+                self.send(data)
+            else:
+                self._broken(MalformedPacketError("the server sent bytes nobody asked for"))
+            return
+        try:
+            self._collect(data)
+        except MalformedPacketError as error:
+            self._broken(error)
+
+    def _collect(self, data: bytes) -> None:
+        start = 0
+        walker = self.walker
+        while start < len(data):
+            if not self._pending:
+                raise MalformedPacketError("the server sent bytes nobody asked for")
+            pending = self._pending[0]
+            end = walker.feed(data, start)
+            pending.parts.append(data[start:] if end < 0 else data[start:end])
+            if end < 0:
+                return
+            start = end
+            if walker.local_infile:
+                # Nobody has a file for this statement: an empty one ends the request.
+                pending.parts.clear()
+                self.channel.write(b"\0\0\0" + bytes(((walker.sequence + 1) & 0xFF,)))
+                walker.file_sent()
+                continue
+            reply = Reply(self.capabilities, b"".join(pending.parts), walker, None)
+            self._pending.popleft()
+            if self._pending:
+                walker.begin(self._pending[0].expect)
+            self.owner.answered(self, reply)
+
+    def _broken(self, error: HomeworldError) -> None:
+        self.channel.abort()
+        self._lose(error)
+
+    def _lose(self, error: HomeworldError) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        while self._pending:
+            self._pending.popleft()
+            self.owner.answered(self, Reply(self.capabilities, b"", None, error))
+        self.owner.lost(self, error)
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: Channel) -> None:
+        """The channel was made before the link."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is gone."""
+        lost = ConnectionLostError()
+        lost.__cause__ = exc
+        self._lose(lost)
+
+    def eof_received(self) -> None:
+        """The server has hung up; the channel closes itself."""
+
+    def pause_writing(self) -> None:
+        """The channel is full."""
+        self.owner.link_full(self, full=True)
+
+    def resume_writing(self) -> None:
+        """The channel takes bytes again."""
+        self.owner.link_full(self, full=False)
+
+
+class _Nobody:
+    """Owns links that were closed: nothing that they say matters any more."""
+
+    def relayed(self, link: Link) -> None:
+        """Nothing."""
+
+    def answered(self, link: Link, reply: Reply) -> None:
+        """Nothing."""
+
+    def lost(self, link: Link, error: HomeworldError) -> None:
+        """Nothing."""
+
+    def link_full(self, link: Link, *, full: bool) -> None:
+        """Nothing."""
+
+
+_NOBODY = _Nobody()
