@@ -1,0 +1,76 @@
+"""The config file of a managed server, as text. Pure: the same input gives the same file.
+
+What stands here is what the rest of homeworld relies on: full row images with metadata in a GTID binlog that
+is on disk before a commit returns, UTC, utf8mb4, loopback only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeworld.engines.flavors import rules
+from homeworld.engines.layout import Place, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What an installation may choose. ``options`` are more lines (``name=value``) that win over ours.
+
+    :param binlog_seconds: how long binlogs are kept. A workflow or a replica that was stopped for longer
+        cannot go on by itself, so it is long.
+    """
+
+    buffer_pool_mb: int = 128
+    max_connections: int = 500
+    binlog_seconds: int = 14 * 24 * 3600
+    options: tuple[str, ...] = ()
+
+
+_COMMON = (
+    "bind-address=127.0.0.1",
+    "skip-name-resolve",
+    "default-time-zone=+00:00",
+    "character-set-server=utf8mb4",
+    "local-infile=ON",
+    "log-bin=binlog",
+    "relay-log=relay",
+    "relay-log-recovery=ON",
+    "binlog-row-image=FULL",
+    "binlog-row-metadata=FULL",
+    "sync-binlog=1",
+    "innodb-flush-log-at-trx-commit=1",
+    "innodb-file-per-table=ON",
+    "innodb-log-buffer-size=16M",
+    "max-allowed-packet=256M",
+    "max-binlog-size=256M",
+    # The gateway gathers insights itself; the server's own instruments would double its memory.
+    "performance-schema=OFF",
+)
+
+
+def render(record: Record, place: Place, sizes: Sizes) -> str:
+    """The text of ``my.cnf`` for the server."""
+    rule = rules(record.flavor)
+    lines: list[str] = [
+        "# Written by homeworld at each start; changes here are lost.",
+        "[mysqld]",
+        f"datadir={_quoted(place.data)}",
+        f"socket={_quoted(record.socket)}",
+        f"pid-file={_quoted(place.data / 'mysqld.pid')}",
+        f"secure-file-priv={_quoted(place.files)}",
+        f"port={record.port}",
+        f"server-id={record.mysql_server_id}",
+        f"innodb-buffer-pool-size={sizes.buffer_pool_mb}M",
+        f"max-connections={sizes.max_connections}",
+        f"binlog-expire-logs-seconds={sizes.binlog_seconds}",
+        *_COMMON,
+        *rule.options,
+        *(rule.replica_options if record.replica_of is not None else ()),
+        *sizes.options,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(path: object) -> str:
+    """A path as an option file's value; blanks and ``#`` are kept by the quotes."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,297 @@
+"""LocalEngine: MySQL or MariaDB servers as processes of this host.
+
+Servers live in sessions of their own and outlive this process; what is on disk under the data directory is
+the truth, and a new LocalEngine on the same directory finds everything again. Every act on one server holds
+that server's lock, begins from what is really there, and can be called again after it failed or died midway.
+Knows no keyspaces or branches: the caller names servers and schemas. Two processes must not use one data
+directory at the same time; the caller holds a lock on it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from homeworld.engines import process, replicas
+from homeworld.engines.config import Sizes
+from homeworld.engines.flavors import SIDECAR, grant_statements, rules, schema_pattern, stored_pattern
+from homeworld.engines.fleet import Fleet
+from homeworld.engines.layout import PORTS, Record
+from homeworld.model.errors import HomeworldError, InvalidError, NotFoundError, UnavailableError
+from homeworld.model.names import quote
+from homeworld.model.ports import ServerStatus
+from homeworld.model.topology import BackendRole, Endpoint, Flavor
+
+_SYSTEM_SCHEMAS = {"mysql", "sys", "information_schema", "performance_schema", SIDECAR}
+_LOOK_SECONDS = 1.0
+
+
+class LocalEngine:
+    """Implements ``model.ports.Engine`` on this host.
+
+    :param data_dir: holds everything; made where absent.
+    :param mysqld: the server program for new servers; None: the first supported one of this machine.
+    :param buffer_pool_mb: InnoDB's buffer pool of each server, in MiB.
+    :param sizes: further settings of each server; ``buffer_pool_mb`` wins over its own.
+    :param ports: loopback ports to choose from.
+    :param start_timeout_seconds: how long a server may take until it accepts; recovery after a crash counts.
+    :raises InvalidError: no supported server program, or the installation's passwords are lost.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        mysqld: Path | None = None,
+        buffer_pool_mb: int = 128,
+        *,
+        sizes: Sizes | None = None,
+        ports: range = PORTS,
+        start_timeout_seconds: float = 120.0,
+    ) -> None:
+        chosen = replace(sizes or Sizes(), buffer_pool_mb=buffer_pool_mb)
+        self._fleet = Fleet(data_dir, mysqld, chosen, ports, start_timeout_seconds)
+        self._layout = self._fleet.layout
+        self.flavor: Flavor = self._fleet.binary.flavor
+        self._locks: dict[str, threading.RLock] = {}
+        self._locks_guard = threading.Lock()
+        self._held_down: set[str] = set()
+
+    @property
+    def version(self) -> str:
+        """The version of the server program that new servers run, as ``9.7.4``."""
+        return self._fleet.binary.version_text
+
+    # -- the Engine protocol ---------------------------------------------------------------------------------
+
+    def create_server(self, server_id: str, *, replica_of: str | None = None) -> None:
+        """Make, start and secure a server; returns once it accepts.
+
+        :param replica_of: the id of a server that exists and accepts; this one becomes its read-only replica.
+        :raises InvalidError: it exists in another part, or the primary's binlogs are no longer complete.
+        :raises UnavailableError: it did not come up in time; calling again goes on.
+        """
+        with self._lock(server_id):
+            record = self._fleet.intend(server_id, replica_of)
+            self._fleet.bring_up(record)
+            if replica_of is not None:
+                self._follow(self._layout.read(server_id))
+
+    def destroy_server(self, server_id: str) -> None:
+        """Kill the server and delete its data. Unknown ids are fine."""
+        with self._lock(server_id):
+            self._fleet.destroy(server_id)
+            self._held_down.discard(server_id)
+
+    def endpoint(self, server_id: str, role: BackendRole) -> Endpoint:
+        """How to reach the server as that role's account. The port can change when a server is started anew
+        and something else has taken it; the socket never does.
+
+        :raises NotFoundError: no such server.
+        """
+        return self._fleet.endpoint(self._layout.read(server_id), role)
+
+    def create_schema(self, server_id: str, schema: str) -> None:
+        """Create a schema (utf8mb4) and give the roles their rights on it, here and on all replicas.
+
+        :raises InvalidError: the server is a replica, or the name belongs to the server itself.
+        """
+        self._check_schema(server_id, schema)
+        with self._lock(server_id), self._fleet.owner(server_id) as owner:
+            owner.run(f"CREATE DATABASE IF NOT EXISTS {quote(schema)} CHARACTER SET utf8mb4")
+            for statement in grant_statements(schema):
+                owner.run(statement)
+
+    def drop_schema(self, server_id: str, schema: str) -> None:
+        """Drop the schema and the rights on it. An unknown schema is fine.
+
+        :raises InvalidError: the server is a replica, or the name belongs to the server itself.
+        """
+        self._check_schema(server_id, schema)
+        pattern = schema_pattern(schema)
+        with self._lock(server_id), self._fleet.owner(server_id) as owner:
+            owner.run(f"DROP DATABASE IF EXISTS {quote(schema)}")
+            for row in owner.run("SELECT User, Host FROM mysql.db WHERE Db = %s", (stored_pattern(schema),)):
+                owner.run(f"REVOKE ALL PRIVILEGES ON {pattern}.* FROM %s@%s", (row["User"], row["Host"]))
+
+    def status(self, server_id: str) -> ServerStatus:
+        """Look at one server now. Never waits for a lock, so it answers while the server is being started.
+
+        :raises NotFoundError: no such server.
+        """
+        record = self._layout.read(server_id)
+        pid = self._fleet.pid(server_id)
+        accepting, lag, error = False, None, ""
+        if pid is not None:
+            try:
+                with self._fleet.owner(server_id, _LOOK_SECONDS) as owner:
+                    accepting = owner.value("SELECT 1") == 1
+                    if record.replica_of is not None:
+                        state = replicas.read(owner, rules(record.flavor))
+                        error = "it follows nobody yet" if state is None else state.error
+                        lag = None if state is None or error else state.lag_seconds
+            except UnavailableError as failure:
+                error = failure.message if record.replica_of is not None else ""
+        elif record.replica_of is not None:
+            error = "the server does not run"
+        return ServerStatus(server_id, pid is not None, accepting, pid, record.replica_of, lag, error)
+
+    def wait_replica(self, server_id: str, timeout_seconds: float) -> None:
+        """Return once the replica has applied all that its primary had committed at the time of the call.
+
+        :raises InvalidError: the server is no replica.
+        :raises DeadlineExceededError: it had not within the time.
+        :raises UnavailableError: one of the two does not answer.
+        """
+        record = self._layout.read(server_id)
+        if record.replica_of is None:
+            raise InvalidError(f"server {server_id} is no replica")
+        with self._fleet.owner(record.replica_of) as primary, self._fleet.owner(server_id) as replica:
+            replicas.wait(primary, replica, rules(record.flavor), timeout_seconds)
+
+    # -- all servers -----------------------------------------------------------------------------------------
+
+    def list_servers(self) -> list[str]:
+        """The ids of all servers, sorted."""
+        return self._layout.ids()
+
+    def replicas_of(self, server_id: str) -> list[str]:
+        """The ids of a server's replicas, sorted."""
+        return [record.server_id for record in self._layout.records() if record.replica_of == server_id]
+
+    def start_server(self, server_id: str) -> None:
+        """Start a server that exists; returns once it accepts (a replica: and follows its primary).
+
+        :raises NotFoundError: no such server.
+        :raises UnavailableError: it did not come up in time; calling again goes on.
+        """
+        with self._lock(server_id):
+            self._held_down.discard(server_id)
+            record = self._layout.read(server_id)
+            self._fleet.bring_up(record)
+            if record.replica_of is not None:
+                self._follow(self._layout.read(server_id))
+
+    def stop_server(self, server_id: str, timeout_seconds: float = 30.0) -> None:
+        """Shut a server down, kill it where it has not ended within the time. The watcher leaves it so.
+
+        :raises NotFoundError: no such server.
+        """
+        with self._lock(server_id):
+            self._layout.read(server_id)
+            self._held_down.add(server_id)
+            self._fleet.end(server_id, timeout_seconds)
+
+    def start_all(self) -> dict[str, str]:
+        """Start all servers at once, primaries before their replicas.
+
+        :returns: what did not start, and why. Empty: everything runs.
+        """
+        records = sorted(self._layout.records(), key=lambda record: record.replica_of is not None)
+        failures: dict[str, str] = {}
+        for record in records:
+            try:
+                self._held_down.discard(record.server_id)
+                with self._lock(record.server_id):
+                    self._fleet.ensure_data(record)
+                    self._fleet.ensure_process(record)
+            except HomeworldError as error:
+                failures[record.server_id] = error.message
+        for record in records:
+            if record.server_id in failures:
+                continue
+            try:
+                self.start_server(record.server_id)
+            except HomeworldError as error:
+                failures[record.server_id] = error.message
+        return failures
+
+    def stop_all(self, timeout_seconds: float = 30.0) -> list[str]:
+        """Shut all servers down at once.
+
+        :returns: the ids of those that had to be killed because they did not end in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        server_ids = self._layout.ids()
+        for server_id in server_ids:
+            self._held_down.add(server_id)
+            self._fleet.terminate(server_id)
+        return [
+            server_id
+            for server_id in server_ids
+            if not self._fleet.end(server_id, max(0.01, deadline - time.monotonic()))
+        ]
+
+    # -- for the watcher -------------------------------------------------------------------------------------
+
+    def revive(self, server_id: str) -> bool:
+        """Start the process of a server that died, without waiting for it to accept.
+
+        :returns: False where there was nothing to do: it runs, was stopped on purpose, is gone, or another
+            thread is at work on it.
+        :raises UnavailableError: it could not be started.
+        """
+        lock = self._lock_of(server_id)
+        if not lock.acquire(blocking=False):
+            return False
+        try:
+            record = self._layout.read(server_id)
+            half_made = not self._layout.place(server_id).data.exists()
+            if server_id in self._held_down or half_made or self._fleet.pid(server_id) is not None:
+                return False
+            self._fleet.ensure_process(record)
+            return True
+        except NotFoundError:
+            return False
+        finally:
+            lock.release()
+
+    def mend_replica(self, server_id: str) -> replicas.Mended:
+        """Bring a replica back to following its primary where that is safe: connect it to the primary's new
+        port, start stopped threads. It is never made to skip anything.
+
+        :raises HomeworldError: it cannot be done now; the message says why.
+        """
+        lock = self._lock_of(server_id)
+        if not lock.acquire(blocking=False):
+            return replicas.Mended.NOTHING
+        try:
+            return self._follow(self._layout.read(server_id))
+        finally:
+            lock.release()
+
+    def held_down(self, server_id: str) -> bool:
+        """Whether the server was stopped on purpose by this object."""
+        return server_id in self._held_down
+
+    def last_words(self, server_id: str) -> str:
+        """The newest error lines of the server's log, for a report."""
+        return process.last_words(self._layout.place(server_id).log)
+
+    def _follow(self, record: Record) -> replicas.Mended:
+        if record.replica_of is None:
+            return replicas.Mended.NOTHING
+        primary = self._layout.read(record.replica_of)
+        with self._fleet.owner(primary.server_id) as source, self._fleet.owner(record.server_id) as replica:
+            return replicas.follow(source, replica, rules(record.flavor), primary.port, self._fleet.accounts)
+
+    def _check_schema(self, server_id: str, schema: str) -> None:
+        if schema.lower() in _SYSTEM_SCHEMAS:
+            raise InvalidError(f"the schema name {schema!r} belongs to the server")
+        record = self._layout.read(server_id)
+        if record.replica_of is not None:
+            raise InvalidError(
+                f"{server_id} is a replica; schemas are made on its primary {record.replica_of}"
+            )
+
+    def _lock_of(self, server_id: str) -> threading.RLock:
+        with self._locks_guard:
+            return self._locks.setdefault(server_id, threading.RLock())
+
+    @contextmanager
+    def _lock(self, server_id: str) -> Generator[None]:
+        with self._lock_of(server_id):
+            yield

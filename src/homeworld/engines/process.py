@@ -1,0 +1,174 @@
+"""Server processes: starting them so that they outlive this process, finding them again, ending them.
+
+A process is known by the exact ``--defaults-file=`` argument on its command line, never by its pid alone: a
+pid can be reused, the path of a server's own config file cannot mean anything else. So a server whose pid was
+never written down, because homeworld died right after starting it, is found all the same. Knows no SQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from homeworld.model.errors import UnavailableError
+
+_PROC = Path("/proc")
+_LOG_LIMIT = 16 * 1024 * 1024
+# Nobody waits for a killed process longer than this; it can only be stuck in the kernel (a dying disk).
+_KILL_SECONDS = 30.0
+# Pids that this process started and has not yet seen dead.
+_children: set[int] = set()
+_EXEC_LOOKS = 25
+
+
+def marker(config: Path) -> str:
+    """The command line argument by which a server's process is known."""
+    return f"--defaults-file={config}"
+
+
+def runs(pid: int, config: Path) -> bool:
+    """Whether ``pid`` is alive now and is the server with this config file."""
+    if pid in _children:
+        # A dead child stays in the process table until it is waited for. Only our own are: another part of
+        # this process may be waiting for a child that happens to have this pid.
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended == pid:
+            _children.discard(pid)
+            return False
+    for _ in range(_EXEC_LOOKS):
+        line = _command_line(pid)
+        if line:
+            return os.fsencode(marker(config)) in line.split(b"\0")
+        if line is None or _is_dead(pid):
+            return False
+        # Neither dead nor anything: it is at this moment becoming another program (a wrapper does it twice).
+        time.sleep(0.002)
+    return False
+
+
+def _command_line(pid: int) -> bytes | None:
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether it has ended, though nobody has waited for it yet."""
+    try:
+        facts = (_PROC / str(pid) / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    # pid (name) state …; the name may itself have brackets.
+    return facts.rpartition(")")[2].split()[0] in "ZX"
+
+
+def find(config: Path, pid_file: Path) -> int | None:
+    """The pid of the running server with this config: by ``pid_file``, else by a look at all processes."""
+    try:
+        pid = int(pid_file.read_text())
+    except (FileNotFoundError, ValueError):
+        pid = 0
+    if pid > 0 and runs(pid, config):
+        return pid
+    wanted = os.fsencode(marker(config))
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit() and wanted in (_command_line(int(entry.name)) or b"").split(b"\0"):
+            return int(entry.name)
+    return None
+
+
+def spawn(program: Path, arguments: Sequence[str], config: Path, pid_file: Path, log: Path) -> int:
+    """Start the server in a session of its own, output appended to ``log``; its pid, also in ``pid_file``.
+
+    Returns at once; whether it comes up is to be asked of the server.
+
+    :raises UnavailableError: the program could not be started at all.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > _LOG_LIMIT:
+            log.replace(log.with_suffix(".1.log"))
+    # MYSQL_* variables (MYSQL_HOME, MYSQL_TCP_PORT …) would change what the server reads.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MYSQL")}
+    try:
+        pid = os.posix_spawn(
+            str(program),
+            [str(program), marker(config), *arguments],
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=(signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM),
+        )
+    except OSError as error:
+        raise UnavailableError(f"{program} could not be started: {error}") from error
+    _children.add(pid)
+    pid_file.write_text(f"{pid}\n")
+    return pid
+
+
+def end(pid: int, config: Path, timeout_seconds: float) -> bool:
+    """Ask the server to shut down and wait; kill it where it has not within the time.
+
+    :returns: whether it ended by itself. Zero or less kills at once.
+    :raises UnavailableError: even a killed process did not go away.
+    """
+    if timeout_seconds > 0:
+        _signal(pid, config, signal.SIGTERM)
+        if _gone(pid, config, timeout_seconds):
+            return True
+    _signal(pid, config, signal.SIGKILL)
+    if not _gone(pid, config, _KILL_SECONDS):
+        raise UnavailableError(f"process {pid} does not end although it was killed")
+    return False
+
+
+def terminate(pid: int, config: Path) -> None:
+    """Ask the server to shut down, without waiting."""
+    _signal(pid, config, signal.SIGTERM)
+
+
+def _signal(pid: int, config: Path, number: signal.Signals) -> None:
+    # Between the check and the signal the pid could only be reused if it died and the kernel's whole pid
+    # range went round once; a pidfd closes even that gap.
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            if runs(pid, config):
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
+
+
+def _gone(pid: int, config: Path, timeout_seconds: float) -> bool:
+    deadline = time.monotonic() + timeout_seconds
+    pause = 0.005
+    while runs(pid, config):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+    return True
+
+
+def last_words(log: Path, lines: int = 3) -> str:
+    """The last error lines of a server's log (else its last lines), for an error message."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 16384))
+            tail = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return "no log"
+    errors = [line for line in tail if "[ERROR]" in line or "error" in line.lower()]
+    return " | ".join((errors or tail)[-lines:]) or "an empty log"

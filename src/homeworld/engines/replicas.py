@@ -1,0 +1,105 @@
+"""Making a server follow another by GTID, keeping it so, and asking how far it is.
+
+Works on open control connections; knows no files or processes. A replica is never made to skip anything: what
+cannot be repaired without skipping is reported and left.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+
+from homeworld.engines.accounts import Accounts
+from homeworld.engines.connection import Control
+from homeworld.engines.flavors import ReplicaState, Rules
+from homeworld.model.errors import DeadlineExceededError, InvalidError
+
+_SLICE_SECONDS = 1.0
+
+
+class Mended(StrEnum):
+    """What ``follow`` had to do."""
+
+    NOTHING = "nothing"
+    ATTACHED = "attached"
+    REPOINTED = "repointed"
+    RESTARTED = "restarted"
+
+
+def read(replica: Control, rules: Rules) -> ReplicaState | None:
+    """How replication stands, or None where the server follows nobody."""
+    rows = replica.run(rules.replica_status)
+    return rules.parse_replica(rows[0]) if rows else None
+
+
+def follow(primary: Control, replica: Control, rules: Rules, primary_port: int, accounts: Accounts) -> Mended:
+    """Make ``replica`` follow the server that listens on ``primary_port``; idempotent.
+
+    A new replica begins at the empty position, so it becomes complete from the primary's binlogs alone.
+
+    :raises InvalidError: the primary no longer has all binlogs, or the replica has data of its own.
+    """
+    state = read(replica, rules)
+    if state is None:
+        _check_complete(primary, replica, rules)
+        replica.run(rules.replicate_from(primary_port, accounts))
+        replica.run(rules.start_replica)
+        return Mended.ATTACHED
+    if state.source_port != primary_port:
+        replica.run(rules.stop_replica)
+        replica.run(rules.replicate_from(primary_port, accounts))
+        replica.run(rules.start_replica)
+        return Mended.REPOINTED
+    if state.error and not _on_its_way(state):
+        # Starting again retries the same event: harmless where the cause is still there, enough where it was
+        # a lock timeout, a full disk or a stopped thread.
+        replica.run(rules.start_replica)
+        return Mended.RESTARTED
+    return Mended.NOTHING
+
+
+def wait(primary: Control, replica: Control, rules: Rules, timeout_seconds: float) -> None:
+    """Return once ``replica`` has applied all that ``primary`` has committed now.
+
+    :raises DeadlineExceededError: not within the time; says why replication is broken where it is.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    position = primary.value(rules.position) or ""
+    # In short waits, so that the connection's own time limit is never the one that ends it.
+    while position:
+        left = deadline - time.monotonic()
+        if _applied(replica, rules, str(position), max(0.0, min(left, _SLICE_SECONDS))):
+            return
+        if left <= 0:
+            state = read(replica, rules)
+            reason = state.error if state else "it follows nobody"
+            lag = "" if reason or state is None else f", {state.lag_seconds} s behind"
+            raise DeadlineExceededError(
+                f"the replica did not catch up within {timeout_seconds:g} s"
+                + (f": {reason}" if reason else lag)
+            )
+
+
+def _applied(replica: Control, rules: Rules, position: str, seconds: float) -> bool:
+    # MySQL takes 0 as "for ever"; a millisecond is the shortest wait that both understand.
+    return replica.value(rules.wait_applied, (position, max(seconds, 0.001))) == 0
+
+
+def _on_its_way(state: ReplicaState) -> bool:
+    """Only the receiver is not connected, and it tries again by itself."""
+    return state.applier_running and state.receiver_connecting
+
+
+def _check_complete(primary: Control, replica: Control, rules: Rules) -> None:
+    executed = str(replica.value(rules.executed) or "")
+    if executed:
+        raise InvalidError(f"the server has transactions of its own ({executed}) and cannot become a replica")
+    arguments: tuple[object, ...] = ()
+    if rules.first_binlog:
+        arguments = (primary.value(rules.first_binlog),)
+    missing = str(primary.value(rules.purged, arguments) or "")
+    if missing:
+        raise InvalidError(
+            "a new replica cannot become complete: the primary's binlogs no longer have the transactions "
+            f"{missing} (binlog_expire_logs_seconds is how long they are kept)"
+        )
