@@ -29,6 +29,7 @@ _ONE_BYTE = frozenset(
 _BIG_ENDIAN_META = frozenset({Type.STRING, Type.ENUM, Type.SET, Type.NEWDECIMAL, Type.VAR_STRING})
 _NUMERIC = frozenset(
     {Type.TINY, Type.SHORT, Type.INT24, Type.LONG, Type.LONGLONG, Type.NEWDECIMAL, Type.FLOAT, Type.DOUBLE}
+    | {Type.YEAR}
 )
 _SIGNEDNESS, _COLUMN_NAME, _SET_LABELS, _ENUM_LABELS = 1, 4, 5, 6
 
@@ -39,6 +40,7 @@ class MapColumn:
 
     :param type: the type with what hides in STRING's metadata undone (ENUM, SET, STRING).
     :param meta: the metadata number; for STRING, ENUM and SET only its length part.
+    :param nullable: whether a row may hold NULL here.
     :param unsigned: None where the server did not say.
     :param name: empty where the server did not say.
     :param labels: of ENUM and SET; None where the server did not say.
@@ -46,6 +48,7 @@ class MapColumn:
 
     type: int
     meta: int
+    nullable: bool = True
     unsigned: bool | None = None
     name: str = ""
     labels: tuple[bytes, ...] | None = None
@@ -78,12 +81,12 @@ def read_table_map(buffer: bytes, start: int, end: int) -> TableMap:
     types = reader.take(reader.lenenc_int())
     metadata = Reader(reader.lenenc())
     columns = [_undisguise(kind, _meta_of(kind, metadata)) for kind in types]
-    reader.skip((len(types) + 7) // 8)
+    nulls = int.from_bytes(reader.take((len(types) + 7) // 8), "little")
     optional: dict[int, bytes] = {}
     while reader.left:
         kind = reader.int(1)
         optional[kind] = reader.lenenc()
-    return TableMap(schema, table, tuple(_describe(columns, optional)))
+    return TableMap(schema, table, tuple(_describe(columns, nulls, optional)))
 
 
 def _meta_of(kind: int, metadata: Reader) -> int:
@@ -104,21 +107,22 @@ def _undisguise(kind: int, meta: int) -> tuple[int, int]:
     return real or kind, length
 
 
-def _describe(columns: Sequence[tuple[int, int]], optional: dict[int, bytes]) -> list[MapColumn]:
+def _describe(columns: Sequence[tuple[int, int]], nulls: int, optional: dict[int, bytes]) -> list[MapColumn]:
     signs = iter(_bits(optional[_SIGNEDNESS])) if _SIGNEDNESS in optional else None
     names = iter(_names(optional[_COLUMN_NAME])) if _COLUMN_NAME in optional else None
     enums = iter(_labels(optional[_ENUM_LABELS])) if _ENUM_LABELS in optional else None
     sets = iter(_labels(optional[_SET_LABELS])) if _SET_LABELS in optional else None
     found: list[MapColumn] = []
     try:
-        for kind, meta in columns:
+        for index, (kind, meta) in enumerate(columns):
             labels = None
             if kind == Type.ENUM and enums is not None:
                 labels = next(enums)
             elif kind == Type.SET and sets is not None:
                 labels = next(sets)
             unsigned = next(signs) if signs is not None and kind in _NUMERIC else None
-            found.append(MapColumn(kind, meta, unsigned, next(names) if names is not None else "", labels))
+            name = next(names) if names is not None else ""
+            found.append(MapColumn(kind, meta, bool(nulls >> index & 1), unsigned, name, labels))
     except StopIteration as error:
         raise MalformedPacketError("a table map's metadata does not cover its columns") from error
     return found

@@ -1,0 +1,105 @@
+"""What a column's declared type means for its text: the expression that reads it, widths, fractions, labels.
+
+It reads :class:`~homeworld.model.tables.Column` only; it knows no server and no binlog.
+
+Invariant: :func:`select_expression` gives, on a fidelity connection, bytes from which the server makes the
+stored value again exactly; the decoder gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+
+from homeworld.model.errors import UnsupportedLogError
+from homeworld.model.names import quote
+from homeworld.model.tables import Column
+
+_ARGUMENTS = re.compile(r"\(([0-9, ]*)\)")
+_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_ESCAPED = re.compile(r"''|\\(.)", re.DOTALL)
+_ESCAPES = {"0": "\0", "n": "\n", "r": "\r", "t": "\t", "b": "\b", "Z": "\x1a"}
+
+# Character sets whose Python codec agrees with the server's on every character.
+_CODECS = {
+    "utf8mb4": "utf-8",
+    "utf8mb3": "utf-8",
+    "utf8": "utf-8",
+    "ascii": "ascii",
+    "ucs2": "utf-16-be",
+    "utf16": "utf-16-be",
+    "utf16le": "utf-16-le",
+    "utf32": "utf-32-be",
+    "latin2": "iso8859-2",
+    "latin5": "iso8859-9",
+    "latin7": "iso8859-13",
+    "koi8r": "koi8-r",
+    "koi8u": "koi8-u",
+    "cp1250": "cp1250",
+    "cp1251": "cp1251",
+    "cp866": "cp866",
+}
+
+
+def select_expression(column: Column) -> str:
+    """What to SELECT to read ``column`` exactly, quoted.
+
+    FLOAT prints only six digits of what it holds, and DOUBLE with (M,D) or ZEROFILL prints padded; cast to
+    DOUBLE both print the shortest text that reads back as the same number.
+    """
+    name = quote(column.name)
+    if column.type == "float" or (column.type == "double" and not _plain_double(column)):
+        return f"CAST({name} AS DOUBLE)"
+    return name
+
+
+def _plain_double(column: Column) -> bool:
+    return "(" not in column.column_type and "zerofill" not in column.column_type.lower()
+
+
+def arguments(column: Column) -> tuple[int, ...]:
+    """The numbers in parentheses behind the type: ``decimal(10,2)`` gives (10, 2)."""
+    found = _ARGUMENTS.search(column.column_type) if column.type not in {"enum", "set"} else None
+    return tuple(int(part) for part in found[1].split(",") if part.strip()) if found else ()
+
+
+def zerofill_width(column: Column) -> int:
+    """How many characters a ZEROFILL column prints at least; 0 for others."""
+    if "zerofill" not in column.column_type.lower():
+        return 0
+    numbers = arguments(column)
+    if column.type == "decimal":
+        precision, scale = (*numbers, 0)[:2] if numbers else (10, 0)
+        return precision + (1 if scale else 0)
+    defaults = {"tinyint": 3, "smallint": 5, "mediumint": 8, "int": 10, "bigint": 20}
+    return numbers[0] if numbers else defaults.get(column.type, 0)
+
+
+def fraction_digits(column: Column) -> int:
+    """Digits of fractional seconds of a temporal column."""
+    numbers = arguments(column)
+    return numbers[0] if numbers else 0
+
+
+def labels_of(column: Column) -> tuple[bytes, ...]:
+    """The labels of an ENUM or SET as their bytes in the column's character set.
+
+    Needed only where the binlog does not carry them.
+
+    :raises UnsupportedLogError: the bytes cannot be told without asking the server.
+    """
+    body = column.column_type[column.column_type.index("(") :]
+    texts = [_ESCAPED.sub(_unescape, text) for text in _LABEL.findall(body)]
+    codec = _CODECS.get(column.charset)
+    try:
+        if codec is None:
+            return tuple(text.encode("ascii") for text in texts)
+        return tuple(text.encode(codec) for text in texts)
+    except UnicodeEncodeError as error:
+        raise UnsupportedLogError(
+            f"the labels of column {column.name} (character set {column.charset}) cannot be told from its "
+            "declaration; set binlog_row_metadata=FULL on the source"
+        ) from error
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return "'" if match[0] == "''" else _ESCAPES.get(match[1], match[1])

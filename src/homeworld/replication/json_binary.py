@@ -1,0 +1,149 @@
+"""MySQL's binary JSON to the text that the server prints for it, byte for byte.
+
+Knows the layout of one document and no table. Numbers keep every digit; types that JSON text cannot name
+(dates, blobs) come out as the server writes them (``"base64:type252:…"``).
+
+Invariant: the text is what SELECT gives for the same document, or MalformedPacketError is raised.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from struct import Struct
+
+from homeworld.model.errors import MalformedPacketError
+from homeworld.replication.number_text import double_text, read_sized_decimal
+from homeworld.replication.time_text import json_date, json_datetime, json_time
+from homeworld.wire.constants import Type
+
+_SMALL_OBJECT, _LARGE_OBJECT, _SMALL_ARRAY, _LARGE_ARRAY, _LITERAL = 0, 1, 2, 3, 4
+_INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64, _DOUBLE = 5, 6, 7, 8, 9, 10, 11
+_STRING, _OPAQUE = 12, 15
+_NUMBERS = {_INT16: "<h", _UINT16: "<H", _INT32: "<i", _UINT32: "<I", _INT64: "<q", _UINT64: "<Q"}
+_NUMBER_STRUCTS = {kind: Struct(form) for kind, form in _NUMBERS.items()}
+_DOUBLE_STRUCT = Struct("<d")
+_PACKED = Struct("<q")
+_LITERALS = {0: b"null", 1: b"true", 2: b"false"}
+_DEEPEST = 128
+_BASE64_LINE = 76
+
+_ESCAPE = re.compile(rb'["\\\x00-\x1f]')
+_ESCAPES = {bytes((code,)): b"\\u%04x" % code for code in range(32)} | {
+    b'"': b'\\"',
+    b"\\": b"\\\\",
+    b"\b": b"\\b",
+    b"\f": b"\\f",
+    b"\n": b"\\n",
+    b"\r": b"\\r",
+    b"\t": b"\\t",
+}
+
+
+def json_text(data: bytes) -> bytes:
+    """The text of a whole document as stored in a JSON column.
+
+    :raises MalformedPacketError: it is no document.
+    """
+    if not data:
+        return b"null"  # what the server reads an empty value as
+    out: list[bytes] = []
+    try:
+        _value(data, 1, data[0], out, 0)
+    except (IndexError, ValueError, KeyError) as error:
+        raise MalformedPacketError("a JSON value in the binlog cannot be read") from error
+    return b"".join(out)
+
+
+def _value(data: bytes, position: int, kind: int, out: list[bytes], depth: int) -> None:
+    if kind <= _LARGE_ARRAY:
+        if depth > _DEEPEST:
+            raise MalformedPacketError("a JSON value in the binlog is nested too deeply")
+        _container(data, position, kind, out, depth)
+    elif kind == _STRING:
+        length, position = _length(data, position)
+        out.append(_quoted(_slice(data, position, length)))
+    elif kind == _LITERAL:
+        out.append(_LITERALS[data[position]])
+    elif kind in _NUMBER_STRUCTS:
+        number = _NUMBER_STRUCTS[kind]
+        out.append(b"%d" % number.unpack(_slice(data, position, number.size)))
+    elif kind == _DOUBLE:
+        out.append(_double(*_DOUBLE_STRUCT.unpack(_slice(data, position, 8))))
+    elif kind == _OPAQUE:
+        length, start = _length(data, position + 1)
+        out.append(_opaque(data[position], _slice(data, start, length)))
+    else:
+        raise MalformedPacketError(f"a JSON value in the binlog has an unknown type ({kind})")
+
+
+def _container(data: bytes, start: int, kind: int, out: list[bytes], depth: int) -> None:
+    large = kind in {_LARGE_OBJECT, _LARGE_ARRAY}
+    named = kind in {_SMALL_OBJECT, _LARGE_OBJECT}
+    width = 4 if large else 2
+    count = int.from_bytes(_slice(data, start, width), "little")
+    keys = start + 2 * width
+    values = keys + (count * (width + 2) if named else 0)
+    # What fits the entry itself is stored in it instead of an offset.
+    inlined = {_LITERAL, _INT16, _UINT16, _INT32, _UINT32} if large else {_LITERAL, _INT16, _UINT16}
+    out.append(b"{" if named else b"[")
+    for index in range(count):
+        if index:
+            out.append(b", ")
+        if named:
+            entry = keys + index * (width + 2)
+            offset = int.from_bytes(data[entry : entry + width], "little")
+            length = int.from_bytes(data[entry + width : entry + width + 2], "little")
+            out.append(_quoted(_slice(data, start + offset, length)))
+            out.append(b": ")
+        entry = values + index * (width + 1)
+        inner = data[entry]
+        if inner in inlined:
+            _value(data, entry + 1, inner, out, depth + 1)
+        else:
+            offset = int.from_bytes(_slice(data, entry + 1, width), "little")
+            _value(data, start + offset, inner, out, depth + 1)
+    out.append(b"}" if named else b"]")
+
+
+def _slice(data: bytes, start: int, length: int) -> bytes:
+    found = data[start : start + length]
+    if len(found) != length:
+        raise MalformedPacketError("a JSON value in the binlog is cut short")
+    return found
+
+
+def _length(data: bytes, position: int) -> tuple[int, int]:
+    """(a length in groups of seven bits, where what it measures begins)."""
+    length = 0
+    for group in range(5):
+        byte = data[position + group]
+        length |= (byte & 127) << 7 * group
+        if byte < 128:
+            return length, position + group + 1
+    raise MalformedPacketError("a JSON value in the binlog has an endless length")
+
+
+def _quoted(text: bytes) -> bytes:
+    return b'"' + _ESCAPE.sub(lambda match: _ESCAPES[match[0]], text) + b'"'
+
+
+def _double(value: float) -> bytes:
+    text = double_text(value)
+    # A double stays one when the text is read again.
+    return text if b"." in text or b"e" in text else text + b".0"
+
+
+def _opaque(kind: int, data: bytes) -> bytes:
+    if kind == Type.NEWDECIMAL:
+        return read_sized_decimal(data)
+    if kind in {Type.DATETIME, Type.TIMESTAMP, Type.DATE, Type.TIME}:
+        (packed,) = _PACKED.unpack(_slice(data, 0, 8))
+        if kind == Type.DATE:
+            text = json_date(packed)
+        else:
+            text = json_time(packed) if kind == Type.TIME else json_datetime(packed)
+        return b'"' + text + b'"'
+    encoded = b64encode(data)
+    lines = [encoded[at : at + _BASE64_LINE] for at in range(0, len(encoded), _BASE64_LINE)]
+    return b'"base64:type%d:' % kind + b"\\n".join(lines) + b'"'
