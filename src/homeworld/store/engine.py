@@ -7,6 +7,7 @@ one snapshot; what is committed survives a crash of the machine. Knows no table.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from homeworld.model.errors import ConflictError, UnavailableError
@@ -115,4 +116,10 @@ def _translated() -> Generator[None]:
 
 
 def _is_outage(error: DBAPIError) -> bool:
-    return type(error).__name__ in {"OperationalError", "InterfaceError", "InternalError"}
+    if isinstance(error.orig, sqlite3.Error):
+        # The driver also calls a mistake in the SQL an operational error; that one is a bug, not an outage.
+        name = getattr(error.orig, "sqlite_errorname", "")
+        return name.startswith(
+            ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL")
+        )
+    return isinstance(error, (OperationalError, InterfaceError))
