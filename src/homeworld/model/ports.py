@@ -161,8 +161,10 @@ class SourceFence(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MoveWish:
-    """A MoveTables workflow as it is asked for; ids are the store's. ``global_keyspace_id`` None: the source
-    keyspace where it is unsharded.
+    """A MoveTables workflow as it is asked for; ids are the store's.
+
+    :param global_keyspace_id: where new sequences go; None: the source keyspace where it is unsharded.
+    :param workflow_id: the workflow that asks, where it exists already; it does not stand in its own way.
     """
 
     branch_id: str
@@ -170,6 +172,7 @@ class MoveWish:
     target_keyspace_id: str
     global_keyspace_id: str | None
     tables: tuple[str, ...]
+    workflow_id: str = ""
 
 
 class Preconditions(Protocol):

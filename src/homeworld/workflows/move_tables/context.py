@@ -1,0 +1,320 @@
+"""What steps work with: the ports, the workflow as stored, both sides, and this process's fleeting things.
+
+Invariants: everything a step writes to the store is bound to the lease; what only lives in this process
+(hold, locks, positions read under them) stands in :class:`Hand` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+from homeworld.model import vschema as vschemas
+from homeworld.model.errors import HomeworldError, InvalidError, UnavailableError
+from homeworld.model.movers import MoverSpec, Placement
+from homeworld.model.ports import Engine, Gateways, Mover, Movers, SourceFence
+from homeworld.model.routing_rules import TrafficPhase, rules_for
+from homeworld.model.topology import BackendRole, ShardPlace
+from homeworld.store.journal import StepStatus
+from homeworld.store.keyspaces import Keyspace, Shard
+from homeworld.store.store import Store, Transaction
+from homeworld.store.workflows import Workflow
+from homeworld.workflows.leases import Lease
+from homeworld.workflows.move_tables.decide import FORWARD_STREAM, REVERSE_STREAM
+from homeworld.workflows.move_tables.rules import baseline
+from homeworld.workflows.move_tables.tools import Tools
+from homeworld.workflows.steps import Run
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything outside that a workflow acts on.
+
+    :param publish: reads the routes from the store and returns once every gateway serves them.
+    :param tools: makes the tools of one workflow; it closes them.
+    """
+
+    store: Store
+    engine: Engine
+    gateways: Gateways
+    movers: Movers
+    fence: SourceFence
+    publish: Callable[[], None]
+    tools: Callable[[], Tools]
+
+
+@dataclass(slots=True)
+class Hand:
+    """What this process holds for a workflow; gone with the process.
+
+    :param touched: fleeting steps of the open run that were begun here, and ``done`` those that are done.
+    :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
+    :param finals: the quiet side's final positions, read under the locks.
+    :param starts: where the opposite stream will start on the other side.
+    """
+
+    tools: Tools
+    touched: set[str] = field(default_factory=set[str])
+    done: set[str] = field(default_factory=set[str])
+    locks: ExitStack = field(default_factory=ExitStack)
+    hold_id: str = ""
+    held_until: float = 0.0
+    finals: Mapping[str, str] = field(default_factory=dict[str, str])
+    starts: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def holding(self) -> bool:
+        """Whether there is a hold or a lock to let go."""
+        return bool(self.hold_id or self.finals)
+
+    def remaining(self) -> float:
+        """Seconds for which the hold surely lasts."""
+        return self.held_until - time.monotonic()
+
+    def unlock(self) -> None:
+        """Let the source's locks go."""
+        self.finals = {}
+        locks, self.locks = self.locks, ExitStack()
+        locks.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One keyspace of the move, with its shards in order of their key ranges."""
+
+    keyspace: Keyspace
+    shards: tuple[Shard, ...]
+
+    @property
+    def name(self) -> str:
+        """The keyspace's name."""
+        return self.keyspace.name
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        """The ids of all replica servers, each once."""
+        return tuple(dict.fromkeys(server for shard in self.shards for server in shard.replica_server_ids))
+
+    @property
+    def vschema(self) -> vschemas.VSchema:
+        """The keyspace's vschema."""
+        return vschemas.parse(self.keyspace.vschema)
+
+    def places(self, engine: Engine, role: BackendRole) -> tuple[ShardPlace, ...]:
+        """Each shard's primary, reached as ``role``.
+
+        :raises UnavailableError: a shard has no server.
+        """
+        places: list[ShardPlace] = []
+        for shard in self.shards:
+            if shard.primary_server_id is None:
+                raise UnavailableError(f"shard {self.name}/{shard.name} has no server yet")
+            endpoint = engine.endpoint(shard.primary_server_id, role)
+            places.append(ShardPlace(self.name, shard.name, shard.schema_name, endpoint))
+        return tuple(places)
+
+
+def placements(side: Side, tables: Sequence[str]) -> tuple[Placement, ...]:
+    """How rows find their shard on ``side``.
+
+    :raises InvalidError: a table has no primary vindex there.
+    """
+    if not side.keyspace.sharded:
+        return tuple(Placement(table) for table in tables)
+    vschema = side.vschema
+    found: list[Placement] = []
+    for table in tables:
+        entry = vschema.tables.get(table)
+        if entry is None or entry.primary is None:
+            raise InvalidError(f"table {table} has no primary vindex in keyspace {side.name}")
+        vindex = vschema.vindexes[entry.primary.name]
+        found.append(Placement(table, vindex.type, entry.primary.columns, vindex.params))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A direction in which primary traffic is about to move.
+
+    :param stream: the direction of the mover that has kept ``to`` current.
+    """
+
+    stream: str
+    opposite: str
+    origin: Side
+    to: Side
+
+
+class Context:
+    """One workflow under one lease, for one step after another.
+
+    :param run: the open run, None between runs.
+    """
+
+    def __init__(
+        self, ports: Ports, lease: Lease, hand: Hand, workflow: Workflow, tables: tuple[str, ...],
+        source: Side, target: Side, globals_: Side | None, run: Run | None,
+    ) -> None:  # fmt: skip
+        self.ports = ports
+        self.lease = lease
+        self.hand = hand
+        self.workflow = workflow
+        self.tables = tables
+        self.source = source
+        self.target = target
+        self.globals = globals_
+        self.run = run
+
+    @property
+    def tools(self) -> Tools:
+        """The tools on servers."""
+        return self.hand.tools
+
+    def way(self, stream: str) -> Way:
+        """The way along ``stream``: forward from source to target, reverse back."""
+        if stream == FORWARD_STREAM:
+            return Way(FORWARD_STREAM, REVERSE_STREAM, self.source, self.target)
+        return Way(REVERSE_STREAM, FORWARD_STREAM, self.target, self.source)
+
+    def owner(self, side: Side) -> tuple[ShardPlace, ...]:
+        """The side's shards as the servers' owner."""
+        return side.places(self.ports.engine, BackendRole.OWNER)
+
+    def keyspace(self, name: str) -> Side:
+        """Another keyspace of the branch.
+
+        :raises NotFoundError: there is none of that name.
+        """
+        with self.ports.store.read() as tx:
+            keyspace = tx.keyspaces.by_name(self.workflow.branch_id, name)
+            return Side(keyspace, tx.keyspaces.shards(keyspace.id))
+
+    # -- the store -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def write(self) -> Generator[Transaction]:
+        """A transaction bound to the lease; afterwards ``workflow`` is as it is stored then.
+
+        :raises FencedError: the lease is lost.
+        """
+        with self.ports.store.write() as tx:
+            self.lease.require(tx)
+            yield tx
+            workflow = tx.workflows.get(self.workflow.id)
+        self.workflow = workflow
+
+    @contextmanager
+    def commit(self, step: str) -> Generator[Transaction]:
+        """The transaction of the run's commit point, in which the journal learns that it happened."""
+        with self.write() as tx:
+            yield tx
+            self.record(tx, step, StepStatus.DONE)
+
+    def record(self, tx: Transaction, step: str, status: StepStatus, note: str = "") -> None:
+        """Write where a step of the open run is."""
+        if self.run is None:
+            raise RuntimeError(f"step {step} outside a run")  # a fault of this program
+        data = {"error": note} if note else None
+        tx.journal.record_step(self.workflow.id, self.run.key, step, status, data)
+
+    def set_facts(self, tx: Transaction, **changes: object) -> None:
+        """Change single facts beside the columns; None removes one."""
+        facts = {**tx.workflows.get(self.workflow.id).facts, **changes}
+        tx.workflows.update(self.workflow.id, facts={k: v for k, v in facts.items() if v is not None})
+
+    def listed(self, fact: str) -> tuple[str, ...]:
+        """A fact that is a list of names."""
+        value = self.workflow.facts.get(fact, [])
+        return tuple(str(name) for name in cast("list[object]", value))
+
+    # -- routes ----------------------------------------------------------------------------------------------
+
+    def rules(self, tx: Transaction, phase: TrafficPhase) -> dict[str, str]:
+        """The branch's whole rules for a phase: this workflow's own, and all others as they stand now."""
+        before = baseline(
+            self.workflow.rules_before or {},
+            tx.routes.rules(self.workflow.branch_id),
+            self.tables,
+            self.source.name,
+            self.target.name,
+        )
+        return rules_for(phase, self.tables, self.source.name, self.target.name, before)
+
+    def route(self, tx: Transaction, phase: TrafficPhase) -> None:
+        """Store the rules of a phase."""
+        tx.routes.replace_rules(self.workflow.branch_id, self.rules(tx, phase))
+
+    def edit_vschema(
+        self, tx: Transaction, side: Side, edit: Callable[[vschemas.VSchema], vschemas.VSchema]
+    ) -> None:
+        """Change a keyspace's vschema as it stands now."""
+        known = vschemas.parse(tx.keyspaces.get(side.keyspace.id).vschema)
+        edited = edit(known)
+        if edited != known:
+            tx.keyspaces.update(side.keyspace.id, vschema=edited.render())
+
+    # -- streams ---------------------------------------------------------------------------------------------
+
+    def mover(self, stream: str) -> Mover:
+        """The live mover of a direction.
+
+        :raises UnavailableError: there is none.
+        """
+        mover = self.ports.movers.running(self.workflow.id, stream)
+        if mover is None:
+            raise UnavailableError(f"the {stream} stream is not running")
+        return mover
+
+    def start_mover(self, stream: str) -> Mover:
+        """Start the direction's mover under a new epoch. A verification made before stands no more."""
+        with self.write() as tx:
+            tx.workflows.update(self.workflow.id, epoch=self.workflow.epoch + 1, verified=False)
+        return self.ports.movers.start(self._spec(stream))
+
+    def _spec(self, stream: str) -> MoverSpec:
+        way, workflow = self.way(stream), self.workflow
+        forward = stream == FORWARD_STREAM
+        starts = workflow.forward_positions if forward else workflow.reverse_positions
+        return MoverSpec(
+            workflow_id=workflow.id,
+            direction=stream,
+            epoch=workflow.epoch,
+            flavor=self.ports.engine.flavor,
+            sources=way.origin.places(self.ports.engine, BackendRole.MOVER),
+            targets=way.to.places(self.ports.engine, BackendRole.MOVER),
+            placements=placements(way.to, self.tables),
+            # Once traffic has come back, the copy is long done: only following, from where it came back.
+            copy_rows=forward and not starts,
+            start_positions=dict(starts),
+            defer_secondary_keys=workflow.defer_secondary_keys,
+            on_ddl=workflow.on_ddl,
+        )
+
+    # -- fleeting things -------------------------------------------------------------------------------------
+
+    def release_hold(self) -> None:
+        """Let held statements go on."""
+        hold_id, self.hand.hold_id = self.hand.hold_id, ""
+        if hold_id:
+            self.ports.gateways.release(hold_id)
+
+    def let_go(self) -> None:
+        """Drop everything that only lives in this process, whatever fails."""
+        hand = self.hand
+        hand.touched.clear()
+        hand.done.clear()
+        try:
+            hand.unlock()
+        except HomeworldError as error:
+            _log.warning("workflow %s: unlocking: %s", self.workflow.id, error)
+        try:
+            self.release_hold()
+        except HomeworldError as error:
+            _log.warning("workflow %s: releasing the hold, which ends by itself: %s", self.workflow.id, error)
+        hand.tools.close()

@@ -1,0 +1,307 @@
+"""Moving traffic: replicas by rules alone, primaries under a hold, in either direction.
+
+The critical part of a switch of primaries is everything from *hold* to *release*: a client waits for as long
+as it takes. So whatever can be done before is done before (connections are open, lag is low, the dormant
+stream's memory is cleared), what can wait is done after (the old stream is stopped while the locks still keep
+its side quiet), and in between each server is asked once a step and the store once in all.
+
+Invariants: up to the commit the stored rules name the origin; from the commit on the other side; the opposite
+stream starts at a position that was read while both sides were quiet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from homeworld.model.errors import DeadlineExceededError
+from homeworld.model.movers import Phase
+from homeworld.model.routing import HoldRequest
+from homeworld.model.routing_rules import TrafficPhase
+from homeworld.model.topology import BackendRole, TabletType
+from homeworld.workflows.move_tables.context import Context, Way
+from homeworld.workflows.move_tables.decide import (
+    FORWARD_STREAM,
+    REVERSE_PRIMARIES,
+    REVERSE_REPLICAS,
+    REVERSE_STREAM,
+    STOP_STREAM,
+    SWITCH_PRIMARIES,
+    SWITCH_REPLICAS,
+)
+from homeworld.workflows.move_tables.ids_on_servers import raise_ids
+from homeworld.workflows.move_tables.steps_start import publish
+from homeworld.workflows.steps import Plan, Sort, Step
+
+REPLICA_SECONDS = 30.0  # for replicas to catch up, before anything waits for it
+BEHIND_SECONDS = 20.0  # for the stream to come close, the same
+CLOSE_SECONDS = 1.0  # how close
+HOLD_SECONDS = 10.0  # after which gateways release by themselves
+DRAIN_SECONDS = 4.0  # for transactions under way to end
+LOCK_SECONDS = 3.0  # for the locks on the origin
+MARGIN_SECONDS = 2.0  # of the hold that must be left for commit and publication
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.05
+
+Act = Callable[[Context], None]
+
+
+def _fleeting(name: str, perform: Act, undo: Act = lambda _context: None) -> Step[Context]:
+    return Step(name, perform, undo=undo, sort=Sort.FLEETING)
+
+
+def primaries_plan(name: str, stream: str, commit: Act) -> Plan[Context]:
+    """Move primary traffic to where ``stream`` leads."""
+
+    def along(act: Callable[[Context, Way], None]) -> Act:
+        return lambda context: act(context, context.way(stream))
+
+    return Plan(
+        name,
+        (
+            _fleeting("wait for replicas", along(wait_replicas)),
+            Step("clear the opposite stream", along(clear_opposite)),
+            _fleeting("come close", along(come_close)),
+            _fleeting("hold", along(hold), undo=lambda context: context.release_hold()),
+            _fleeting("fence", along(fence), undo=lambda context: context.hand.unlock()),
+            _fleeting("drain", along(drain)),
+            _fleeting("raise ids", along(raise_ids)),
+            _fleeting("read positions", along(read_positions)),
+            _fleeting("still held", still_held),
+            Step("commit", commit, sort=Sort.COMMIT),
+            _fleeting("publish", publish),
+            _fleeting("sweep", along(sweep)),
+            _fleeting("release", lambda context: context.release_hold()),
+            _fleeting(STOP_STREAM, along(stop_stream)),
+            _fleeting("unfence", lambda context: context.hand.unlock()),
+        ),
+    )
+
+
+def switch_primaries_plan() -> Plan[Context]:
+    """From the source to the target."""
+    return primaries_plan(SWITCH_PRIMARIES, FORWARD_STREAM, commit_to_target)
+
+
+def reverse_primaries_plan() -> Plan[Context]:
+    """From the target back to the source."""
+    return primaries_plan(REVERSE_PRIMARIES, REVERSE_STREAM, commit_to_source)
+
+
+def switch_replicas_plan() -> Plan[Context]:
+    """Replica reads go to the target."""
+    return Plan(
+        SWITCH_REPLICAS,
+        (
+            _fleeting("come close", lambda context: come_close(context, context.way(FORWARD_STREAM))),
+            _fleeting(
+                "wait for replicas", lambda context: wait_replicas(context, context.way(FORWARD_STREAM))
+            ),
+            Step("commit", commit_replicas, sort=Sort.COMMIT),
+            _fleeting("publish", publish),
+        ),
+    )
+
+
+def reverse_replicas_plan() -> Plan[Context]:
+    """Replica reads come back to the source."""
+    return Plan(
+        REVERSE_REPLICAS,
+        (
+            _fleeting(
+                "wait for replicas", lambda context: wait_replicas(context, context.way(REVERSE_STREAM))
+            ),
+            Step("commit", commit_replicas_back, sort=Sort.COMMIT),
+            _fleeting("publish", publish),
+        ),
+    )
+
+
+# -- before the hold ---------------------------------------------------------------------------------------
+
+
+def wait_replicas(context: Context, way: Way) -> None:
+    """Replicas that are about to serve have what their primaries have.
+
+    :raises DeadlineExceededError: one lags too much.
+    """
+    deadline = time.monotonic() + REPLICA_SECONDS
+    for server in way.to.replicas:
+        context.lease.check()
+        context.ports.engine.wait_replica(server, max(0.1, deadline - time.monotonic()))
+
+
+def clear_opposite(context: Context, way: Way) -> None:
+    """The opposite stream is dormant: what its memory says of positions is of an earlier time. It goes, so
+    that the stream starts where this switch says.
+    """
+    with context.write() as tx:
+        tx.workflows.update(context.workflow.id, epoch=context.workflow.epoch + 1)
+    targets = way.origin.places(context.ports.engine, BackendRole.MOVER)
+    context.tools.forget_stream(context.workflow.id, way.opposite, targets, context.workflow.epoch)
+
+
+def come_close(context: Context, way: Way) -> None:
+    """The stream is nearly up to date, and every connection that the next steps need is open.
+
+    :raises DeadlineExceededError: it does not come close enough.
+    """
+    mover = context.mover(way.stream)
+    deadline = time.monotonic() + BEHIND_SECONDS
+    context.tools.warm((*context.owner(context.source), *context.owner(context.target)))
+    while True:
+        progress = mover.progress()
+        if progress.phase is Phase.FOLLOWING and progress.lag_seconds <= CLOSE_SECONDS:
+            return
+        if time.monotonic() > deadline:
+            raise DeadlineExceededError(
+                f"the {way.stream} stream is {progress.phase}, {progress.lag_seconds:.1f} s behind, "
+                f"and did not come within {CLOSE_SECONDS:g} s in {BEHIND_SECONDS:g} s"
+            )
+        context.lease.check()
+        time.sleep(POLL_SECONDS)
+
+
+# -- under the hold ----------------------------------------------------------------------------------------
+
+
+def hold(context: Context, way: Way) -> None:
+    """New statements on the moving tables wait; those under way end first.
+
+    :raises DeadlineExceededError: transactions under way do not end in time.
+    """
+    run = context.run
+    hold_id = f"{context.workflow.id}-{run.number if run else 0}"
+    # A process that died under the same run may have left it: it would outlast this one's release.
+    context.ports.gateways.release(hold_id)
+    begun = time.monotonic()
+    context.hand.hold_id = hold_id
+    context.ports.gateways.hold(
+        HoldRequest(
+            hold_id=hold_id,
+            branch_id=context.workflow.branch_id,
+            tables=frozenset((way.origin.name, table) for table in context.tables),
+            tablet_types=frozenset({TabletType.PRIMARY}),
+            drain_seconds=DRAIN_SECONDS,
+            hold_seconds=HOLD_SECONDS,
+        )
+    )
+    context.hand.held_until = begun + HOLD_SECONDS
+
+
+def _left(context: Context, at_most: float) -> float:
+    """How long a step under the hold may take.
+
+    :raises DeadlineExceededError: the hold is nearly over.
+    """
+    left = context.hand.remaining() - MARGIN_SECONDS
+    if left <= 0:
+        raise DeadlineExceededError("the hold was nearly over before the traffic could move")
+    return min(left, at_most)
+
+
+def fence(context: Context, way: Way) -> None:
+    """Nobody writes to the origin's tables any more, gateway or not; its final positions are read.
+
+    :raises DeadlineExceededError: some transaction outside the gateways does not end in time.
+    """
+    _lock(context, way, _left(context, LOCK_SECONDS))
+
+
+def _lock(context: Context, way: Way, seconds: float) -> None:
+    context.hand.unlock()
+    places = context.owner(way.origin)
+    context.hand.finals = context.hand.locks.enter_context(
+        context.ports.fence(places, context.tables, seconds)
+    )
+
+
+def drain(context: Context, way: Way) -> None:
+    """The other side has everything up to the final positions.
+
+    :raises DeadlineExceededError: not in time.
+    """
+    context.mover(way.stream).drain(context.hand.finals, _left(context, HOLD_SECONDS))
+
+
+def read_positions(context: Context, way: Way) -> None:
+    """Where the opposite stream will start: the other side now, before any client writes to it."""
+    context.hand.starts = context.tools.positions(context.owner(way.to))
+
+
+def still_held(context: Context) -> None:
+    """The last look before the commit.
+
+    :raises DeadlineExceededError: a gateway may have released by itself, or soon would.
+    """
+    _left(context, HOLD_SECONDS)
+    if not context.ports.gateways.is_held(context.hand.hold_id):
+        raise DeadlineExceededError("a gateway released the hold before the traffic could move")
+
+
+# -- the commit points -------------------------------------------------------------------------------------
+
+
+def commit_to_target(context: Context) -> None:
+    """From here on the target owns writes; replica traffic goes along."""
+    with context.commit("commit") as tx:
+        context.route(tx, TrafficPhase.TARGET)
+        tx.workflows.update(
+            context.workflow.id,
+            primaries_switched=True,
+            replicas_switched=True,
+            reverse_positions=dict(context.hand.starts),
+        )
+
+
+def commit_to_source(context: Context) -> None:
+    """From here on the source owns writes again, replica traffic too."""
+    with context.commit("commit") as tx:
+        context.route(tx, TrafficPhase.SOURCE)
+        tx.workflows.update(
+            context.workflow.id,
+            primaries_switched=False,
+            replicas_switched=False,
+            verified=False,
+            forward_positions=dict(context.hand.starts),
+        )
+
+
+def commit_replicas(context: Context) -> None:
+    """Replica reads are the target's."""
+    with context.commit("commit") as tx:
+        context.route(tx, TrafficPhase.REPLICAS)
+        tx.workflows.update(context.workflow.id, replicas_switched=True)
+
+
+def commit_replicas_back(context: Context) -> None:
+    """Replica reads are the source's again."""
+    with context.commit("commit") as tx:
+        context.route(tx, TrafficPhase.SOURCE)
+        tx.workflows.update(context.workflow.id, replicas_switched=False, verified=False)
+
+
+# -- after the commit --------------------------------------------------------------------------------------
+
+
+def sweep(context: Context, way: Way) -> None:
+    """Where the hold was not unbroken until every gateway had the new routes, a statement may have reached
+    the origin by the old ones: carry it over. All gateways have the new routes by now, so it is the last.
+
+    :raises DeadlineExceededError: not in time; tried again.
+    """
+    if context.hand.hold_id and context.ports.gateways.is_held(context.hand.hold_id):
+        return
+    context.hand.unlock()  # what waits at our own locks must be let through before it can be carried over
+    mover = context.ports.movers.running(context.workflow.id, way.stream) or context.start_mover(way.stream)
+    _lock(context, way, LOCK_SECONDS)
+    mover.drain(context.hand.finals, BEHIND_SECONDS)
+
+
+def stop_stream(context: Context, way: Way) -> None:
+    """The stream that led here ends, while its origin is still quiet: it must not see what the opposite
+    stream will write.
+    """
+    mover = context.ports.movers.running(context.workflow.id, way.stream)
+    if mover is not None:
+        mover.stop(STOP_SECONDS)

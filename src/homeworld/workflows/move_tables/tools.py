@@ -1,0 +1,96 @@
+"""What the workflow does to tables on servers, as a Protocol, so that steps can be tested without servers.
+
+:mod:`homeworld.workflows.move_tables.servers` is the real one. All calls block, are idempotent and may raise
+any HomeworldError; a table name is always within the place's schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from homeworld.model.tables import Table
+from homeworld.model.topology import ShardPlace
+
+
+@dataclass(frozen=True, slots=True)
+class IdColumn:
+    """A table's column whose values are given out: by AUTO_INCREMENT or by a sequence."""
+
+    table: str
+    column: str
+
+
+class Tools(Protocol):
+    """Acts on tables. Places carry the OWNER account unless said otherwise."""
+
+    def describe(self, place: ShardPlace, tables: Sequence[str]) -> Mapping[str, Table]:
+        """The base tables of these names that exist, by the name asked for."""
+        ...
+
+    def has_rows(self, place: ShardPlace, table: str) -> bool:
+        """Whether the (existing) table holds any row."""
+        ...
+
+    def make_table(self, place: ShardPlace, like: Table, *, auto_increment: bool) -> None:
+        """Make a table defined like ``like`` where it is absent, with or without its AUTO_INCREMENT."""
+        ...
+
+    def drop_tables(self, place: ShardPlace, tables: Sequence[str]) -> None:
+        """Drop the tables that exist."""
+        ...
+
+    def difference(self, place: ShardPlace, table: Table) -> str:
+        """How the place's table of that name differs from ``table`` as far as rows are concerned; the empty
+        string where rows fit.
+        """
+        ...
+
+    def references(self, place: ShardPlace, tables: Sequence[str]) -> Sequence[str]:
+        """What outside these tables depends on them (foreign keys, views, triggers, routines, events), as
+        sentences.
+        """
+        ...
+
+    def positions(self, places: Sequence[ShardPlace]) -> Mapping[str, str]:
+        """Each shard's server's position now (shard name to position); one query a server."""
+        ...
+
+    def forget_stream(
+        self, workflow_id: str, direction: str, targets: Sequence[ShardPlace], epoch: int
+    ) -> None:
+        """Remove what the sidecars of these places know of a stream's progress, as the owner of ``epoch``: a
+        mover with an older one can not write again.
+        """
+        ...
+
+    def make_sequence(self, place: ShardPlace, name: str) -> None:
+        """Make the table of a sequence where it is absent; the first id it gives is 1."""
+        ...
+
+    def is_sequence(self, place: ShardPlace, name: str) -> bool | None:
+        """Whether the table is a sequence's; None: there is no such table."""
+        ...
+
+    def largest_ids(self, places: Sequence[ShardPlace], columns: Sequence[IdColumn]) -> Mapping[str, int]:
+        """Table name to the largest id over all places that was ever given out there, as far as the servers
+        know (0: none).
+        """
+        ...
+
+    def raise_sequences(self, place: ShardPlace, above: Mapping[str, int]) -> None:
+        """Let each sequence (by its table's name) give only ids greater than that; never lower one."""
+        ...
+
+    def raise_auto_increments(self, places: Sequence[ShardPlace], above: Mapping[str, int]) -> None:
+        """Let each table's AUTO_INCREMENT give only ids greater than that; never lower one."""
+        ...
+
+    def warm(self, places: Sequence[ShardPlace]) -> None:
+        """Open what the next calls need, so that they cost one round trip each."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open; a later call opens it again."""
+        ...
