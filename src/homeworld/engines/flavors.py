@@ -174,11 +174,12 @@ _MYSQL = Rules(
     drop_root=("DROP USER IF EXISTS 'root'@'localhost'",),
     position="SELECT @@GLOBAL.gtid_executed",
     executed="SELECT @@GLOBAL.gtid_executed",
-    # The password goes encrypted with the source's public key; both ends are this host.
+    # The password goes encrypted with the source's public key; both ends are this host. A source that shuts
+    # down waits for a few heartbeats of its replicas, so they come often.
     point_replica=(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, SOURCE_USER='{user}', "
         "SOURCE_PASSWORD='{password}', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, "
-        "SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=4294967295, SOURCE_HEARTBEAT_PERIOD=2"
+        "SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=4294967295, SOURCE_HEARTBEAT_PERIOD=0.5"
     ),
     start_replica="START REPLICA",
     stop_replica="STOP REPLICA",
@@ -227,7 +228,7 @@ _MARIADB = Rules(
     point_replica=(
         "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='{user}', "
         "MASTER_PASSWORD='{password}', MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, "
-        "MASTER_HEARTBEAT_PERIOD=2"
+        "MASTER_HEARTBEAT_PERIOD=0.5"
     ),
     start_replica="START SLAVE",
     stop_replica="STOP SLAVE",

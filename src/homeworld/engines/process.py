@@ -22,7 +22,6 @@ _LOG_LIMIT = 16 * 1024 * 1024
 _KILL_SECONDS = 30.0
 # Pids that this process started and has not yet seen dead.
 _children: set[int] = set()
-_EXEC_LOOKS = 25
 
 
 def marker(config: Path) -> str:
@@ -42,15 +41,12 @@ def runs(pid: int, config: Path) -> bool:
         if ended == pid:
             _children.discard(pid)
             return False
-    for _ in range(_EXEC_LOOKS):
-        line = _command_line(pid)
-        if line:
-            return os.fsencode(marker(config)) in line.split(b"\0")
-        if line is None or _is_dead(pid):
-            return False
-        # Neither dead nor anything: it is at this moment becoming another program (a wrapper does it twice).
-        time.sleep(0.002)
-    return False
+    line = _command_line(pid)
+    if line:
+        return os.fsencode(marker(config)) in line.split(b"\0")
+    # No command line: it is becoming another program at this moment (a wrapper does), or it is ending and has
+    # still its files and ports, or it has ended, or the pid now belongs to a thread of the kernel.
+    return line is not None and _is_between_programs(pid)
 
 
 def _command_line(pid: int) -> bytes | None:
@@ -60,14 +56,14 @@ def _command_line(pid: int) -> bytes | None:
         return None
 
 
-def _is_dead(pid: int) -> bool:
-    """Whether it has ended, though nobody has waited for it yet."""
+def _is_between_programs(pid: int) -> bool:
     try:
         facts = (_PROC / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return True
-    # pid (name) state …; the name may itself have brackets.
-    return facts.rpartition(")")[2].split()[0] in "ZX"
+        return False
+    # pid (name) state parent …; the name may itself have brackets. Parent 2 is the kernel's thread maker.
+    state, parent = facts.rpartition(")")[2].split()[:2]
+    return parent != "2" and (state not in "ZX" or pid in _children)
 
 
 def find(config: Path, pid_file: Path) -> int | None:
