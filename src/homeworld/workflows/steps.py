@@ -101,6 +101,7 @@ class Run:
 
     :param number: counts a resource's runs; with the plan's name it is the journal's key.
     :param failure: why the run is being undone; empty while it goes forward.
+    :param state: the resource's state when the run was begun.
     :param touched: steps begun and not undone.
     :param done: steps finished and not undone.
     """
@@ -108,6 +109,7 @@ class Run:
     plan: str
     number: int
     failure: str = ""
+    state: str = ""
     touched: frozenset[str] = field(default_factory=frozenset[str])
     done: frozenset[str] = field(default_factory=frozenset[str])
 

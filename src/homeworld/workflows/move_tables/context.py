@@ -57,6 +57,7 @@ class Hand:
     :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
     :param finals: the quiet side's final positions, read under the locks.
     :param starts: where the opposite stream will start on the other side.
+    :param stops: the newest ``finals``, kept after the locks are gone.
     """
 
     tools: Tools
@@ -67,6 +68,7 @@ class Hand:
     held_until: float = 0.0
     finals: Mapping[str, str] = field(default_factory=dict[str, str])
     starts: Mapping[str, str] = field(default_factory=dict[str, str])
+    stops: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def holding(self) -> bool:

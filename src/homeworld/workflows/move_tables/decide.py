@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from homeworld.model.movers import Phase
-from homeworld.model.states.move_tables import FORWARD, REVERSE, Facts, State, Trigger
+from homeworld.model.states.move_tables import FORWARD, REVERSE, WORKING, Facts, State, Trigger
 from homeworld.workflows.steps import Finished, Move, Perform, Plan, Run, Undo, Undone, next_move
 
 LAG_LOW_SECONDS = 5.0
@@ -83,14 +83,14 @@ class Stream:
 class Seen:
     """Everything a decision depends on, read at one moment by the lease's holder.
 
-    :param settled: the resting state whose rules are known to be stored and published.
+    :param settled: what the resting state asks of routes is done.
     :param verify_id: the verification that counts, if any.
     """
 
     state: State
     facts: Facts
     run: Run | None = None
-    settled: str = ""
+    settled: bool = False
     verify_id: str = ""
     forward: Stream | None = None
     reverse: Stream | None = None
@@ -214,7 +214,7 @@ def plan_for(seen: Seen) -> str:
             return REVERSE_PRIMARIES
         return REVERSE_REPLICAS if facts.replicas_switched else ""
     if state in SETTLING:
-        return SETTLE if seen.settled != state else ""
+        return "" if seen.settled else SETTLE
     return {
         State.PENDING: START,
         State.SWITCHING_REPLICAS: SWITCH_REPLICAS,
@@ -224,25 +224,25 @@ def plan_for(seen: Seen) -> str:
     }.get(state, "")
 
 
-def _belongs(state: State, plan: str) -> bool:
-    if plan == SETTLE:
-        return state in SETTLING
-    if plan in (REVERSE_PRIMARIES, REVERSE_REPLICAS):
-        return state in (State.REVERSING_TRAFFIC, State.REVERSING_TRAFFIC_FOR_CANCEL)
-    return plan == plan_for(Seen(state, Facts()))
+def _belongs(seen: Seen, run: Run) -> bool:
+    if run.plan == SETTLE:
+        return seen.state in SETTLING and run.state == seen.state and not seen.settled
+    if run.plan in (REVERSE_PRIMARIES, REVERSE_REPLICAS):
+        return seen.state in (State.REVERSING_TRAFFIC, State.REVERSING_TRAFFIC_FOR_CANCEL)
+    return run.plan == plan_for(Seen(seen.state, Facts()))
 
 
 def _run(seen: Seen, run: Run, plan: Plan[object]) -> Action:
     committed = run.committed(plan)
-    belongs = _belongs(seen.state, run.plan)
-    if not committed and not belongs:
+    belongs = _belongs(seen, run)
+    if not belongs and (not committed or run.plan == SETTLE):
         return Abandon()
     if not committed and not run.failure:
         first = _stream_for(seen, run)
         if first is not None:
             return first
     trouble = seen.step_trouble
-    if trouble.count >= FAILURES and seen.state not in SETTLING:
+    if trouble.count >= FAILURES and seen.state in WORKING:
         return Take(Trigger.FAILED, trouble.reason, may_retry=True, close=False)
     if trouble.waiting:
         return Rest(FOLLOW_SECONDS)

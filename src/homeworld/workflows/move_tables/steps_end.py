@@ -181,8 +181,12 @@ def _forget(context: Context, stream: str, side: Side) -> None:
 
 
 def route_as_state_says(context: Context) -> None:
-    """cutover: as before the workflow; reversed_cutover: as saved; completed: as they are."""
-    state, workflow = context.workflow.state, context.workflow
+    """cutover: as before the workflow; reversed_cutover: as saved; completed: as the state before it."""
+    workflow = context.workflow
+    state = workflow.state
+    if state is State.COMPLETED:
+        with context.ports.store.read() as tx:
+            state = State(tx.journal.transitions("workflow", workflow.id)[-1].from_state)
     if state is State.CUTOVER:
         route_after_cutover(context)
     elif state is State.REVERSED_CUTOVER:

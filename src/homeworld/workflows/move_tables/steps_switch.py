@@ -214,6 +214,7 @@ def _lock(context: Context, way: Way, seconds: float) -> None:
     context.hand.finals = context.hand.locks.enter_context(
         context.ports.fence(places, context.tables, seconds)
     )
+    context.hand.stops = context.hand.finals
 
 
 def drain(context: Context, way: Way) -> None:

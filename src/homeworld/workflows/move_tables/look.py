@@ -1,0 +1,146 @@
+"""Reading: the workflow with all that its steps need, the open run, and what decisions see.
+
+Changes nothing. Invariant: a run is what the journal says of its durable steps and what this process knows of
+its fleeting ones, and never the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from homeworld.model.movers import MoverProgress, Verification
+from homeworld.store.guards import facts
+from homeworld.store.journal import StepRecord, StepStatus
+from homeworld.store.store import Transaction
+from homeworld.store.workflows import Workflow
+from homeworld.workflows.leases import Lease
+from homeworld.workflows.move_tables.context import Context, Hand, Ports, Side
+from homeworld.workflows.move_tables.decide import (
+    FORWARD_STREAM,
+    REVERSE_STREAM,
+    Compared,
+    Seen,
+    Stream,
+    Trouble,
+)
+from homeworld.workflows.steps import Run
+from homeworld.workflows.trouble import Troubles
+
+RUN = "run"
+RUNS = "runs"
+VERIFY_ID = "verify_id"
+DIFFERENCES_SHOWN = 5
+
+
+def look(ports: Ports, lease: Lease, hand: Hand, workflow_id: str) -> Context:
+    """The workflow as it is stored now.
+
+    :raises NotFoundError: there is none.
+    """
+    with ports.store.read() as tx:
+        workflow = tx.workflows.get(workflow_id)
+        tables = tuple(table.name for table in tx.progress.tables_of([workflow_id]))
+        source = _side(tx, workflow.source_keyspace_id)
+        target = _side(tx, workflow.target_keyspace_id)
+        globals_ = _side(tx, workflow.global_keyspace_id) if workflow.global_keyspace_id else None
+        run = _run(tx, workflow, hand)
+    if globals_ is None and not source.keyspace.sharded:
+        globals_ = source
+    return Context(ports, lease, hand, workflow, tables, source, target, globals_, run)
+
+
+def _side(tx: Transaction, keyspace_id: str) -> Side:
+    return Side(tx.keyspaces.get(keyspace_id), tx.keyspaces.shards(keyspace_id))
+
+
+def _run(tx: Transaction, workflow: Workflow, hand: Hand) -> Run | None:
+    told = cast("Mapping[str, str | int] | None", workflow.facts.get(RUN))
+    if told is None:
+        return None
+    run = Run(str(told["plan"]), int(told["number"]), str(told["failure"]), str(told["state"]))
+    return with_steps(run, tx.journal.steps(workflow.id, run.key), hand)
+
+
+def with_steps(run: Run, records: tuple[StepRecord, ...], hand: Hand) -> Run:
+    """``run`` with the journal's word for durable steps and the hand's for fleeting ones."""
+    for record in records:
+        if record.status is StepStatus.DONE:
+            run = run.finish(record.step)
+        elif record.status is not StepStatus.UNDONE:
+            run = run.begin(record.step)
+    for step in hand.touched:
+        run = run.begin(step)
+    for step in hand.done:
+        run = run.finish(step)
+    return run
+
+
+def run_fact(run: Run) -> dict[str, str | int]:
+    """What the workflow's facts keep of a run; its steps are in the journal."""
+    return {"plan": run.plan, "number": run.number, "failure": run.failure, "state": run.state}
+
+
+def see(context: Context, stream_trouble: Troubles, step_trouble: Troubles) -> Seen:
+    """What the next decision depends on."""
+    workflow = context.workflow
+    return Seen(
+        state=workflow.state,
+        facts=facts(workflow),
+        run=context.run,
+        settled=workflow.settled,
+        verify_id=str(workflow.facts.get(VERIFY_ID, "")),
+        forward=_stream(progress_of(context, FORWARD_STREAM)),
+        reverse=_stream(progress_of(context, REVERSE_STREAM)),
+        stream_trouble=Trouble(stream_trouble.count, stream_trouble.waiting, stream_trouble.reason),
+        step_trouble=Trouble(step_trouble.count, step_trouble.waiting, step_trouble.reason),
+    )
+
+
+def progress_of(context: Context, direction: str) -> MoverProgress | None:
+    """What the live mover of a direction says, if there is one."""
+    mover = context.ports.movers.running(context.workflow.id, direction)
+    return None if mover is None else mover.progress()
+
+
+def _stream(progress: MoverProgress | None) -> Stream | None:
+    if progress is None:
+        return None
+    return Stream(
+        phase=progress.phase,
+        copied=progress.copied,
+        lag_seconds=progress.lag_seconds,
+        error=progress.error,
+        ddl=progress.ddl,
+        retryable=progress.retryable,
+        compared=_compared(progress.verification),
+    )
+
+
+def _compared(verification: Verification | None) -> Compared | None:
+    if verification is None:
+        return None
+    return Compared(verification.verify_id, verification.state, verification.equal, _summary(verification))
+
+
+def _summary(verification: Verification) -> str:
+    """What a verification found, in a sentence a table; the report has the rows."""
+    if verification.error:
+        return f"the data could not be verified: {verification.error}"
+    lines: list[str] = []
+    for table in verification.tables:
+        counts = {
+            "differ": table.mismatched,
+            "are missing on the target": table.extra_source,
+            "exist only on the target": table.extra_target,
+            "lie on a wrong shard": table.wrong_shard,
+        }
+        found = [f"{count} {what}" for what, count in counts.items() if count]
+        if found:
+            keys = [_key(difference.key) for difference in table.differences[:DIFFERENCES_SHOWN]]
+            lines.append(f"table {table.table}: of its rows {', '.join(found)} (keys: {'; '.join(keys)})")
+    return "; ".join(lines)
+
+
+def _key(key: Mapping[str, str]) -> str:
+    return ", ".join(f"{column}={value[:40]}" for column, value in key.items())

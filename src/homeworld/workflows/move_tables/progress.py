@@ -1,0 +1,52 @@
+"""Writes what movers say of themselves into the store, about once a second, for people to read.
+
+Nothing is ever decided from what is written here.
+"""
+
+from __future__ import annotations
+
+import time
+
+from homeworld.model.movers import MoverProgress, Phase
+from homeworld.model.states.move_tables import State
+from homeworld.store.store import Transaction
+from homeworld.workflows.move_tables.context import Context
+from homeworld.workflows.move_tables.decide import FORWARD_STREAM, REVERSE_STREAM
+
+EVERY_SECONDS = 1.0
+
+
+class Teller:
+    """Remembers what was told when, so that the store is not written more often than it is read."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], tuple[float, Phase]] = {}
+
+    def tell(
+        self, context: Context, direction: str, progress: MoverProgress | None, *, now: bool = False
+    ) -> None:
+        """Write ``progress`` if it is time, if its phase is new, or ``now``."""
+        if progress is None:
+            return
+        key = (context.workflow.id, direction)
+        when, phase = self._told.get(key, (0.0, None))
+        if not now and phase is progress.phase and time.monotonic() - when < EVERY_SECONDS:
+            return
+        with context.write() as tx:
+            tx.progress.tell(context.workflow.id, direction, progress)
+        self._told[key] = (time.monotonic(), progress.phase)
+
+    def tell_transition(self, tx: Transaction, context: Context, to: State) -> None:
+        """Say of the streams what a transition made of them."""
+        serving = {State.SWITCHED_PRIMARIES: True, State.RUNNING: False}.get(to)
+        if serving is None:
+            return
+        forward, reverse = ("stopped", "following") if serving else ("following", "stopped")
+        for direction, state in ((FORWARD_STREAM, forward), (REVERSE_STREAM, reverse)):
+            tx.progress.set_streams(
+                context.workflow.id,
+                direction,
+                state=state,
+                primary_serving=serving == (direction == FORWARD_STREAM),
+                stop_positions=context.hand.stops if state == "stopped" else None,
+            )
