@@ -173,3 +173,15 @@ class SchemaDriftError(SourceLogError):
     """A table in the binlog is not as it was when the stream learned it."""
 
     code = "schema_drift"
+
+
+class StoppedError(HomeworldError):
+    """It was asked to stop."""
+
+    code = "stopped"
+
+
+class RowRefusedError(HomeworldError):
+    """The target does not take a row exactly as it is on the source."""
+
+    code = "row_refused"

@@ -18,6 +18,7 @@ from homeworld.model.errors import MalformedPacketError, SchemaDriftError, Unsup
 from homeworld.model.tables import Table
 from homeworld.replication.changes import Row
 from homeworld.replication.decoder_columns import COMMON_NAMES, Code, code_of
+from homeworld.wire.binlog_events import uncompress
 from homeworld.wire.binlog_rows import TableMap, read_rows_head
 
 _Images = Callable[[bytes, int, int], list[Row]]
@@ -49,11 +50,21 @@ class RowDecoder:
                 raise type(error)(f"{self._name}: {error.message}") from error
         self._images = _compile(self._name, codes, [column.nullable for column in logged.columns])
 
-    def images(self, buffer: bytes, start: int, end: int, *, extra_head: bool, two: bool) -> list[Row]:
+    def images(
+        self,
+        buffer: bytes,
+        start: int,
+        end: int,
+        *,
+        extra_head: bool,
+        two: bool,
+        compressed: bool = False,
+    ) -> list[Row]:
         """The images of a row event, in order; of an update before and after alternate.
 
         :param extra_head: the event is of version 2.
         :param two: it is an update.
+        :param compressed: what follows the head is compressed (MariaDB).
         :raises UnsupportedLogError: the images do not hold every column.
         :raises MalformedPacketError: the event does not fit the table map.
         """
@@ -66,6 +77,9 @@ class RowDecoder:
                     f"the binlog of {self._name} does not hold all columns of a row; set "
                     "binlog_row_image=FULL on the source, in every session"
                 )
+            if compressed:
+                buffer = uncompress(buffer[position:end])
+                position, end = 0, len(buffer)
             rows = self._images(buffer, position, end)
         except (IndexError, struct.error, ValueError) as error:
             raise MalformedPacketError(f"a row event of {self._name} cannot be read") from error
