@@ -142,7 +142,9 @@ def _outer(options: str, pattern: re.Pattern[str]) -> str:
     comment = _COMMENT_OPTION.search(options)
     if comment is None:
         return pattern.sub("", options)
-    return pattern.sub("", options[: comment.start()]) + comment[0] + pattern.sub("", options[comment.end() :])
+    return (
+        pattern.sub("", options[: comment.start()]) + comment[0] + pattern.sub("", options[comment.end() :])
+    )
 
 
 def _without_auto_increment(element: str) -> str:
@@ -214,11 +216,15 @@ def layout_differences(source: Table, target: Table) -> tuple[str, ...]:
     if source.key is not None:
         names = tuple(name.lower() for name in source.key.columns)
         if not any(
-            index.unique and not index.prefixed and tuple(n.lower() for n in index.columns) == names
+            index.unique
+            and not index.prefixed
+            and index.name == source.key.name
+            and tuple(name.lower() for name in index.columns) == names
             for index in target.indexes
         ):
             found.append(
-                f"the target's table {source.name!r} has no unique key over ({', '.join(source.key.columns)})"
+                f"the target's table {source.name!r} has no unique key {source.key.name!r} "
+                f"over ({', '.join(source.key.columns)})"
             )
     found += [
         f"unique key {index.name!r} of the target's table {source.name!r} does not hold on the source"

@@ -7,7 +7,7 @@ dates, labels in any language) means the same on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 from homeworld.model.errors import NotFoundError
@@ -25,7 +25,7 @@ _NO_KEY = frozenset({"float", "double", "json", "geometry", "point", "vector"})
 
 
 @contextmanager
-def definition_session(endpoint: Endpoint) -> Iterator[Connection]:
+def definition_session(endpoint: Endpoint) -> Generator[Connection]:
     """A connection for reading and writing definitions; closed on leaving.
 
     :raises UnavailableError: the server cannot be reached.

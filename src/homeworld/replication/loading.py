@@ -1,0 +1,187 @@
+"""Putting rows into a target's table and taking rows out, with every answer of the server checked.
+
+Rows are those of the source's table, columns in its order. They are loaded from memory by LOAD DATA with the
+charset that converts nothing. It knows no positions and opens no transaction.
+
+Invariant: when a call returns, each row given is stored as it was given, or the result says that some were
+displaced or refused as duplicates; anything else the server did not take exactly raises RowRefusedError.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import itemgetter
+from typing import cast
+
+from homeworld.model.errors import MalformedPacketError, RowRefusedError
+from homeworld.model.names import quote
+from homeworld.model.tables import Table
+from homeworld.model.topology import Flavor
+from homeworld.replication.changes import Row
+from homeworld.replication.column_types import select_expression
+from homeworld.replication.connection import Connection, Executed
+from homeworld.replication.json_numbers import lost_decimals
+from homeworld.replication.keyorder import Key, TableKey
+
+_INFO = re.compile(r"Records: (\d+)\s+Deleted: (\d+)\s+Skipped: (\d+)\s+Warnings: (\d+)")
+_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'")
+_DUPLICATE, _TRUNCATED = 1062, 1265
+_KEYS_A_DELETE = 500
+_BYTES_A_LOAD = 8 << 20
+_FORMAT = "CHARACTER SET binary FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n'"
+
+
+def select_list(table: Table, needed: Collection[int]) -> str:
+    """What to SELECT for whole rows: generated columns are NULL, except those ``needed`` (by position)."""
+    return ", ".join(
+        "NULL" if column.generated and at not in needed else select_expression(column)
+        for at, column in enumerate(table.columns)
+    )
+
+
+class RowWriter:
+    """Writes rows of one source table into the table of the same name in one target schema."""
+
+    def __init__(self, source: Table, key: TableKey, schema: str, flavor: Flavor) -> None:
+        self.key = key
+        self.table = quote(schema, source.name)
+        stored = [at for at, column in enumerate(source.columns) if not column.generated]
+        self._width = len(stored)
+        self._cut = _cutter(stored, len(source.columns))
+        columns = [source.columns[at] for at in stored]
+        # MySQL makes JSON of text only; the bytes come as they are and are declared to be text.
+        self._json = [
+            (at, column)
+            for at, column in zip(stored, columns, strict=True)
+            if column.type == "json" and flavor is Flavor.MYSQL
+        ]
+        variables = {column.name: f"@j{at}" for at, column in self._json}
+        names = ", ".join(variables.get(column.name) or quote(column.name) for column in columns)
+        made = ", ".join(f"{quote(name)}=CONVERT({var} USING utf8mb4)" for name, var in variables.items())
+        self._load = f"INTO TABLE {self.table} {_FORMAT} ({names})" + (f" SET {made}" if made else "")
+        # ENUM's error value reads as an empty text, which loads as that value with a warning.
+        self._enums = [
+            at
+            for at, column in zip(stored, columns, strict=True)
+            if column.type == "enum" and "" not in _LABEL.findall(column.column_type)
+        ]
+        self._moments = [column for column in columns if column.type in {"timestamp", "datetime"}]
+
+    def add(self, connection: Connection, rows: Sequence[Row]) -> bool:
+        """Load rows that must be new to the table. False: a unique key refused some; roll back.
+
+        :raises RowRefusedError: the server did not take a row exactly.
+        """
+        return self._load_rows(connection, rows, "")
+
+    def put(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Load rows, each in the place of whatever has one of its unique keys.
+
+        :raises RowRefusedError: the server did not take a row exactly.
+        """
+        self._load_rows(connection, rows, "REPLACE ")
+
+    def take_out(self, connection: Connection, keys: Sequence[Key]) -> None:
+        """Delete the rows of these keys, where they are."""
+        for start in range(0, len(keys), _KEYS_A_DELETE):
+            condition = self.key.any_of(keys[start : start + _KEYS_A_DELETE])
+            # This form takes an index hint; without it a small table may be scanned, and each row locked.
+            hint = f"FORCE INDEX ({quote(self.key.index)})"
+            connection.execute(f"DELETE {self.table} FROM {self.table} {hint} WHERE {condition}")
+
+    def _load_rows(self, connection: Connection, rows: Sequence[Row], mode: str) -> bool:
+        if not rows:
+            return True
+        sql = f"LOAD DATA LOCAL INFILE 'rows' {mode}{self._load}"
+        cut = rows if self._cut is None else list(map(self._cut, rows))
+        done = connection.load_data(sql, encode(cut, self._width))
+        if not self._check(connection, done, rows):
+            return False
+        if self._json:
+            self._mend_json(connection, rows)
+        return True
+
+    def _check(self, connection: Connection, done: Executed, rows: Sequence[Row]) -> bool:
+        info = _INFO.match(done.info)
+        if info is None:
+            raise MalformedPacketError(f"a load ended without its figures: {done.info!r}")
+        records, _, skipped, warnings = (int(number) for number in info.groups())
+        if not warnings and not skipped and records == len(rows):
+            return True
+        told = connection.query_all("SHOW WARNINGS") if warnings else []
+        codes = {int(code or 0) for _, code, _ in told}
+        if skipped and codes <= {_DUPLICATE, _TRUNCATED} and _DUPLICATE in codes:
+            return False
+        expected = sum(row[at] == b"" for at in self._enums for row in rows)
+        if skipped or records != len(rows) or warnings != expected or codes != {_TRUNCATED}:
+            reasons = "; ".join(f"{_text(code)}: {_text(text)}" for _, code, text in told[:3])
+            raise RowRefusedError(
+                f"table {self.table} does not take rows as they are ({done.info}): {reasons}"
+            )
+        return True
+
+    def _mend_json(self, connection: Connection, rows: Sequence[Row]) -> None:
+        # Naming each moment keeps ON UPDATE CURRENT_TIMESTAMP from moving it.
+        still = "".join(f", {quote(column.name)}={quote(column.name)}" for column in self._moments)
+        for at, column in self._json:
+            for row in rows:
+                document = row[at]
+                lost = lost_decimals(document) if document else ()
+                if lost:
+                    name = quote(column.name)
+                    parts = ", ".join(f"_utf8mb4 x'{path.encode().hex()}', {value}" for path, value in lost)
+                    connection.execute(
+                        f"UPDATE {self.table} SET {name}=JSON_REPLACE({name}, {parts}){still} "
+                        f"WHERE {self.key.equals(self.key.of(row))}"
+                    )
+
+
+def encode(rows: Sequence[Row], width: int) -> Iterator[bytes]:
+    """Rows as lines of tab-separated fields, in pieces of some megabytes."""
+    start = 0
+    while start < len(rows):
+        size, end = 0, start
+        while end < len(rows) and size < _BYTES_A_LOAD:
+            stop = min(end + 1000, len(rows))
+            # Long rows are told from the first of a thousand: they come alike.
+            size += (sum(len(v) for v in rows[end] if v) + width) * (stop - end)
+            end = stop
+        yield _lines(rows[start:end], width)
+        start = end
+
+
+def _lines(rows: Sequence[Row], width: int) -> bytes:
+    """All rows as one text. Nearly always nothing has to be escaped, which counting shows afterwards."""
+    nulls = 0
+    try:
+        text = b"\n".join(map(b"\t".join, cast("Sequence[tuple[bytes, ...]]", rows)))
+    except TypeError:  # there are NULLs
+        nulls = sum([row.count(None) for row in rows])
+        text = b"\n".join([b"\t".join([b"\\N" if v is None else v for v in row]) for row in rows])
+    if (
+        text.count(b"\\") == nulls
+        and text.count(b"\t") == len(rows) * (width - 1)
+        and text.count(b"\n") == len(rows) - 1
+    ):
+        return text + b"\n"
+    return b"\n".join([b"\t".join([_escaped(value) for value in row]) for row in rows]) + b"\n"
+
+
+def _escaped(value: bytes | None) -> bytes:
+    if value is None:
+        return b"\\N"
+    return value.replace(b"\\", b"\\\\").replace(b"\t", b"\\\t").replace(b"\n", b"\\\n")
+
+
+def _cutter(positions: list[int], columns: int) -> Callable[[Row], Row] | None:
+    """What takes the columns at ``positions`` out of a row; None where that is all of them."""
+    if len(positions) == columns:
+        return None
+    if len(positions) == 1:
+        return lambda row, at=positions[0]: (row[at],)
+    return cast("Callable[[Row], Row]", itemgetter(*positions))
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "replace")

@@ -1,0 +1,254 @@
+"""The mover's memory, which lives where its rows live: schema ``_homeworld`` on each target server.
+
+A row of ``streams`` for each source shard and target shard (position, epoch), one of ``copies`` for each of
+their tables (spans done), one of ``ddls`` for a statement that is being carried over. The functions below run
+inside whatever transaction the connection has open; none commits.
+
+Invariant: a row changes only for the epoch that claimed it last. A writer that finds no such row raises
+FencedError, its transaction is rolled back, and so nothing it wrote stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from homeworld.model.errors import FencedError, ServerError
+from homeworld.model.names import quote
+from homeworld.model.topology import ShardPlace
+from homeworld.replication.changes import Row
+from homeworld.replication.chunks import Span, spans_from_text, spans_to_text
+from homeworld.replication.connection import Connection
+
+SCHEMA = "_homeworld"
+_NO_TABLE = frozenset({1049, 1146})
+_IDS = (
+    "workflow_id VARBINARY(64) NOT NULL, direction VARBINARY(16) NOT NULL, "
+    "source_shard VARBINARY(130) NOT NULL, target_shard VARBINARY(130) NOT NULL"
+)
+_OWNED = "epoch BIGINT UNSIGNED NOT NULL, writes BIGINT UNSIGNED NOT NULL DEFAULT 0"
+_TABLES = (
+    f"CREATE DATABASE IF NOT EXISTS {SCHEMA}",
+    f"CREATE TABLE IF NOT EXISTS {SCHEMA}.streams ({_IDS}, {_OWNED}, position LONGBLOB NOT NULL, "
+    "events BIGINT UNSIGNED NOT NULL DEFAULT 0, stopped_before LONGBLOB NOT NULL, "
+    "PRIMARY KEY (workflow_id, direction, source_shard, target_shard)) ENGINE=InnoDB",
+    f"CREATE TABLE IF NOT EXISTS {SCHEMA}.copies ({_IDS}, table_name VARBINARY(256) NOT NULL, {_OWNED}, "
+    "done LONGBLOB NOT NULL, rows_copied BIGINT UNSIGNED NOT NULL DEFAULT 0, "
+    "PRIMARY KEY (workflow_id, direction, source_shard, target_shard, table_name)) ENGINE=InnoDB",
+    f"CREATE TABLE IF NOT EXISTS {SCHEMA}.ddls ({_IDS}, before_position LONGBLOB NOT NULL, "
+    "definitions LONGBLOB NOT NULL, "
+    "PRIMARY KEY (workflow_id, direction, source_shard, target_shard)) ENGINE=InnoDB",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamId:
+    """One stream of one direction of one workflow."""
+
+    workflow_id: str
+    direction: str
+    source_shard: str
+    target_shard: str
+
+    @property
+    def where(self) -> str:
+        """The condition that finds the stream's rows."""
+        return (
+            f"workflow_id={_bytes(self.workflow_id)} AND direction={_bytes(self.direction)} "
+            f"AND source_shard={_bytes(self.source_shard)} AND target_shard={_bytes(self.target_shard)}"
+        )
+
+    @property
+    def values(self) -> str:
+        """The four values, for INSERT."""
+        return ", ".join(
+            _bytes(value)
+            for value in (self.workflow_id, self.direction, self.source_shard, self.target_shard)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What a stream remembers. ``stopped_before``: the position in front of a DDL that stopped it."""
+
+    position: str
+    events: int
+    stopped_before: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyState:
+    """What a table of a stream remembers: which spans the target has, and how many rows came with them."""
+
+    done: tuple[Span, ...]
+    rows_copied: int
+
+
+def prepare(connection: Connection) -> None:
+    """Make the schema and its tables; no-op where they are."""
+    for statement in _TABLES:
+        connection.execute(statement)
+
+
+def claim(connection: Connection, stream: StreamId, epoch: int, start_position: str) -> StreamState:
+    """Take the stream for ``epoch``; to be called in a transaction, before any other row of it is read.
+
+    :param start_position: where a stream begins that the sidecar does not know yet.
+    :raises FencedError: a newer epoch has it.
+    """
+    connection.execute(
+        f"INSERT IGNORE INTO {SCHEMA}.streams "
+        "(workflow_id, direction, source_shard, target_shard, epoch, position, stopped_before) "
+        f"VALUES ({stream.values}, {epoch:d}, {_bytes(start_position)}, '')"
+    )
+    known, position, events, stopped = connection.query_one(
+        f"SELECT epoch, position, events, stopped_before FROM {SCHEMA}.streams "
+        f"WHERE {stream.where} FOR UPDATE"
+    )
+    if int(known or 0) > epoch:
+        raise FencedError(f"epoch {int(known or 0)} has taken over from {epoch}", stream=stream, epoch=epoch)
+    for table in ("streams", "copies"):
+        connection.execute(
+            f"UPDATE {SCHEMA}.{table} SET epoch={epoch:d}, writes=writes+1 WHERE {stream.where}"
+        )
+    return StreamState(_text(position), int(events or 0), _text(stopped))
+
+
+def claim_copy(connection: Connection, stream: StreamId, epoch: int, table: str) -> CopyState:
+    """What the table remembers; begins it where it is new. The stream must be claimed in this transaction."""
+    connection.execute(
+        f"INSERT IGNORE INTO {SCHEMA}.copies "
+        "(workflow_id, direction, source_shard, target_shard, table_name, epoch, done) "
+        f"VALUES ({stream.values}, {_bytes(table)}, {epoch:d}, '')"
+    )
+    done, rows = connection.query_one(
+        f"SELECT done, rows_copied FROM {SCHEMA}.copies WHERE {stream.where} AND table_name={_bytes(table)}"
+    )
+    return CopyState(spans_from_text(_text(done)), int(rows or 0))
+
+
+def save_position(
+    connection: Connection, streams: Iterable[StreamId], epoch: int, position: str, events: int
+) -> None:
+    """Move streams to a position, within the transaction that holds what it names.
+
+    :param events: row changes that the transaction holds.
+    :raises FencedError: another epoch has a stream; the caller rolls back.
+    """
+    for stream in streams:
+        _guarded(
+            connection,
+            f"UPDATE {SCHEMA}.streams SET position={_bytes(position)}, events=events+{events:d}, "
+            f"stopped_before='', writes=writes+1 WHERE {stream.where} AND epoch={epoch:d}",
+            epoch,
+        )
+
+
+def save_stop(connection: Connection, stream: StreamId, epoch: int, position: str) -> None:
+    """Remember that the stream stands in front of a DDL, which comes after ``position``.
+
+    :raises FencedError: another epoch has the stream; the caller rolls back.
+    """
+    _guarded(
+        connection,
+        f"UPDATE {SCHEMA}.streams SET position={_bytes(position)}, stopped_before={_bytes(position)}, "
+        f"writes=writes+1 WHERE {stream.where} AND epoch={epoch:d}",
+        epoch,
+    )
+
+
+def save_copy(
+    connection: Connection, stream: StreamId, epoch: int, table: str, done: Sequence[Span], rows: int
+) -> None:
+    """Set a table's spans, within the transaction that holds the newest one's rows.
+
+    :param rows: how many rows that transaction adds.
+    :raises FencedError: another epoch has the stream; the caller rolls back.
+    """
+    _guarded(
+        connection,
+        f"UPDATE {SCHEMA}.copies SET done={_bytes(spans_to_text(done))}, rows_copied=rows_copied+{rows:d}, "
+        f"writes=writes+1 WHERE {stream.where} AND table_name={_bytes(table)} AND epoch={epoch:d}",
+        epoch,
+    )
+
+
+def check_epoch(connection: Connection, stream: StreamId, epoch: int) -> None:
+    """Hold the stream to be this epoch's still, before something that no transaction can take back (DDL).
+
+    :raises FencedError: it is not.
+    """
+    rows = connection.query_all(f"SELECT epoch FROM {SCHEMA}.streams WHERE {stream.where}")
+    if [row[0] for row in rows] != [str(epoch).encode()]:
+        raise FencedError(f"epoch {epoch} has been taken over", epoch=epoch)
+
+
+def ddl_begun(connection: Connection, stream: StreamId, position: str) -> str | None:
+    """The target's definitions from before the DDL after ``position``, if it was begun."""
+    rows = connection.query_all(
+        f"SELECT before_position, definitions FROM {SCHEMA}.ddls WHERE {stream.where}"
+    )
+    return next((_text(row[1]) for row in rows if _text(row[0]) == position), None)
+
+
+def begin_ddl(connection: Connection, stream: StreamId, position: str, definitions: str) -> None:
+    """Remember what the target's tables were before the DDL that comes after ``position``."""
+    connection.execute(
+        f"REPLACE INTO {SCHEMA}.ddls VALUES ({stream.values}, {_bytes(position)}, {_bytes(definitions)})"
+    )
+
+
+def forget(places: Iterable[ShardPlace], workflow_id: str, direction: str | None = None) -> None:
+    """Remove a workflow's rows (of one direction) from the sidecars of these places; no-op without any."""
+    condition = f"workflow_id={_bytes(workflow_id)}"
+    if direction is not None:
+        condition += f" AND direction={_bytes(direction)}"
+    for place in places:
+        with Connection(place.endpoint) as connection:
+            for table in ("ddls", "copies", "streams"):
+                try:
+                    connection.execute(f"DELETE FROM {quote(SCHEMA, table)} WHERE {condition}")
+                except ServerError as error:
+                    if error.server_errno not in _NO_TABLE:
+                        raise
+
+
+def positions(
+    places: Iterable[ShardPlace], workflow_id: str, direction: str
+) -> Mapping[str, tuple[str, ...]]:
+    """Source shard to the stored positions of its streams into these places, for a look from outside."""
+    found: dict[str, list[str]] = {}
+    for place in places:
+        with Connection(place.endpoint) as connection:
+            rows = _rows_if_any(
+                connection,
+                f"SELECT source_shard, position FROM {SCHEMA}.streams "
+                f"WHERE workflow_id={_bytes(workflow_id)} AND direction={_bytes(direction)} "
+                f"AND target_shard={_bytes(place.shard)}",
+            )
+        for shard, position in rows:
+            found.setdefault(_text(shard), []).append(_text(position))
+    return {shard: tuple(values) for shard, values in found.items()}
+
+
+def _rows_if_any(connection: Connection, sql: str) -> list[Row]:
+    try:
+        return connection.query_all(sql)
+    except ServerError as error:
+        if error.server_errno in _NO_TABLE:
+            return []
+        raise
+
+
+def _guarded(connection: Connection, sql: str, epoch: int) -> None:
+    # "writes" changes each time, so that affected rows are matched rows.
+    if connection.execute(sql).affected != 1:
+        raise FencedError(f"epoch {epoch} has been taken over", epoch=epoch)
+
+
+def _bytes(text: str) -> str:
+    return f"x'{text.encode().hex()}'" if text else "''"
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode()

@@ -1,0 +1,116 @@
+"""Snapshots of a source whose content is known, and what several positions have in common.
+
+MySQL adds a transaction to ``gtid_executed`` after the engine's commit: a snapshot opened after the set was
+read shows all of it. MariaDB's ``gtid_binlog_pos`` runs ahead of what is visible, but a consistent snapshot
+says which coordinates of the log it shows exactly. Both facts are held by tests/servers/test_snapshots.py.
+
+Invariant: a snapshot handed out shows every transaction of the position that was asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from homeworld.model.errors import DeadlineExceededError, UnsupportedLogError
+from homeworld.model.gtid import IntervalSet, MariadbPosition, MysqlPosition, Position
+from homeworld.model.topology import Flavor
+from homeworld.replication.connection import Connection
+
+_PAUSE_SECONDS = 0.005
+_Coordinates = tuple[str, int]
+
+
+def open_snapshot(connection: Connection, position: str, timeout_seconds: float) -> None:
+    """Begin a consistent snapshot that shows everything in ``position``, which the server's log must hold.
+
+    :raises DeadlineExceededError: the server did not make it visible in time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    if connection.endpoint.flavor is Flavor.MYSQL:
+        _wait(lambda: _executed(connection, position), deadline, position)
+        connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        return
+    # What has been read from the log stands before its end, so a snapshot at the end or later shows it.
+    end = _log_end(connection)
+
+    def opened() -> bool:
+        connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        if snapshot_coordinates(connection) >= end:
+            return True
+        connection.execute("ROLLBACK")
+        return False
+
+    _wait(opened, deadline, position)
+
+
+def snapshot_coordinates(connection: Connection) -> _Coordinates:
+    """MariaDB: log file and offset of the consistent snapshot that this connection holds."""
+    status = {
+        (name or b"").decode().lower(): (value or b"").decode()
+        for name, value in connection.query_all("SHOW STATUS LIKE 'binlog_snapshot_%'")
+    }
+    return _coordinates(status.get("binlog_snapshot_file"), status.get("binlog_snapshot_position"))
+
+
+def _executed(connection: Connection, position: str) -> bool:
+    return connection.query_one(f"SELECT GTID_SUBSET('{position}', @@global.gtid_executed)")[0] == b"1"
+
+
+def _log_end(connection: Connection) -> _Coordinates:
+    file, offset = connection.query_one("SHOW MASTER STATUS")[:2]
+    return _coordinates((file or b"").decode(), (offset or b"").decode())
+
+
+def _coordinates(file: str | None, offset: str | None) -> _Coordinates:
+    if not file or not offset or not offset.isdigit():
+        raise UnsupportedLogError("the server writes no binlog; set log_bin on it")
+    # Files are numbered with leading zeros, which end after a million of them.
+    stem, _, number = file.rpartition(".")
+    return f"{stem}.{number:>20}", int(offset)
+
+
+def _wait(ready: Callable[[], bool], deadline: float, position: str) -> None:
+    while not ready():
+        if time.monotonic() > deadline:
+            raise DeadlineExceededError(f"the server does not show transaction set {position!r} in time")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def common_position(positions: Sequence[Position]) -> Position:
+    """The position that holds what all of ``positions`` (at least one) hold."""
+    first, *rest = positions
+    for other in rest:
+        if other.contains(first):
+            continue
+        first = other if first.contains(other) else _intersection(first, other)
+    return first
+
+
+def _intersection(one: Position, other: Position) -> Position:
+    if isinstance(one, MariadbPosition) and isinstance(other, MariadbPosition):
+        return MariadbPosition(
+            {
+                domain: min(last, other.domains[domain], key=lambda found: found[1])
+                for domain, last in one.domains.items()
+                if domain in other.domains
+            }
+        )
+    if isinstance(one, MysqlPosition) and isinstance(other, MysqlPosition):
+        return MysqlPosition(
+            {
+                source: _shared(intervals, other.sources[source])
+                for source, intervals in one.sources.items()
+                if source in other.sources
+            }
+        )
+    raise UnsupportedLogError("positions of different flavours have nothing in common")
+
+
+def _shared(one: IntervalSet, other: IntervalSet) -> IntervalSet:
+    made = IntervalSet()
+    for first, last in one:
+        for begin, end in other:
+            if max(first, begin) <= min(last, end):
+                made.add(max(first, begin), min(last, end))
+    return made
