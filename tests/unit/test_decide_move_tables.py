@@ -20,7 +20,7 @@ from homeworld.model.ports import MoveWish
 from homeworld.model.states.move_tables import FORWARD, MOVE_TABLES, Facts, State, Trigger
 from homeworld.workflows.move_tables import decide as d
 from homeworld.workflows.move_tables.plans import all_plans
-from homeworld.workflows.steps import Perform, Plan, Run, Sort, Undo, next_move
+from homeworld.workflows.steps import Perform, Plan, Rest, Run, Sort, Undo, next_move
 
 S, T = State, Trigger
 
@@ -143,7 +143,7 @@ def decide(world: World) -> d.Action:
 
 
 def rests(world: World) -> bool:
-    return isinstance(decide(world), d.Rest)
+    return isinstance(decide(world), Rest)
 
 
 def solve(world: World) -> list[World]:
@@ -334,7 +334,7 @@ def test_a_failing_stream_is_restarted_and_given_up_after_some_failures() -> Non
     assert d.decide(seen, PLANS) == d.StopStream("forward", "lost connection")
     assert d.decide(replace(seen, forward=None), PLANS) == d.StartStream("forward")
     pausing = replace(seen, forward=None, stream_trouble=d.Trouble(1, True, "x"))
-    assert isinstance(d.decide(pausing, PLANS), d.Rest)
+    assert isinstance(d.decide(pausing, PLANS), Rest)
     over = replace(seen, forward=None, stream_trouble=d.Trouble(d.FAILURES, False, "x"))
     assert d.decide(over, PLANS) == d.Take(T.FAILED, "x", may_retry=True)
     assert d.decide(replace(seen, forward=hopeless), PLANS) == d.Take(T.FAILED, "purged", may_restart=True)
@@ -348,7 +348,7 @@ def test_verification_reports_what_it_found() -> None:
     assert after("completed", equal=True) == d.Take(T.EQUAL, "3 rows differ")
     assert after("completed", equal=False) == d.Take(T.DIFFERENT, "3 rows differ")
     assert after("error", equal=False) == d.Take(T.NOT_IN_TIME, "3 rows differ")
-    assert isinstance(after("started", equal=False), d.Rest)
+    assert isinstance(after("started", equal=False), Rest)
 
 
 def test_copying_ends_when_copied_and_close_behind() -> None:
@@ -356,15 +356,15 @@ def test_copying_ends_when_copied_and_close_behind() -> None:
         return d.decide(d.Seen(S.COPYING, Facts(), forward=stream), PLANS)
 
     assert after(FOLLOWING) == d.Take(T.COPIED)
-    assert isinstance(after(replace(FOLLOWING, lag_seconds=60.0)), d.Rest)
-    assert isinstance(after(replace(FOLLOWING, copied=False)), d.Rest)
+    assert isinstance(after(replace(FOLLOWING, lag_seconds=60.0)), Rest)
+    assert isinstance(after(replace(FOLLOWING, copied=False)), Rest)
 
 
 def test_an_error_holds_and_runs_nothing() -> None:
     seen = d.Seen(S.ERROR, Facts(interrupted=S.RUNNING), forward=FOLLOWING)
     assert d.decide(seen, PLANS, holding=True) == d.LetGo()
     assert d.decide(seen, PLANS) == d.StopStream("forward")
-    assert d.decide(replace(seen, forward=None), PLANS) == d.Rest(d.IDLE_SECONDS, keep=False)
+    assert d.decide(replace(seen, forward=None), PLANS) == Rest(d.IDLE_SECONDS, keep=False)
     assert d.decide(replace(seen, state=S.STOPPED, forward=None), PLANS) == d.CompareSchemas()
 
 

@@ -169,6 +169,14 @@ class Undone:
 Move = Perform | Undo | Finished | Undone
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing to do for about this long. ``keep`` is whether the lease is still needed."""
+
+    seconds: float
+    keep: bool = True
+
+
 def next_move(plan: Plan[C], run: Run) -> Move:
     """What to do next in ``run``. Pure and total.
 

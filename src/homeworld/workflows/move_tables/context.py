@@ -85,6 +85,19 @@ class Hand:
         locks, self.locks = self.locks, ExitStack()
         locks.close()
 
+    def drop(self, gateways: Gateways) -> None:
+        """Let everything go, whatever fails: what cannot be let go now ends by its own deadline, or with its
+        connection.
+        """
+        self.touched.clear()
+        self.done.clear()
+        hold_id, self.hold_id = self.hold_id, ""
+        for act in (self.unlock, *([lambda: gateways.release(hold_id)] if hold_id else []), self.tools.close):
+            try:
+                act()
+            except HomeworldError as error:
+                _log.warning("letting go: %s", error)
+
 
 @dataclass(frozen=True, slots=True)
 class Side:
@@ -308,15 +321,4 @@ class Context:
 
     def let_go(self) -> None:
         """Drop everything that only lives in this process, whatever fails."""
-        hand = self.hand
-        hand.touched.clear()
-        hand.done.clear()
-        try:
-            hand.unlock()
-        except HomeworldError as error:
-            _log.warning("workflow %s: unlocking: %s", self.workflow.id, error)
-        try:
-            self.release_hold()
-        except HomeworldError as error:
-            _log.warning("workflow %s: releasing the hold, which ends by itself: %s", self.workflow.id, error)
-        hand.tools.close()
+        self.hand.drop(self.ports.gateways)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from homeworld.model.movers import Phase
 from homeworld.model.states.move_tables import FORWARD, REVERSE, WORKING, Facts, State, Trigger
-from homeworld.workflows.steps import Finished, Move, Perform, Plan, Run, Undo, Undone, next_move
+from homeworld.workflows.steps import Finished, Move, Perform, Plan, Rest, Run, Undo, Undone, next_move
 
 LAG_LOW_SECONDS = 5.0
 FAILURES = 5
@@ -172,14 +172,6 @@ class CompareSchemas:
 @dataclass(frozen=True, slots=True)
 class LetGo:
     """Drop what only lives in this process (holds, locks): nobody works on the run now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Nothing to do for about this long. ``keep`` is whether the lease is still needed."""
-
-    seconds: float
-    keep: bool = True
 
 
 StreamAction = StartStream | StopStream | Compare | CompareSchemas

@@ -38,7 +38,7 @@ from homeworld.workflows.move_tables.plans import all_plans
 from homeworld.workflows.move_tables.progress import Teller
 from homeworld.workflows.move_tables.steps_start import source_tables
 from homeworld.workflows.move_tables.steps_switch import STOP_SECONDS
-from homeworld.workflows.steps import Perform, Plan, Run, Sort, Step, Undo
+from homeworld.workflows.steps import Perform, Plan, Rest, Run, Sort, Step, Undo
 from homeworld.workflows.trouble import Troubles
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class MoveTables:
 
     # -- what the executor calls -----------------------------------------------------------------------------
 
-    def tick(self, workflow_id: str, lease: Lease) -> d.Rest | None:
+    def tick(self, workflow_id: str, lease: Lease) -> Rest | None:
         """One action, or a chain of fleeting steps.
 
         :returns: how long there is nothing to do; None: ask again at once.
@@ -92,37 +92,38 @@ class MoveTables:
             if not go_on:
                 return rest
 
-    def let_go(self, workflow_id: str, lease: Lease, *, stopping_seconds: float = STOP_SECONDS) -> None:
-        """Hold nothing and run nothing of the workflow any more. Never raises: what cannot be let go now ends
-        by its own deadline, its epoch, or with the process.
-        """
-        memory = self._memories.pop(workflow_id, None)
+    def lost(self, workflow_id: str) -> None:
+        """Stop the workflow's streams at once: the lease is lost. May be called while a tick is under way."""
         for direction in (d.FORWARD_STREAM, d.REVERSE_STREAM):
             mover = self._ports.movers.running(workflow_id, direction)
             if mover is not None:
                 try:
-                    mover.stop(stopping_seconds)
-                except HomeworldError as error:
+                    mover.stop(STOP_SECONDS)
+                except HomeworldError as error:  # its epoch is not the newest: it cannot write any more
                     _log.warning("workflow %s: the %s stream did not stop: %s", workflow_id, direction, error)
-        if memory is None:
-            return
-        try:
-            look(self._ports, lease, memory.hand, workflow_id).let_go()
-        except HomeworldError as error:
-            _log.warning("workflow %s: %s; letting go all the same", workflow_id, error)
-            memory.hand.unlock()
-            memory.hand.tools.close()
+
+    def loosen(self, workflow_id: str) -> None:
+        """Let holds and locks of the workflow go; its streams go on."""
+        memory = self._memories.get(workflow_id)
+        if memory is not None:
+            memory.hand.drop(self._ports.gateways)
+
+    def let_go(self, workflow_id: str) -> None:
+        """Hold nothing and run nothing of the workflow any more. Never raises."""
+        self.lost(workflow_id)
+        self.loosen(workflow_id)
+        self._memories.pop(workflow_id, None)
 
     # -- actions ---------------------------------------------------------------------------------------------
 
-    def _act(self, context: Context, memory: _Memory, action: d.Action) -> tuple[d.Rest | None, bool]:
+    def _act(self, context: Context, memory: _Memory, action: d.Action) -> tuple[Rest | None, bool]:
         """Perform ``action``; a rest, and whether to decide again without reading the store anew."""
         match action:
             case d.Go(move=Perform(name)):
                 return None, self._perform(context, memory, name)
             case d.Go(move=Undo(name)):
                 self._undo(context, memory, name)
-            case d.Rest():
+            case Rest():
                 return self._rest(context, action), False
             case d.StartStream(direction):
                 self._start_stream(context, memory, direction)
@@ -330,7 +331,7 @@ class MoveTables:
         with context.write() as tx:
             tx.workflows.update(context.workflow.id, lag_seconds=None)
 
-    def _rest(self, context: Context, action: d.Rest) -> d.Rest:
+    def _rest(self, context: Context, action: Rest) -> Rest:
         for direction in (d.FORWARD_STREAM, d.REVERSE_STREAM):
             progress = progress_of(context, direction)
             if progress is not None:
@@ -341,7 +342,7 @@ class MoveTables:
                     tx.workflows.update(context.workflow.id, settled=True)
         return action
 
-    def _compare_schemas(self, context: Context) -> d.Rest:
+    def _compare_schemas(self, context: Context) -> Rest:
         """Say what keeps a stopped workflow's rows from fitting, or that nothing does any more."""
         try:
             tables = source_tables(context)
@@ -353,7 +354,7 @@ class MoveTables:
             ]
         except UnavailableError as error:
             _log.warning("workflow %s: comparing tables: %s", context.workflow.id, error)
-            return d.Rest(SCHEMA_SECONDS)
+            return Rest(SCHEMA_SECONDS)
         except HomeworldError as error:
             differences = [_sentence(error)]
         fits = not differences
@@ -363,7 +364,7 @@ class MoveTables:
             with context.write() as tx:
                 if tx.workflows.get(context.workflow.id).state is State.STOPPED:
                     tx.workflows.update(context.workflow.id, may_retry=fits, workflow_errors=text)
-        return d.Rest(SCHEMA_SECONDS)
+        return Rest(SCHEMA_SECONDS)
 
 
 def _fields(action: d.Take, to: State) -> WorkflowFields:
