@@ -5,7 +5,8 @@ Pure arithmetic; both the row decoder and the JSON decoder use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from homeworld.model.errors import MalformedPacketError
 
@@ -54,46 +55,45 @@ def decimal_reader(precision: int, scale: int) -> Callable[[bytes], bytes]:
     Packed: groups of nine digits in four bytes, big-endian, a shorter group first and last; the highest bit
     is flipped, and every bit of a negative number.
     """
-    size = decimal_size(precision, scale)
     whole = precision - scale
-    # Each group as (bits below it, its mask, 10**digits), from the highest.
-    groups: list[tuple[int, int]] = []
-    below = size * 8
-    whole_groups = ([whole % 9] if whole % 9 else []) + [9] * (whole // 9)
-    scale_groups = [9] * (scale // 9) + ([scale % 9] if scale % 9 else [])
-    for digits in (*whole_groups, *scale_groups):
-        below -= 8 * _DIGITS_TO_BYTES[digits]
-        groups.append((below, digits))
-    # Every group by shift, mask and the power of ten by which what stands before it is multiplied.
-    wholes = tuple(
-        (shift, (1 << 8 * _DIGITS_TO_BYTES[digits]) - 1, 10**digits)
-        for shift, digits in groups[: len(whole_groups)]
+    size = decimal_size(precision, scale)
+    groups = _groups(([whole % 9] if whole % 9 else []) + [9] * (whole // 9), 8 * size)
+    fractions = _groups(
+        [9] * (scale // 9) + ([scale % 9] if scale % 9 else []), 8 * decimal_size(scale, scale)
     )
-    scales = tuple(
-        (shift, (1 << 8 * _DIGITS_TO_BYTES[digits]) - 1, 10**digits)
-        for shift, digits in groups[len(whole_groups) :]
+    form = f"%d.%0{scale}d" if scale else "%d"
+    source = _READER.format(
+        sign=1 << (8 * size - 1),
+        flip=(1 << 8 * size) - 1 ^ 1 << (8 * size - 1),
+        form=form,
+        values=f"{groups}, {fractions}" if scale else groups,
     )
-    sign_bit = 1 << (8 * size - 1)
-    every_bit = (1 << 8 * size) - 1
-    form = b"%%d.%%0%dd" % scale if scale else b"%d"
+    scope: dict[str, object] = {"INT": int.from_bytes}
+    exec(source, scope)  # noqa: S102 made from two numbers
+    return cast("Callable[[bytes], bytes]", scope["read"])
 
-    def read(packed: bytes) -> bytes:
-        number = int.from_bytes(packed, "big")
-        if number & sign_bit:
-            number ^= sign_bit
-            negative = False
-        else:
-            number ^= every_bit ^ sign_bit
-            negative = True
-        integer = fraction = 0
-        for shift, mask, power in wholes:
-            integer = integer * power + (number >> shift & mask)
-        for shift, mask, power in scales:
-            fraction = fraction * power + (number >> shift & mask)
-        text = form % (integer, fraction) if scale else form % integer
-        return b"-" + text if negative else text
 
-    return read
+_READER = """\
+def read(packed):
+    n = INT(packed, "big")
+    if n & {sign}:
+        n ^= {sign}
+        return b"{form}" % ({values})
+    n ^= {flip}
+    return b"-{form}" % ({values})
+"""
+
+
+def _groups(digits: Sequence[int], bits: int) -> str:
+    """The expression for a number made of groups of digits, the first of which begins below bit ``bits``."""
+    terms: list[str] = []
+    below = sum(digits)
+    for count in digits:
+        bits -= 8 * _DIGITS_TO_BYTES[count]
+        below -= count
+        term = f"(n >> {bits} & {(1 << 8 * _DIGITS_TO_BYTES[count]) - 1})"
+        terms.append(f"{term} * {10**below}" if below else term)
+    return " + ".join(terms) or "0"
 
 
 def read_sized_decimal(data: bytes) -> bytes:

@@ -57,7 +57,7 @@ _Gtid: TypeAlias = tuple[Source, int] | tuple[int, int, int]
 
 # Row events: (version 2, update or delete or insert, compressed).
 _INSERT, _UPDATE, _DELETE = 0, 1, 2
-_ROWS: Mapping[int, tuple[bool, int, bool]] = {
+_ROWS_OF: Mapping[EventType, tuple[bool, int, bool]] = {
     EventType.WRITE_ROWS: (True, _INSERT, False),
     EventType.UPDATE_ROWS: (True, _UPDATE, False),
     EventType.DELETE_ROWS: (True, _DELETE, False),
@@ -71,9 +71,17 @@ _ROWS: Mapping[int, tuple[bool, int, bool]] = {
     EventType.UPDATE_ROWS_COMPRESSED: (True, _UPDATE, True),
     EventType.DELETE_ROWS_COMPRESSED: (True, _DELETE, True),
 }
+_ROWS = {int(kind): form for kind, form in _ROWS_OF.items()}
 _TABLE_MAP = int(EventType.TABLE_MAP)
 _XID = int(EventType.XID)
-_GTIDS = frozenset({EventType.GTID, EventType.GTID_TAGGED, EventType.MARIADB_GTID, EventType.ANONYMOUS_GTID})
+_QUERY = int(EventType.QUERY)
+_GTID = int(EventType.GTID)
+_MARIADB_GTID = int(EventType.MARIADB_GTID)
+# Plain numbers: hashing a member of an enumeration takes many times as long.
+_GTIDS = frozenset(
+    int(kind)
+    for kind in (EventType.GTID, EventType.GTID_TAGGED, EventType.MARIADB_GTID, EventType.ANONYMOUS_GTID)
+)
 _PASSED_OVER = frozenset(
     {EventType.STOP, EventType.ROTATE, EventType.INTVAR, EventType.RAND, EventType.USER_VAR}
     | {EventType.APPEND_BLOCK, EventType.DELETE_FILE, EventType.HEARTBEAT, EventType.HEARTBEAT_V2}
@@ -180,6 +188,8 @@ class Transactions:
             elif kind in _GTIDS:
                 self.timestamp = timestamp or self.timestamp
                 self._begin(kind, server, buffer, start, end)
+            elif kind == _QUERY and buffer[end - 6 : end] == b"\0BEGIN":
+                self._framed = True
             else:
                 self._other(kind, flags, buffer, start, end)
                 if self.ddl is not None:
@@ -230,13 +240,13 @@ class Transactions:
         if self._gtid is not None:
             raise MalformedPacketError("a transaction in the binlog begins before the one before has ended")
         self._maps.clear()
-        if kind == EventType.MARIADB_GTID:
+        if kind == _MARIADB_GTID:
             found = events.read_mariadb_gtid(buffer, start, end)
             self._gtid = (found.domain, server, found.sequence)
             self._framed = not found.flags & events.STANDALONE
             self._alter = found.alter
             self._xa = bool(found.flags & events.PREPARED_XA)
-        elif kind == EventType.GTID:
+        elif kind == _GTID:
             uuid, number = events.read_gtid(buffer, start, end)
             self._gtid = ((uuid, ""), number)
         elif kind == EventType.GTID_TAGGED:

@@ -26,6 +26,7 @@ COMPLETED_XA = 128
 START_ALTER = 2
 COMMIT_ALTER = 4
 ROLLBACK_ALTER = 8
+_ALTER = START_ALTER | COMMIT_ALTER | ROLLBACK_ALTER
 
 
 def read_gtid(buffer: bytes, start: int, end: int) -> tuple[bytes, int]:
@@ -110,8 +111,10 @@ def read_mariadb_gtid(buffer: bytes, start: int, end: int) -> MariadbGtid:
     if end - start < _MARIADB_GTID.size:
         raise MalformedPacketError("a GTID event is cut short")
     sequence, domain, flags = _MARIADB_GTID.unpack_from(buffer, start)
-    if not flags & (PREPARED_XA | COMPLETED_XA) and end - start <= 21:
-        return MariadbGtid(domain, sequence, flags)
+    if not flags & (_GROUP_COMMIT | PREPARED_XA | COMPLETED_XA):
+        # Nothing else stands before the second flags; where they are absent there are zeros.
+        extra = buffer[start + _MARIADB_GTID.size] if end > start + _MARIADB_GTID.size else 0
+        return MariadbGtid(domain, sequence, flags, b"", extra & _ALTER)
     reader = Reader(buffer[start + _MARIADB_GTID.size : end])
     if flags & _GROUP_COMMIT:
         reader.skip(8)
@@ -120,7 +123,7 @@ def read_mariadb_gtid(buffer: bytes, start: int, end: int) -> MariadbGtid:
         form, first, second = reader.take(4), reader.int(1), reader.int(1)
         xid = form + bytes((first, second)) + reader.take(first + second)
     extra = reader.int(1) if reader.left else 0
-    return MariadbGtid(domain, sequence, flags, xid, extra & (START_ALTER | COMMIT_ALTER | ROLLBACK_ALTER))
+    return MariadbGtid(domain, sequence, flags, xid, extra & _ALTER)
 
 
 @dataclass(frozen=True, slots=True)
