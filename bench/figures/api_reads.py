@@ -1,0 +1,173 @@
+"""API reads: half of all reads are answered within how long, where there are few branches and where many.
+
+Two real servers of the API, one over a small store and one over a large, are asked in turn. The figure is that of
+the kind of read that suffers most, so that a slow one cannot hide among fast ones. Pages have the same size on
+both sides.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from bench.context import Context
+from bench.goals import API_READS
+from bench.harness import Figure, against_peer, seconds_of
+from bench.lab import BenchError, Lab, wait_until
+from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
+from homeworld.model.topology import Flavor
+from homeworld.store import provision
+from homeworld.store.store import Store, Transaction
+
+ORGANIZATION = "bench"
+DATABASE = "bench"
+PER_PAGE = 10
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One server of the API over a store with ``count`` branches and workflows."""
+
+    count: int
+    client: httpx.Client
+
+    def paths(self) -> dict[str, str]:
+        """The kinds of reads, each about the middle of what there is."""
+        base = f"/v1/organizations/{ORGANIZATION}/databases/{DATABASE}"
+        middle = self.count // 2
+        page = max(1, middle // PER_PAGE)
+        return {
+            "branches, first page": f"{base}/branches?per_page={PER_PAGE}",
+            "branches, middle page": f"{base}/branches?per_page={PER_PAGE}&page={page}",
+            "one branch": f"{base}/branches/{_name(middle)}",
+            "keyspaces of a branch": f"{base}/branches/{_name(middle)}/keyspaces?per_page={PER_PAGE}",
+            "workflows, first page": f"{base}/workflows?per_page={PER_PAGE}",
+            "workflows, middle page": f"{base}/workflows?per_page={PER_PAGE}&page={page}",
+            "one workflow": f"{base}/workflows/{middle}",
+        }
+
+    def read(self, path: str) -> float:
+        """Seconds of one read.
+
+        :raises BenchError: the answer is not what was asked for.
+        """
+        found: list[httpx.Response] = []
+        seconds = seconds_of(lambda: found.append(self.client.get(path)))
+        answer = found[0]
+        if answer.status_code != 200:
+            raise BenchError(f"{path}: {answer.status_code} {answer.text[:500]}")
+        if f"per_page={PER_PAGE}" in path and "keyspaces" not in path and len(answer.json()["data"]) != PER_PAGE:
+            raise BenchError(f"{path}: {len(answer.json()['data'])} results where {PER_PAGE} are expected")
+        return seconds
+
+
+def take(context: Context) -> list[Figure]:
+    """The figure ``api-reads``."""
+    small, large = context.sizes.api_branches
+    unit, peer = "ms, p50", f"itself, {small} branches"
+    if context.peer_only:
+        return [against_peer("api-reads", unit, [], [], peer, API_READS, note="it has no peer but itself")]
+    with Lab(context.flavor) as lab:
+        context.say(f"api-reads: stores with {small} and {large:,} branches and workflows")
+        with serve(lab, small) as few, serve(lab, large) as many:
+            context.say(f"api-reads: {context.sizes.api_reads} reads of each kind")
+            medians = {kind: _pair(few, many, kind, context.sizes.api_reads) for kind in few.paths()}
+    worst = max(medians, key=lambda kind: medians[kind][1] / medians[kind][0])
+    listed = "; ".join(
+        f"{kind}: {slow * 1000:.2f} against {fast * 1000:.2f} ms" for kind, (fast, slow) in medians.items()
+    )
+    note = (
+        f"{large:,} branches and workflows against {small}, SQLite, uvicorn over loopback, pages of {PER_PAGE};"
+        f" the worst kind is the figure ({worst}). {listed}"
+    )
+    fast, slow = medians[worst]
+    return [against_peer("api-reads", unit, [slow * 1000], [fast * 1000], peer, API_READS, note=note)]
+
+
+def _pair(few: Side, many: Side, kind: str, reads: int) -> tuple[float, float]:
+    """The medians of one kind of read, in seconds, asked in turn; the first of each are to warm up."""
+    fast: list[float] = []
+    slow: list[float] = []
+    path_few, path_many = few.paths()[kind], many.paths()[kind]
+    for _ in range(10):
+        few.read(path_few)
+        many.read(path_many)
+    for _ in range(reads):
+        fast.append(few.read(path_few))
+        slow.append(many.read(path_many))
+    return statistics.median(fast), statistics.median(slow)
+
+
+@contextmanager
+def serve(lab: Lab, count: int) -> Iterator[Side]:
+    """A store with so many branches and workflows, and a server over it."""
+    url = f"sqlite:///{lab.folder / f'store-{count}.db'}"
+    token = populate(url, count)
+    ready = lab.folder / f"serving-{count}"
+    log = lab.folder / f"serving-{count}.log"
+    child = lab.process([sys.executable, "-m", "bench.serving", url, str(ready)], log, cwd=_ROOT)
+
+    def up() -> bool:
+        if child.poll() is not None:
+            raise BenchError(f"the API did not come up: {log.read_text()[-1500:]}")
+        return ready.exists()
+
+    wait_until(up, "the API serves", 60.0)
+    headers = {"Authorization": token}
+    base = f"http://127.0.0.1:{ready.read_text()}"
+    with httpx.Client(base_url=base, headers=headers, timeout=30.0, trust_env=False) as client:
+        yield Side(count, client)
+
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def populate(url: str, count: int) -> str:
+    """Fill a new store with so many ready branches, each with a workflow that is not over.
+
+    :returns: the value of the Authorization header that may read it.
+    """
+    store = Store.open(url)
+    provision.bootstrap(store, ORGANIZATION, "local", "Local")
+    with store.write() as tx:
+        organization = tx.organizations.by_name(ORGANIZATION)
+        token, secret = tx.tokens.create(organization.id, "bench")
+        tx.tokens.grant_all(token.id, organization.id)
+        database = provision.create_database(tx, organization.id, DATABASE, Flavor.MARIADB)
+        main = tx.branches.default(database.id)
+        tx.keyspaces.create(main.id, "sharded", shards=2)
+        tx.databases.transition(database.id, Life.PENDING, _MADE)
+        _finish(tx, main.id)
+    for first in range(1, count, _BATCH):
+        with store.write() as tx:
+            database = tx.databases.by_name(organization.id, DATABASE)
+            for number in range(first, min(first + _BATCH, count)):
+                branch = provision.create_branch(tx, database, _name(number), parent=main)
+                _finish(tx, branch.id)
+    store.close()
+    return f"{token.id}:{secret}"
+
+
+_MADE = life_row(Life.PENDING, LifeTrigger.MADE)
+
+
+def _name(number: int) -> str:
+    return f"branch-{number:06d}"
+
+
+def _finish(tx: Transaction, branch_id: str) -> None:
+    """Make the branch and its keyspaces ready and begin a workflow on it."""
+    branch = tx.branches.transition(branch_id, Life.PENDING, _MADE)
+    keyspaces = {keyspace.name: keyspace for keyspace in tx.keyspaces.of_branch(branch_id)}
+    for keyspace in keyspaces.values():
+        tx.keyspaces.transition(keyspace.id, Life.PENDING, _MADE)
+    tx.workflows.create(
+        branch.database_id, branch_id, "move", keyspaces[DATABASE].id, keyspaces["sharded"].id, ["t1", "t2"]
+    )

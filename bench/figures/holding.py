@@ -1,0 +1,82 @@
+"""Hold: how long clients wait when primaries are switched under a read-write load, to the shards and back.
+
+Every switch and every way back is one value: the longest statement that any client had under way from the moment
+the switch was asked for until its state was seen. An error that any client saw makes the figure not met.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from bench.context import Context, vitess_note
+from bench.goals import HOLD
+from bench.harness import Figure, alone, percentile
+from bench.installed import Installed, install
+from bench.lab import BenchError, Lab
+from bench.loads import stalls
+from bench.loads.sysbench import command
+
+THREADS = 8
+THINK_MS = 10
+# How long the application runs in each state before the next switch; also the stretch that is compared.
+DWELL_SECONDS = 0.7
+_OWN_FAULT = "--mysql-ignore-errors=1213,1020,1205"
+
+
+def take(context: Context) -> list[Figure]:
+    """The figure ``hold``."""
+    if context.peer_only:
+        return []
+    count = context.sizes.hold_switches
+    with Lab(context.flavor) as lab:
+        context.say("hold: an installation with a workflow that is running")
+        installed = install(lab, "--placement", "dedicated", "--replicas", "0")
+        installed.create_database()
+        installed.fill(installed.login("admin"), context.sizes.hold_rows, lab.folder)
+        installed.create_shards()
+        installed.move()
+        log = lab.folder / "load.log"
+        load = lab.process(
+            command(
+                str(stalls.SCRIPT), installed.login("readwriter"), context.sizes.hold_rows, THREADS,
+                "--time=0", "--events=0", f"--think_ms={THINK_MS}", _OWN_FAULT,
+            ),
+            log,
+        )  # fmt: skip
+        time.sleep(2.0)
+        if load.poll() is not None:
+            raise BenchError(f"the load ended: {log.read_text()[-1500:]}")
+        context.say(f"hold: {count} switches and as many ways back under {THREADS} clients")
+        switches, quiet = _switch(installed, count)
+        ended_early = load.poll() is not None
+        load.terminate()
+        load.wait()
+        felt = stalls.read(log.read_text().splitlines())
+    switched = [felt.longest(*window) * 1000 for window in switches]
+    usual = [felt.longest(*window) * 1000 for window in quiet]
+    errors = list(felt.errors) + (["the load ended before its time"] if ended_early else [])
+    note = (
+        f"{count} switches and {count} ways back, {THREADS} clients, {THINK_MS} ms between transactions; median"
+        f" {statistics.median(switched):.0f} ms, longest {max(switched):.0f} ms; without a switch the longest"
+        f" of {DWELL_SECONDS:g} s: median {statistics.median(usual):.0f} ms, p99 {percentile(usual, 99):.0f} ms;"
+        f" client errors: {len(errors)}{': ' + errors[0] if errors else ''}; {vitess_note()}"
+    )
+    value = percentile(switched, 99)
+    return [alone("hold", "ms, p99 of the longest stall", value, HOLD, note=note, failed=bool(errors))]
+
+
+Window = tuple[float, float]
+
+
+def _switch(installed: Installed, count: int) -> tuple[list[Window], list[Window]]:
+    """Switch to and fro; the stretches of the switches and of the rests between them (unix seconds)."""
+    switches: list[Window] = []
+    quiet: list[Window] = []
+    for _ in range(count):
+        for action, state in (("switch-primaries", "switched_primaries"), ("reverse-traffic", "running")):
+            switches.append(installed.ask(action, state))
+            begun = time.time()
+            time.sleep(DWELL_SECONDS)
+            quiet.append((begun + 0.1, time.time() - 0.1))
+    return switches, quiet

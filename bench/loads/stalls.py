@@ -1,0 +1,45 @@
+"""What ``stalls.lua`` printed: the longest statement of each stretch, and errors. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_suffix(".lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """:param end: unix seconds; :param longest: seconds that the longest statement ended in it took."""
+
+    end: float
+    longest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Felt:
+    """All that clients felt."""
+
+    stretches: tuple[Stretch, ...]
+    errors: tuple[str, ...]
+
+    def longest(self, begin: float, end: float) -> float:
+        """The longest statement, in seconds, that was under way at some time between two unix times."""
+        return max(
+            (s.longest for s in self.stretches if s.end >= begin and s.end - s.longest <= end), default=0.0
+        )
+
+
+def read(lines: Iterable[str]) -> Felt:
+    """Read the load's output; lines of other kinds are sysbench's own."""
+    stretches: list[Stretch] = []
+    errors: list[str] = []
+    for line in lines:
+        kind, _, rest = line.partition(" ")
+        if kind == "B":
+            end, longest = rest.split()
+            stretches.append(Stretch(float(end), float(longest)))
+        elif kind in {"E", "FATAL:"}:
+            errors.append(rest.strip())
+    return Felt(tuple(stretches), tuple(errors))

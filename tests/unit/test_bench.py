@@ -1,0 +1,113 @@
+"""The bench's own arithmetic: ratios, verdicts, reports, and the order in which sides are measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from bench import report
+from bench.__main__ import arguments, chosen
+from bench.harness import (
+    Goal,
+    against_peer,
+    alone,
+    children_of,
+    cpu_seconds,
+    interleave,
+    not_taken,
+    peak_rss_mib,
+    percentile,
+)
+
+MORE = Goal(target=1.0, beyond=1.3, higher_is_better=True)
+LESS = Goal(target=250.0, beyond=50.0, higher_is_better=False)
+
+
+def test_sides_take_turns_in_going_first() -> None:
+    order: list[str] = []
+
+    def side(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    def before(number: int) -> None:
+        order.append(f"before {number}")
+
+    mine, theirs = interleave(lambda: side("ours"), lambda: side("peer"), 3, before)
+    assert order == [
+        "before 0", "ours", "peer", "before 1", "peer", "ours", "before 2", "ours", "peer",
+    ]  # fmt: skip
+    assert (mine, theirs) == ([2.0, 6.0, 8.0], [3.0, 5.0, 9.0])
+
+
+def test_a_side_that_is_not_taken_gives_nothing() -> None:
+    assert interleave(None, lambda: 2.0, 2) == ([], [2.0, 2.0])
+    figure = against_peer("copy", "rows/s", [], [2.0, 2.0], "peer", MORE)
+    assert (figure.ours, figure.peer, figure.ratio, figure.met) == (None, 2.0, None, False)
+
+
+def test_the_ratio_is_the_median_of_the_pairs_not_of_the_sides() -> None:
+    figure = against_peer("copy", "rows/s", [10.0, 30.0, 12.0], [10.0, 20.0, 5.0], "peer", MORE)
+    assert (figure.ours, figure.peer, figure.ratio) == (12.0, 10.0, 1.5)
+    assert figure.met
+    assert figure.surpassed
+
+
+@pytest.mark.parametrize(
+    ("value", "met", "surpassed"), [(250.0, True, False), (250.1, False, False), (50.0, True, True)]
+)
+def test_a_figure_without_a_peer_is_held_against_its_value(value: float, met: bool, surpassed: bool) -> None:
+    figure = alone("hold", "ms", value, LESS)
+    assert (figure.ratio, figure.peer, figure.met, figure.surpassed) == (None, None, met, surpassed)
+
+
+def test_errors_beside_a_good_value_are_not_met() -> None:
+    assert not alone("hold", "ms", 10.0, LESS, failed=True).met
+
+
+def test_nearest_rank_percentiles() -> None:
+    values = [float(n) for n in range(1, 101)]
+    assert (percentile(values, 50), percentile(values, 99), percentile(values, 100)) == (50.0, 99.0, 100.0)
+    assert percentile([3.0, 1.0, 2.0], 99) == 3.0
+
+
+def test_rows_of_the_report_say_all_that_was_asked_of_them() -> None:
+    figures = [
+        against_peer("copy", "rows/s", [2.0], [1.0], "peer", MORE, note="n"),
+        not_taken("hold", "ms", LESS, "broken"),
+    ]
+    rows = json.loads(report.as_json(figures))
+    assert {"name", "unit", "ours", "peer", "peer_name", "ratio", "target", "met", "note"} <= set(rows[0])
+    assert [(row["name"], row["ratio"], row["met"]) for row in rows] == [
+        ("copy", 2.0, True),
+        ("hold", None, False),
+    ]
+    page = report.as_markdown(figures, "python -m bench", ["a machine"])
+    assert "| copy | rows/s | 2 | 1 (peer) | 2 | ≥ 1 (beyond 1.3) | beyond |" in page
+    assert "| hold | ms | - | - | - | ≤ 250 (beyond 50) | not met |" in page
+    assert "* **hold**: broken" in page
+
+
+def test_only_names_families_in_the_reports_order() -> None:
+    assert chosen("catch-up, verify") == ["copy", "catch-up"]
+    with pytest.raises(SystemExit):
+        arguments(["--only", "speed"])
+    with pytest.raises(SystemExit):
+        arguments(["--runs", "0"])
+
+
+def test_a_process_is_measured_with_its_memory_time_and_children() -> None:
+    code = "import sys; print(len(bytearray(64 << 20)), sum(range(3_000_000)), flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert child.pid in children_of(os.getpid())
+        assert peak_rss_mib(child.pid) > 64
+        assert cpu_seconds(child.pid) > 0
+        child.stdin.close()
