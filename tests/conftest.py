@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from homeworld.engines.local import LocalEngine
 from homeworld.model.topology import Flavor
 from tests.support import mysqld
+from tests.support.warden import guard
 
 ServerFactory = Callable[..., mysqld.TestServer]
 
@@ -50,6 +52,23 @@ def server_factory(flavor: Flavor, tmp_path: Path) -> Iterator[ServerFactory]:
     yield start
     for server in started:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def engine_root(flavor: Flavor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of the flavour's LocalEngine in this session: its template is made once."""
+    folder = tmp_path_factory.mktemp(f"engine-{flavor.value}")
+    guard(folder)
+    return folder
+
+
+@pytest.fixture
+def engine(engine_root: Path, flavor: Flavor) -> Iterator[LocalEngine]:
+    """A LocalEngine without servers; what a test makes with it is destroyed after it."""
+    made = LocalEngine(engine_root, mysqld.binary(flavor), buffer_pool_mb=32, start_timeout_seconds=60)
+    yield made
+    for server_id in made.list_servers():
+        made.destroy_server(server_id)
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ class ReplicaState:
         """Why replication is broken; empty while both threads run."""
         if self.receiver_running and self.applier_running:
             return ""
-        return self.applier_error or self.receiver_error or "replication is stopped"
+        waiting = "it is connecting to its primary" if self.receiver_connecting else "replication is stopped"
+        return self.applier_error or self.receiver_error or waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Rules:
     :param purged: one value: the GTID set that the server's binlogs no longer have; with the oldest binlog's
         name as parameter where there is a ``first_binlog``.
     :param replica_status: a query; ``replica_columns`` are its columns for ReplicaState's fields, in order.
+    :param applier_errors: a query for the applier's first error where the status tells less; or empty.
     """
 
     flavor: Flavor
@@ -89,6 +91,7 @@ class Rules:
     first_binlog: str
     purged: str
     replica_status: str
+    applier_errors: str
     replica_columns: tuple[str, str, str, str, str, str]
 
     def account_statements(self, accounts: Accounts) -> list[str]:
@@ -189,6 +192,11 @@ _MYSQL = Rules(
     first_binlog="",
     purged="SELECT @@GLOBAL.gtid_purged",
     replica_status="SHOW REPLICA STATUS",
+    # With several appliers the status only says that one of them failed.
+    applier_errors=(
+        "SELECT LAST_ERROR_MESSAGE FROM performance_schema.replication_applier_status_by_worker "
+        "WHERE LAST_ERROR_NUMBER <> 0 ORDER BY LAST_ERROR_TIMESTAMP LIMIT 1"
+    ),
     replica_columns=(
         "Source_Port", "Replica_IO_Running", "Replica_SQL_Running", "Seconds_Behind_Source",
         "Last_IO_Error", "Last_SQL_Error",
@@ -239,6 +247,7 @@ _MARIADB = Rules(
     # The position at the start of the oldest binlog: what came before it is gone.
     purged="SELECT BINLOG_GTID_POS(%s, 4)",
     replica_status="SHOW SLAVE STATUS",
+    applier_errors="",
     replica_columns=(
         "Master_Port", "Slave_IO_Running", "Slave_SQL_Running", "Seconds_Behind_Master",
         "Last_IO_Error", "Last_SQL_Error",

@@ -122,8 +122,14 @@ class Fleet:
         :raises UnavailableError: it did not come up in time; calling again goes on.
         """
         self.ensure_data(record)
-        self.ensure_process(record)
-        self._wait_accepting(record.server_id)
+        started = self.ensure_process(record)
+        try:
+            self._wait_accepting(record.server_id)
+        except UnavailableError:
+            # What ran already may have been on its way down when it was found; then it is started once.
+            if started or not self.ensure_process(record):
+                raise
+            self._wait_accepting(record.server_id)
         self._ensure_accounts(record.server_id)
 
     def ensure_data(self, record: Record) -> None:
@@ -140,15 +146,16 @@ class Fleet:
         source = template.ensure(self.binary, self.accounts, self.layout.templates)
         template.copy(source, place.data)
 
-    def ensure_process(self, record: Record) -> None:
+    def ensure_process(self, record: Record) -> bool:
         """Start the server's process where it does not run; returns at once.
 
+        :returns: whether it was started.
         :raises UnavailableError: it could not be started.
         :raises InvalidError: the data are of the other flavour.
         """
         place = self.layout.place(record.server_id)
         if process.find(place.config, place.pid) is not None:
-            return
+            return False
         if record.flavor is not self.binary.flavor:
             raise InvalidError(
                 f"the data of server {record.server_id} is {record.flavor.value} {record.version}, "
@@ -166,6 +173,7 @@ class Fleet:
         new.replace(place.config)
         arguments = ["--user=root"] if os.geteuid() == 0 else []
         process.spawn(self.binary.path, arguments, place.config, place.pid, place.log)
+        return True
 
     def _wait_accepting(self, server_id: str) -> None:
         place = self.layout.place(server_id)

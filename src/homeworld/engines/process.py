@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ _PROC = Path("/proc")
 _LOG_LIMIT = 16 * 1024 * 1024
 # Nobody waits for a killed process longer than this; it can only be stuck in the kernel (a dying disk).
 _KILL_SECONDS = 30.0
+# "Starting MariaDB 10.11.6 … as process 7", "mysqld (mysqld 9.7.0) starting as process 7"
+_STARTS = re.compile(r"^.*[Ss]tarting .*\bas process \d+", re.MULTILINE)
 # Pids that this process started and has not yet seen dead.
 _children: set[int] = set()
 
@@ -158,13 +161,19 @@ def _gone(pid: int, config: Path, timeout_seconds: float) -> bool:
     return True
 
 
-def last_words(log: Path, lines: int = 3) -> str:
-    """The last error lines of a server's log (else its last lines), for an error message."""
+def last_words(log: Path) -> str:
+    """What a server's log says went wrong since its last start: its first errors and the last."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16384))
-            tail = file.read().decode(errors="replace").splitlines()
+            file.seek(max(0, log.stat().st_size - 65536))
+            text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return "no log"
-    errors = [line for line in tail if "[ERROR]" in line or "error" in line.lower()]
-    return " | ".join((errors or tail)[-lines:]) or "an empty log"
+    start = max((found.start() for found in _STARTS.finditer(text)), default=0)
+    lines = text[start:].splitlines()
+    errors = [line for line in lines if "[ERROR]" in line] or [
+        line for line in lines if "error" in line.lower()
+    ]
+    # The first names the cause, the last how it ended.
+    chosen = [*errors[:2], *errors[2:][-1:]] or lines[-3:]
+    return " | ".join(line.strip() for line in chosen) or "an empty log"

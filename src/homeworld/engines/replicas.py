@@ -7,6 +7,7 @@ cannot be repaired without skipping is reported and left.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from enum import StrEnum
 
 from homeworld.engines.accounts import Accounts
@@ -29,7 +30,13 @@ class Mended(StrEnum):
 def read(replica: Control, rules: Rules) -> ReplicaState | None:
     """How replication stands, or None where the server follows nobody."""
     rows = replica.run(rules.replica_status)
-    return rules.parse_replica(rows[0]) if rows else None
+    if not rows:
+        return None
+    state = rules.parse_replica(rows[0])
+    if state.applier_error and rules.applier_errors:
+        told = replica.value(rules.applier_errors)
+        return replace(state, applier_error=str(told)) if told else state
+    return state
 
 
 def follow(primary: Control, replica: Control, rules: Rules, primary_port: int, accounts: Accounts) -> Mended:
