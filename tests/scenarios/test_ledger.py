@@ -1,0 +1,99 @@
+"""The ledger test: money moves through the gateway during every step of a move, and not a cent is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from homeworld.model.topology import Flavor
+from tests.support.bank import Bank, Teller, stop
+from tests.support.mysqld import binary
+from tests.support.platform import Platform
+
+CONNECTIONS = 16
+DWELL = 2.0
+
+
+@pytest.fixture
+def platform(tmp_path: Path, flavor: Flavor) -> Iterator[Platform]:
+    made = Platform(tmp_path / "homeworld", binary(flavor), 1, "--placement", "dedicated")
+    try:
+        made.start()
+        yield made
+    finally:
+        made.installation.destroy()
+
+
+@pytest.mark.scenario
+@pytest.mark.timeout(600)
+def test_no_commit_is_lost_on_the_whole_walk(platform: Platform) -> None:
+    platform.make_database()
+    login = platform.login()
+    bank = Bank(accounts=500)
+    with login.connect("shop") as connection:
+        bank.open(connection)
+    platform.make_keyspace()
+    tellers = [Teller(number + 1, login, "shop", bank) for number in range(CONNECTIONS)]
+    for teller in tellers:
+        teller.start()
+    try:
+        time.sleep(DWELL)
+        platform.begin()
+        platform.reaches("running", 120)
+        for state in (
+            "verified_data",
+            "switched_replicas",
+            "switched_primaries",
+            "running",
+            "switched_primaries",
+            "running",
+            "verified_data",
+            "switched_primaries",
+        ):
+            platform.ask(state)
+            time.sleep(DWELL)
+        for teller in tellers:
+            teller.aim("@primary")
+        time.sleep(DWELL)
+        for state in ("cutover", "reversed_cutover", "cutover", "completed"):
+            platform.ask(state)
+            time.sleep(DWELL)
+    finally:
+        stop(tellers)
+    assert bank.errors == []
+    assert all(teller.commits > 10 for teller in tellers)
+    with login.connect("@primary") as connection:
+        assert bank.audit(connection) == []
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW TABLES FROM shop")
+            left = {row[0] for row in cursor.fetchall()}
+    assert not left & {"accounts", "transfers"}, "the source tables are dropped at the cutover"
+
+
+@pytest.mark.scenario
+@pytest.mark.timeout(600)
+def test_cancel_with_traffic_switched_brings_every_row_home(platform: Platform) -> None:
+    platform.make_database()
+    login = platform.login()
+    bank = Bank(accounts=200)
+    with login.connect("shop") as connection:
+        bank.open(connection)
+    platform.make_keyspace()
+    tellers = [Teller(number + 1, login, "shop", bank) for number in range(CONNECTIONS)]
+    for teller in tellers:
+        teller.start()
+    try:
+        platform.begin()
+        platform.reaches("running", 120)
+        platform.ask("switched_primaries")
+        time.sleep(DWELL)
+        platform.cancel()
+        time.sleep(DWELL)
+    finally:
+        stop(tellers)
+    assert bank.errors == []
+    with login.connect("shop") as connection:
+        assert bank.audit(connection) == []
