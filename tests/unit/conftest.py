@@ -8,6 +8,7 @@ import pytest
 
 from homeworld.store.store import Store
 from tests.support import postgres
+from tests.support.api import ServedApi
 from tests.support.stores import PostgresStores, SqliteStores, TestClock
 
 
@@ -49,3 +50,11 @@ def sqlite_store(sqlite_stores: SqliteStores, clock: TestClock) -> Iterator[Stor
     """An empty SQLite store."""
     with sqlite_stores.fresh(clock) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def served_api() -> Iterator[ServedApi]:
+    """The API server of this session."""
+    served = ServedApi()
+    yield served
+    served.close()

@@ -161,10 +161,18 @@ class Databases:
         table = resources.databases
         return self._work.only(self._live(organization_id).where(table.c.name == name), Database)
 
-    def page(self, organization_id: str, request: PageRequest, q: str = "") -> Page[Database]:
-        """Live databases by name; ``q`` keeps those whose name contains it."""
+    def by_ids(self, ids: Iterable[str | None]) -> Mapping[str, Database]:
+        """Databases by id in whatever state."""
+        return self._work.by_key(resources.databases, ids, Database)
+
+    def page(
+        self, organization_id: str, request: PageRequest, q: str = "", only: Iterable[str] | None = None
+    ) -> Page[Database]:
+        """Live databases by name; ``q`` keeps those whose name contains it, ``only`` those of these ids."""
         table = resources.databases
         query = self._live(organization_id).order_by(table.c.name)
+        if only is not None:
+            query = query.where(table.c.id.in_(list(only)))
         if q:
             query = query.where(table.c.name.icontains(q, autoescape=True))
         return fetch_counted_page(self._work.connection, query, request, Database)

@@ -16,7 +16,7 @@ from sqlalchemy import delete, or_, select
 
 from homeworld.model.errors import UnauthorizedError
 from homeworld.model.names import new_id, new_secret
-from homeworld.store.pages import Page, PageRequest, fetch_page
+from homeworld.store.pages import Page, PageRequest, fetch_counted_page
 from homeworld.store.tables import tenants
 from homeworld.store.tenants import Actors
 from homeworld.store.work import Work
@@ -174,7 +174,7 @@ class ServiceTokens:
             )
             .order_by(table.c.created_at.desc(), table.c.id.desc())
         )
-        return fetch_page(self._work.connection, query, request, ServiceToken)
+        return fetch_counted_page(self._work.connection, query, request, ServiceToken)
 
     def delete(self, organization_id: str, token_id: str) -> None:
         """Make the token useless from now on.

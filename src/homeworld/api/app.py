@@ -1,0 +1,77 @@
+"""The API as an ASGI app: everything below /v1, and /healthz.
+
+The composition root gives it a store and the ports; it makes nothing by itself and opens no connection to a
+managed server.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from homeworld.api import errors
+from homeworld.api.calls import Api, ApiDep, Settings
+from homeworld.api.routes import (
+    branches,
+    databases,
+    keyspaces,
+    organizations,
+    passwords,
+    service_tokens,
+    workflows,
+)
+from homeworld.store.store import Store
+
+ROUTERS = (
+    organizations.router,
+    databases.router,
+    branches.router,
+    keyspaces.router,
+    passwords.router,
+    service_tokens.router,
+    workflows.router,
+)
+
+
+class LeadingSlashes:
+    """Takes ``//v1/…`` for ``/v1/…``: clients join a base URL that ends in a slash with an absolute path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with one leading slash."""
+        if scope["type"] == "http" and scope["path"].startswith("//"):
+            path = "/" + scope["path"].lstrip("/")
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await self._app(scope, receive, send)
+
+
+def create_app(store: Store, settings: Settings) -> FastAPI:
+    """The app. It keeps no state of its own; any number of processes may serve the same store."""
+    app = FastAPI(
+        title="Homeworld",
+        version="1",
+        openapi_url="/v1/openapi.json",
+        # The interactive pages load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        strict_content_type=False,
+        redirect_slashes=False,
+    )
+    app.state.api = Api(store, settings)
+    v1 = APIRouter(prefix="/v1")
+    for router in ROUTERS:
+        v1.include_router(router)
+    app.include_router(v1)
+    app.add_api_route("/healthz", _healthz, methods=["GET"], include_in_schema=False)
+    app.add_middleware(LeadingSlashes)
+    errors.install(app)
+    return app
+
+
+def _healthz(api: ApiDep) -> dict[str, str]:
+    """Whether this process can serve: its store answers."""
+    with api.store.read() as tx:
+        tx.routes.version()
+    return {"status": "ok"}

@@ -1,0 +1,311 @@
+"""One API call: who calls, on what, in which transaction.
+
+Invariant: no handler sees a resource before the caller was authenticated, the path resolved within the
+caller's organization, and the operation's scope held; all of it in the transaction that the handler uses.
+Resources of other organizations do not exist for the caller. Nothing here touches a server.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, TypeVar, cast
+
+from fastapi import Depends, Request
+
+from homeworld.api.errors import InvalidBearerError
+from homeworld.api.scopes import SCOPES, Scope
+from homeworld.model.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
+from homeworld.model.names import new_id
+from homeworld.model.ports import Preconditions
+from homeworld.model.topology import BackendRole, Flavor
+from homeworld.store.branches import Branch
+from homeworld.store.databases import Database
+from homeworld.store.keyspaces import Keyspace
+from homeworld.store.store import Store, Transaction
+from homeworld.store.tenants import Actor, Organization
+from homeworld.store.tokens import Bearer
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+# What can be no resource's name or id is not looked up: databases differ in what they make of it.
+_LOOKS_LIKE_A_NAME = re.compile(r"^[\w.-]{1,64}$", re.ASCII)
+
+
+def _nothing() -> None:
+    """Nobody wants to hear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the composition root decides.
+
+    :param preconditions: judges a workflow before it is made.
+    :param flavor: of databases whose request names none.
+    :param public_url: how clients reach this API, without a path; empty: as each request came in.
+    :param gateway_address: host or ``host:port`` where branches are reached, told in passwords and branches.
+    :param dashboard_url: where ``html_url`` fields lead; empty: the public URL.
+    :param routes_changed: called after a change that gateways should know before the client goes on;
+        returns once they do, or when it has waited long enough. It does not raise.
+    :param lag_limit_seconds: how far behind a workflow may be for a switch to be asked.
+    """
+
+    preconditions: Preconditions
+    flavor: Flavor = Flavor.MYSQL
+    public_url: str = ""
+    gateway_address: str = "127.0.0.1"
+    dashboard_url: str = ""
+    routes_changed: Callable[[], None] = _nothing
+    lag_limit_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A request as far as calls need it: the credentials are not checked yet."""
+
+    authorization: str
+    base_url: str
+    remote_ip: str
+    path: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The resources that a request's path names; what it does not name is None."""
+
+    organization: str | None = None
+    database: str | None = None
+    branch: str | None = None
+    keyspace: str | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """An authorized call inside its transaction."""
+
+    tx: Transaction
+    caller: Caller
+    settings: Settings
+    scope: Scope
+    bearer_: Bearer | None = None
+    organization_: Organization | None = None
+    database_: Database | None = None
+    branch_: Branch | None = None
+    keyspace_: Keyspace | None = None
+    audits: list[tuple[str, tuple[str, str, str], Mapping[str, object]]] = field(
+        default_factory=list[tuple[str, tuple[str, str, str], Mapping[str, object]]]
+    )
+
+    @property
+    def now(self) -> datetime:
+        """The transaction's time."""
+        return self.tx.work.now
+
+    @property
+    def bearer(self) -> Bearer:
+        """The caller's token."""
+        return _named(self.bearer_)
+
+    @property
+    def actor_id(self) -> str:
+        """The caller as an actor."""
+        return self.bearer.actor_id
+
+    @property
+    def organization(self) -> Organization:
+        """The organization that the path names."""
+        return _named(self.organization_)
+
+    @property
+    def database(self) -> Database:
+        """The database that the path names."""
+        return _named(self.database_)
+
+    @property
+    def branch(self) -> Branch:
+        """The branch that the path names."""
+        return _named(self.branch_)
+
+    @property
+    def keyspace(self) -> Keyspace:
+        """The keyspace that the path names."""
+        return _named(self.keyspace_)
+
+    def require(self, *, production: bool, role: BackendRole | None = None) -> None:
+        """Hold the operation's scope.
+
+        :param role: of the password concerned; None: not known yet, so a reader's access is enough for now.
+        :raises ForbiddenError: the token lacks it.
+        """
+        wanted = self.scope.wanted(production=production)
+        if production and role in {None, BackendRole.READER}:
+            wanted |= self.scope.readers
+        database_id = self.database_.id if self.database_ else None
+        if not self.bearer.may(wanted, self.organization.id, database_id):
+            raise ForbiddenError(f"this needs one of the accesses {', '.join(sorted(wanted))}")
+
+    def audit(self, action: str, kind: str, target_id: str, name: str, **metadata: object) -> None:
+        """Write an audit entry with this change."""
+        self.tx.journal.audit(
+            self.organization.id,
+            self.actor_id,
+            action,
+            (kind, target_id, name),
+            audit_id=new_id(),
+            remote_ip=self.caller.remote_ip,
+            metadata=metadata,
+        )
+
+    def api_url(self, *parts: str) -> str:
+        """The URL of a resource of this API below its organization."""
+        return "/".join([self.caller.base_url, "v1/organizations", self.organization.name, *parts])
+
+    def html_url(self, *parts: str) -> str:
+        """The URL of a resource's page."""
+        base = self.settings.dashboard_url or self.caller.base_url
+        return "/".join([base, self.organization.name, *parts])
+
+    def actors(self, ids: Iterable[str | None]) -> Mapping[str, Actor]:
+        """Actors by id, in one query."""
+        return self.tx.actors.by_ids(ids)
+
+
+def _named(found: T | None) -> T:
+    if found is None:
+        raise AssertionError("the operation's path does not name this")
+    return found
+
+
+class Api:
+    """The API's ground: the store, the settings, and how calls begin."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+        self._noting = threading.Lock()
+
+    @contextmanager
+    def read(self, caller: Caller, operation: str, path: Path = Path()) -> Generator[Call]:
+        """An authorized call that only reads.
+
+        :raises UnauthorizedError: no valid credentials.
+        :raises NotFoundError: the path names something that does not exist for the caller.
+        :raises ForbiddenError: the token lacks the operation's scope.
+        """
+        with self.store.read() as tx:
+            call = self._begin(tx, caller, operation, path)
+            news = call.bearer_ is not None and tx.tokens.use_is_news(call.bearer_.token)
+            yield call
+        if news:
+            self._note_use(call.bearer)
+
+    @contextmanager
+    def write(self, caller: Caller, operation: str, path: Path = Path()) -> Generator[Call]:
+        """As ``read``, for a call that changes something: all of it or nothing."""
+        with self.store.write() as tx:
+            call = self._begin(tx, caller, operation, path)
+            if tx.tokens.use_is_news(call.bearer.token):
+                tx.tokens.note_use(call.bearer.token.id)
+            yield call
+
+    def _note_use(self, bearer: Bearer) -> None:
+        """Told after the answer is known: that it was used must not fail what it was used for."""
+        if not self._noting.acquire(blocking=False):
+            return
+        try:
+            with self.store.write() as tx:
+                tx.tokens.note_use(bearer.token.id)
+        except UnavailableError:
+            _log.warning("the use of token %s was not noted", bearer.token.id)
+        finally:
+            self._noting.release()
+
+    def _begin(self, tx: Transaction, caller: Caller, operation: str, path: Path) -> Call:
+        scope = SCOPES[operation]
+        call = Call(tx, caller, self.settings, scope)
+        if scope.public:
+            return call
+        call.bearer_ = authenticate(tx, caller.authorization)
+        _resolve(call, path)
+        if scope.anywhere:
+            if not call.bearer.may_anywhere(scope.accesses):
+                raise ForbiddenError
+        elif scope.accesses:
+            call.require(production=call.branch_ is not None and call.branch.production)
+        return call
+
+
+def authenticate(tx: Transaction, authorization: str) -> Bearer:
+    """The token of an Authorization header in the form ``ID:TOKEN``.
+
+    :raises UnauthorizedError: anything else.
+    """
+    if authorization.lower().startswith("bearer "):
+        raise InvalidBearerError
+    token_id, _, secret = authorization.strip().partition(":")
+    if not _LOOKS_LIKE_A_NAME.match(token_id):
+        raise UnauthorizedError
+    return tx.tokens.authenticate(token_id, secret)
+
+
+def _resolve(call: Call, path: Path) -> None:
+    for name in (path.organization, path.database, path.branch, path.keyspace):
+        if name is not None and not _LOOKS_LIKE_A_NAME.match(name):
+            raise NotFoundError
+    if path.organization is None:
+        return
+    call.organization_ = call.tx.organizations.by_name(path.organization)
+    if call.bearer.token.organization_id != call.organization.id:
+        raise NotFoundError
+    if path.database is not None:
+        call.database_ = call.tx.databases.by_name(call.organization.id, path.database)
+    if path.branch is not None:
+        call.branch_ = call.tx.branches.by_name(call.database.id, path.branch)
+    if path.keyspace is not None:
+        call.keyspace_ = call.tx.keyspaces.by_name(call.branch.id, path.keyspace)
+
+
+async def _api(request: Request) -> Api:
+    return cast("Api", request.app.state.api)
+
+
+async def _caller(request: Request) -> Caller:
+    api = cast("Api", request.app.state.api)
+    return Caller(
+        authorization=request.headers.get("authorization", ""),
+        base_url=(api.settings.public_url or str(request.base_url)).rstrip("/"),
+        remote_ip=request.client.host if request.client else "",
+        path=request.url.path,
+        query=request.url.query,
+    )
+
+
+async def _in_organization(organization: str) -> Path:
+    return Path(organization)
+
+
+async def _in_database(organization: str, database: str) -> Path:
+    return Path(organization, database)
+
+
+async def _in_branch(organization: str, database: str, branch: str) -> Path:
+    return Path(organization, database, branch)
+
+
+async def _in_keyspace(organization: str, database: str, branch: str, keyspace: str) -> Path:
+    return Path(organization, database, branch, keyspace)
+
+
+ApiDep = Annotated[Api, Depends(_api)]
+CallerDep = Annotated[Caller, Depends(_caller)]
+InOrganization = Annotated[Path, Depends(_in_organization)]
+InDatabase = Annotated[Path, Depends(_in_database)]
+InBranch = Annotated[Path, Depends(_in_branch)]
+InKeyspace = Annotated[Path, Depends(_in_keyspace)]

@@ -1,0 +1,75 @@
+"""Errors as clients read them: ``{"code", "message"}``, in one place.
+
+Knows no resource: what an error means stands on its class in model.errors. Invariant: nothing of an
+unexpected error but its existence reaches a client.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from homeworld.model.errors import HomeworldError, UnauthorizedError
+
+_log = logging.getLogger(__name__)
+
+_CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found"}
+
+
+class InvalidBearerError(UnauthorizedError):
+    """The access token is invalid or has expired."""
+
+
+def _answer(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse({"code": code, "message": message}, status)
+
+
+def _known(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HomeworldError)  # noqa: S101 - the class this handler is registered for
+    if isinstance(error, InvalidBearerError):
+        # In this form, without a code, clients of OAuth tokens see that they have to log in again.
+        return JSONResponse({"error": "invalid_token", "error_description": error.message}, 401)
+    if error.http_status >= 500:
+        _log.warning("answered %s: %s", error.code, error, exc_info=error)
+    return _answer(error.http_status, error.code, error.message)
+
+
+def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the class this handler is registered for
+    faults = error.errors()
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return _answer(400, "bad_request", "The request body is not valid JSON.")
+    return _answer(422, "invalid_params", "; ".join(_sentence(fault) for fault in faults))
+
+
+def _sentence(fault: dict[str, Any]) -> str:
+    place: Sequence[str | int] = fault["loc"]
+    name = ".".join(str(part) for part in place[1:]) or "the request body"
+    if fault["type"] == "missing":
+        return f"{name} is required"
+    return f"{name}: {fault['msg']}"
+
+
+def _http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - the class this handler is registered for
+    code = _CODES.get(error.status_code, "method_not_allowed" if error.status_code == 405 else "error")
+    return _answer(error.status_code, code, str(error.detail))
+
+
+def _unexpected(_request: Request, error: Exception) -> JSONResponse:
+    _log.error("unexpected error", exc_info=error)
+    return _answer(500, "internal_error", "Something went wrong.")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app in the published form."""
+    app.add_exception_handler(HomeworldError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)

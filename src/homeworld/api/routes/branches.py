@@ -1,0 +1,173 @@
+"""Branches: list, create, get, change, delete, promote, safe migrations, routing rules."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from homeworld.api.calls import Api, ApiDep, Caller, CallerDep, InBranch, InDatabase, Path
+from homeworld.api.pages import CountedListing, PageDep, counted_listing
+from homeworld.api.routes.databases import checked_term, region_named
+from homeworld.api.schemas.branches import (
+    BranchOut,
+    CreateBranch,
+    UpdateBranch,
+    UpdateSafeMigrations,
+    show_branches,
+)
+from homeworld.api.schemas.keyspaces import RawOut, UpdateRoutingRules
+from homeworld.model import routing_rules
+from homeworld.model.errors import InvalidError, NotFoundError
+from homeworld.store import provision
+from homeworld.store.branches import BranchFields
+
+router = APIRouter(tags=["Database branches"])
+
+_ALL = "/organizations/{organization}/databases/{database}/branches"
+_ONE = _ALL + "/{branch}"
+
+
+@router.get(_ALL, operation_id="list_branches")
+def list_branches(
+    api: ApiDep,
+    caller: CallerDep,
+    path: InDatabase,
+    page: PageDep,
+    q: Annotated[str, Query()] = "",
+    production: Annotated[bool | None, Query()] = None,
+) -> CountedListing[BranchOut]:
+    """The database's branches, by name."""
+    with api.read(caller, "list_branches", path) as call:
+        found = call.tx.branches.page(call.database.id, page, checked_term(q), production)
+        return counted_listing(caller, found, show_branches(call, found.items))
+
+
+@router.post(_ALL, operation_id="create_branch", status_code=201)
+def create_branch(api: ApiDep, caller: CallerDep, path: InDatabase, body: CreateBranch) -> BranchOut:
+    """Ask for a development branch with the keyspaces of its parent."""
+    if body.backup_id or body.restore_point or body.seed_data:
+        raise InvalidError("there are no backups here to make a branch from")
+    if body.kind != "mysql":
+        raise InvalidError("only branches of kind mysql can be created here")
+    with api.write(caller, "create_branch", path) as call:
+        parent = None
+        if body.parent_branch:
+            try:
+                parent = call.tx.branches.by_name(call.database.id, body.parent_branch)
+            except NotFoundError:
+                raise InvalidError(f"parent branch {body.parent_branch} does not exist") from None
+        branch = provision.create_branch(
+            call.tx,
+            call.database,
+            body.name,
+            parent=parent,
+            region_id=region_named(call, body.region).id if body.region else None,
+            cluster_size=body.cluster_size,
+            deletion_protected=body.deletion_protected,
+            actor_id=call.actor_id,
+        )
+        call.audit("branch.created", "branch", branch.id, branch.name)
+        return show_branches(call, [branch])[0]
+
+
+@router.get(_ONE, operation_id="get_branch")
+def get_branch(api: ApiDep, caller: CallerDep, path: InBranch) -> BranchOut:
+    """A branch."""
+    with api.read(caller, "get_branch", path) as call:
+        return show_branches(call, [call.branch])[0]
+
+
+@router.patch(_ONE, operation_id="update_branch")
+def update_branch(api: ApiDep, caller: CallerDep, path: InBranch, body: UpdateBranch) -> BranchOut:
+    """Rename or protect a branch."""
+    fields = BranchFields()
+    if body.new_name is not None:
+        fields["name"] = body.new_name
+    if body.deletion_protected is not None:
+        fields["deletion_protected"] = body.deletion_protected
+    return _change(api, caller, path, "update_branch", fields)
+
+
+@router.delete(_ONE, operation_id="delete_branch", status_code=204)
+def delete_branch(
+    api: ApiDep,
+    caller: CallerDep,
+    path: InBranch,
+    delete_descendants: Annotated[bool, Query()] = False,
+) -> None:
+    """Ask a branch away with its keyspaces and passwords."""
+    with api.write(caller, "delete_branch", path) as call:
+        provision.delete_branch(call.tx, call.branch, descendants=delete_descendants, actor_id=call.actor_id)
+        call.audit("branch.deleted", "branch", call.branch.id, call.branch.name)
+    api.settings.routes_changed()
+
+
+@router.post(_ONE + "/promote", operation_id="promote_branch")
+def promote_branch(api: ApiDep, caller: CallerDep, path: InBranch) -> BranchOut:
+    """Make a branch a production branch."""
+    return _change(api, caller, path, "promote_branch", {"production": True})
+
+
+@router.post(_ONE + "/demote", operation_id="demote_branch")
+def demote_branch(api: ApiDep, caller: CallerDep, path: InBranch) -> BranchOut:
+    """Make a production branch a development branch, which has no safe migrations."""
+    return _change(api, caller, path, "demote_branch", {"production": False, "safe_migrations": False})
+
+
+@router.post(_ONE + "/safe-migrations", operation_id="enable_safe_migrations")
+def enable_safe_migrations(api: ApiDep, caller: CallerDep, path: InBranch) -> BranchOut:
+    """Switch safe migrations on."""
+    return _change(api, caller, path, "enable_safe_migrations", {"safe_migrations": True})
+
+
+@router.put(_ONE + "/safe-migrations", operation_id="update_safe_migrations")
+def update_safe_migrations(
+    api: ApiDep, caller: CallerDep, path: InBranch, body: UpdateSafeMigrations
+) -> BranchOut:
+    """Switch safe migrations on or off."""
+    return _change(api, caller, path, "update_safe_migrations", {"safe_migrations": body.safe_migrations})
+
+
+@router.delete(_ONE + "/safe-migrations", operation_id="disable_safe_migrations")
+def disable_safe_migrations(api: ApiDep, caller: CallerDep, path: InBranch) -> BranchOut:
+    """Switch safe migrations off."""
+    return _change(api, caller, path, "disable_safe_migrations", {"safe_migrations": False})
+
+
+def _change(api: Api, caller: Caller, path: Path, operation: str, fields: BranchFields) -> BranchOut:
+    with api.write(caller, operation, path) as call:
+        if fields.get("production") is False and call.branch.is_default:
+            raise InvalidError("the default branch cannot be demoted")
+        if fields.get("safe_migrations") is False and call.tx.workflows.active_on([call.branch.id]):
+            raise InvalidError("a workflow is not over; it needs safe migrations")
+        branch = call.tx.branches.update(call.branch.id, **fields) if fields else call.branch
+        call.audit("branch.updated", "branch", branch.id, branch.name, fields=dict(fields))
+        shown = show_branches(call, [branch])[0]
+    api.settings.routes_changed()
+    return shown
+
+
+@router.get(_ONE + "/routing-rules", operation_id="get_branch_routing_rules")
+def get_branch_routing_rules(api: ApiDep, caller: CallerDep, path: InBranch) -> RawOut:
+    """The branch's routing rules in Vitess's form."""
+    with api.read(caller, "get_branch_routing_rules", path) as call:
+        return RawOut.of(routing_rules.render(call.tx.routes.rules(call.branch.id)))
+
+
+@router.patch(_ONE + "/routing-rules", operation_id="update_branch_routing_rules")
+def update_branch_routing_rules(
+    api: ApiDep, caller: CallerDep, path: InBranch, body: UpdateRoutingRules
+) -> RawOut:
+    """Replace the branch's routing rules. Not while a workflow is not over: they are its own then."""
+    rules = routing_rules.parse(body.routing_rules)
+    with api.write(caller, "update_branch_routing_rules", path) as call:
+        if call.tx.workflows.active_on([call.branch.id]):
+            raise InvalidError("a workflow is not over; it holds the branch's routing rules")
+        names = [keyspace.name for keyspace in call.tx.keyspaces.of_branch(call.branch.id)]
+        routing_rules.check(rules, dict.fromkeys(names))
+        call.tx.routes.replace_rules(call.branch.id, rules)
+        call.audit("branch.routing_rules_updated", "branch", call.branch.id, call.branch.name)
+        shown = RawOut.of(routing_rules.render(rules))
+    api.settings.routes_changed()
+    return shown

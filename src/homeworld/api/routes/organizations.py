@@ -1,0 +1,45 @@
+"""Organizations and regions."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from homeworld.api.calls import ApiDep, CallerDep, InOrganization
+from homeworld.api.pages import Listing, PageDep, listing
+from homeworld.api.schemas.common import RegionOut
+from homeworld.api.schemas.organizations import OrganizationOut, show_organizations
+
+router = APIRouter(tags=["Organizations"])
+
+
+@router.get("/organizations", operation_id="list_organizations")
+def list_organizations(api: ApiDep, caller: CallerDep, page: PageDep) -> Listing[OrganizationOut]:
+    """The organizations that the token belongs to."""
+    with api.read(caller, "list_organizations") as call:
+        found = call.tx.organizations.page([call.bearer.token.organization_id], page)
+        return listing(caller, found, show_organizations(call, found.items))
+
+
+@router.get("/organizations/{organization}", operation_id="get_organization")
+def get_organization(api: ApiDep, caller: CallerDep, path: InOrganization) -> OrganizationOut:
+    """An organization."""
+    with api.read(caller, "get_organization", path) as call:
+        return show_organizations(call, [call.organization])[0]
+
+
+@router.get("/regions", operation_id="list_public_regions")
+def list_public_regions(api: ApiDep, caller: CallerDep, page: PageDep) -> Listing[RegionOut]:
+    """Where branches can run."""
+    with api.read(caller, "list_public_regions") as call:
+        found = call.tx.regions.page(page)
+        return listing(caller, found, [RegionOut.of(region) for region in found.items])
+
+
+@router.get("/organizations/{organization}/regions", operation_id="list_regions_for_organization")
+def list_regions_for_organization(
+    api: ApiDep, caller: CallerDep, path: InOrganization, page: PageDep
+) -> Listing[RegionOut]:
+    """Where the organization's branches can run."""
+    with api.read(caller, "list_regions_for_organization", path) as call:
+        found = call.tx.regions.page(page)
+        return listing(caller, found, [RegionOut.of(region) for region in found.items])

@@ -1,0 +1,51 @@
+"""Organizations as published. What homeworld does not have (billing, SSO) is said to be off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from homeworld.api.calls import Call
+from homeworld.store.tenants import Organization
+
+
+class OrganizationOut(BaseModel):
+    """An organization."""
+
+    id: str
+    name: str
+    billing_email: str = ""
+    created_at: datetime
+    updated_at: datetime
+    plan: str = "self_hosted"
+    valid_billing_info: bool = True
+    sso: bool = False
+    sso_directory: bool = False
+    single_tenancy: bool = True
+    managed_tenancy: bool = False
+    has_past_due_invoices: bool = False
+    database_count: int
+    sso_portal_url: str | None = None
+    features: dict[str, bool] = Field(default_factory=dict)
+    idp_managed_roles: bool = False
+    invoice_budget_amount: str = "0"
+    keyspace_shard_limit: int = 256
+    has_card: bool = False
+    payment_info_required: bool = False
+
+
+def show_organizations(call: Call, organizations: Sequence[Organization]) -> list[OrganizationOut]:
+    """Organizations as published."""
+    counts = call.tx.organizations.database_counts([o.id for o in organizations])
+    return [
+        OrganizationOut(
+            id=organization.id,
+            name=organization.name,
+            created_at=organization.created_at,
+            updated_at=organization.updated_at,
+            database_count=counts.get(organization.id, 0),
+        )
+        for organization in organizations
+    ]

@@ -1,0 +1,178 @@
+"""Who may do what: one table from operation to the accesses that allow it.
+
+Invariant: every mounted operation has a row here (a test compares), and nothing else decides. The names are
+PlanetScale's. Where production and development branches ask for different accesses, the branch decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ACCESSES: Mapping[str, str] = {
+    "read_organization": "Read the organization, its regions and sizes",
+    "create_databases": "Create databases",
+    "read_databases": "Read all databases",
+    "read_database": "Read a database",
+    "write_database": "Change a database and run its workflows",
+    "delete_database": "Delete a database",
+    "read_branch": "Read branches and keyspaces",
+    "create_branch": "Create branches and keyspaces",
+    "delete_branch": "Delete development branches and their keyspaces",
+    "delete_production_branch": "Delete production branches and their keyspaces",
+    "promote_branches": "Make a branch a production branch",
+    "demote_branches": "Make a production branch a development branch",
+    "connect_branch": "Manage passwords of development branches",
+    "connect_production_branch": "Manage passwords of production branches",
+    "connect_production_read_only_branch": "Manage reader passwords of production branches",
+    "delete_branch_password": "Delete passwords of development branches",
+    "delete_production_branch_password": "Delete passwords of production branches",
+    "delete_production_read_only_branch_password": "Delete reader passwords of production branches",
+    "write_branch_vschema": "Change vschemas and routing rules of development branches",
+    "write_production_branch_vschema": "Change vschemas and routing rules of production branches",
+    "read_service_tokens": "Read service tokens",
+    "write_service_tokens": "Create service tokens and change what they may do",
+    "delete_service_tokens": "Delete service tokens",
+}
+ALL_ACCESSES: tuple[str, ...] = tuple(ACCESSES)
+# A grant on the whole organization of one of these makes no sense on a single database.
+ORGANIZATION_ONLY = frozenset(
+    {
+        "read_organization",
+        "create_databases",
+        "read_databases",
+        "read_service_tokens",
+        "write_service_tokens",
+        "delete_service_tokens",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an operation asks for.
+
+    :param accesses: any one of these on the organization or the database.
+    :param production: instead of ``accesses``, where the branch is a production branch; empty: the same.
+    :param readers: also any one of these, where the password concerned is a reader's.
+    :param anywhere: the access may be on any resource; the answer holds only what the token may see.
+    :param public: anybody, without a token.
+    """
+
+    accesses: frozenset[str] = frozenset()
+    production: frozenset[str] = frozenset()
+    readers: frozenset[str] = frozenset()
+    anywhere: bool = False
+    public: bool = False
+
+    def wanted(self, *, production: bool) -> frozenset[str]:
+        """The accesses of which one is needed."""
+        return self.production if production and self.production else self.accesses
+
+
+def _of(*accesses: str) -> Scope:
+    return Scope(frozenset(accesses))
+
+
+def _by_branch(development: str, production: str, readers: str = "") -> Scope:
+    return Scope(frozenset({development}), frozenset({production}), frozenset({readers} - {""}))
+
+
+# No access at all: whoever has a valid token, or (PUBLIC) anybody.
+AUTHENTICATED = Scope()
+PUBLIC = Scope(public=True)
+
+_SEES_DATABASE = frozenset(
+    {
+        "read_databases",
+        "read_database",
+        "write_database",
+        "delete_database",
+        "read_branch",
+        "create_branch",
+        "delete_branch",
+        "delete_production_branch",
+        "promote_branches",
+        "demote_branches",
+        "connect_branch",
+        "connect_production_branch",
+        "connect_production_read_only_branch",
+        "delete_branch_password",
+        "delete_production_branch_password",
+        "delete_production_read_only_branch_password",
+        "write_branch_vschema",
+        "write_production_branch_vschema",
+    }
+)
+_SEES_BRANCH = _of(
+    "read_branch", "delete_branch", "create_branch", "connect_production_branch", "connect_branch"
+)
+_SEES_PASSWORDS = Scope(_SEES_BRANCH.accesses | {"connect_production_read_only_branch"})
+_CONNECTS = _by_branch("connect_branch", "connect_production_branch", "connect_production_read_only_branch")
+_WORKFLOW = _of("write_database")
+_SEES_WORKFLOWS = _of("read_database", "write_database", "read_branch", "create_branch")
+_VSCHEMA = _by_branch("write_branch_vschema", "write_production_branch_vschema")
+
+SCOPES: Mapping[str, Scope] = {
+    "list_public_regions": PUBLIC,
+    "list_organizations": AUTHENTICATED,
+    "get_organization": _of("read_organization"),
+    "list_regions_for_organization": _of("read_organization"),
+    "list_databases": Scope(_SEES_DATABASE, anywhere=True),
+    "create_database": _of("create_databases"),
+    "get_database": Scope(_SEES_DATABASE),
+    "update_database_settings": _of("write_database"),
+    "delete_database": _of("delete_database"),
+    "list_database_regions": Scope(_SEES_DATABASE),
+    "list_read_only_regions": Scope(_SEES_DATABASE),
+    "list_branches": _SEES_BRANCH,
+    "create_branch": _of("create_branch"),
+    "get_branch": _SEES_BRANCH,
+    "update_branch": _of("write_database"),
+    "delete_branch": _by_branch("delete_branch", "delete_production_branch"),
+    "promote_branch": _of("connect_production_branch", "promote_branches"),
+    "demote_branch": _of("connect_production_branch", "demote_branches"),
+    "enable_safe_migrations": _of("write_database", "create_branch"),
+    "update_safe_migrations": _of("write_database", "create_branch"),
+    "disable_safe_migrations": _of("write_database", "create_branch"),
+    "get_branch_routing_rules": _SEES_BRANCH,
+    "update_branch_routing_rules": _VSCHEMA,
+    "list_keyspaces": _of("read_branch"),
+    "create_keyspace": _of("create_branch"),
+    "get_keyspace": _of("read_branch"),
+    "update_keyspace": _of("create_branch"),
+    "delete_keyspace": _by_branch("delete_branch", "delete_production_branch"),
+    "get_keyspace_vschema": _SEES_BRANCH,
+    "update_keyspace_vschema": _VSCHEMA,
+    "list_passwords": _SEES_PASSWORDS,
+    "list_database_passwords": _SEES_PASSWORDS,
+    "create_password": _CONNECTS,
+    "get_password": _SEES_PASSWORDS,
+    "update_password": _CONNECTS,
+    "renew_password": _CONNECTS,
+    "delete_password": _by_branch(
+        "delete_branch_password",
+        "delete_production_branch_password",
+        "delete_production_read_only_branch_password",
+    ),
+    "list_service_tokens": _of("read_service_tokens"),
+    "create_service_token": _of("write_service_tokens"),
+    "get_service_token": _of("read_service_tokens"),
+    "delete_service_token": _of("delete_service_tokens"),
+    "list_service_token_grants": _of("read_service_tokens"),
+    "list_service_token_accesses": _of("read_service_tokens"),
+    "add_service_token_accesses": _of("write_service_tokens"),
+    "delete_service_token_accesses": _of("write_service_tokens"),
+    "list_workflows": _SEES_WORKFLOWS,
+    "create_workflow": _WORKFLOW,
+    "get_workflow": _SEES_WORKFLOWS,
+    "verify_workflow": _WORKFLOW,
+    "workflow_switch_replicas": _WORKFLOW,
+    "workflow_switch_primaries": _WORKFLOW,
+    "workflow_reverse_traffic": _WORKFLOW,
+    "workflow_cutover": _WORKFLOW,
+    "workflow_reverse_cutover": _WORKFLOW,
+    "workflow_complete": _WORKFLOW,
+    "workflow_cancel": _WORKFLOW,
+    "workflow_retry": _WORKFLOW,
+}

@@ -1,0 +1,86 @@
+"""The API served for real: uvicorn in a thread on a free loopback port, one for many tests.
+
+Each test gets its own store: the served app finds its store anew with every request.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+
+from homeworld.api.app import create_app
+from homeworld.api.calls import Api, Settings
+from homeworld.api.scopes import ALL_ACCESSES
+from homeworld.model.ports import MoveWish
+from homeworld.store.store import Store
+from homeworld.store.tenants import Organization
+
+
+class StatedPreconditions:
+    """Preconditions as a test states them; remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.against: tuple[str, ...] = ()
+        self.asked: list[MoveWish] = []
+
+    def reasons(self, wish: MoveWish) -> tuple[str, ...]:
+        """What the test stated."""
+        self.asked.append(wish)
+        return self.against
+
+
+class ServedApi:
+    """A running API server. ``use`` gives it the store of the test at hand."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._app: Any = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def use(self, store: Store, settings: Settings) -> None:
+        """Serve this store from now on."""
+        if self._app is None:
+            self._start(store, settings)
+        self._app.state.api = Api(store, settings)
+
+    def _start(self, store: Store, settings: Settings) -> None:
+        self._app = create_app(store, settings)
+        self._server = uvicorn.Server(uvicorn.Config(self._app, log_level="warning", lifespan="off"))
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._listener]}, name="api under test"
+        )
+        self._thread.start()
+        deadline = time.monotonic() + 30
+        while not self._server.started:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the API did not start")
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """Stop serving."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+        self._listener.close()
+
+
+@contextmanager
+def client_of(
+    served: ServedApi, store: Store, organization: Organization, accesses: Iterable[str] = ALL_ACCESSES
+) -> Generator[httpx.Client]:
+    """An HTTP client with a token of the organization that holds these accesses on it."""
+    with store.write() as tx:
+        token, secret = tx.tokens.create(organization.id, "tests")
+        tx.tokens.grant(token.id, "organization", organization.id, accesses)
+    headers = {"Authorization": f"{token.id}:{secret}"}
+    with httpx.Client(base_url=served.url, headers=headers, timeout=30, trust_env=False) as client:
+        yield client
