@@ -111,6 +111,12 @@ class Feed:
         """The position of the last batch given."""
         return self._position
 
+    def give_singly(self, *, singly: bool) -> None:
+        """From the next transaction on end a batch with each one (or no more), so that a consumer can stop
+        at an exact position. From any thread; a batch under way may hold earlier ones too.
+        """
+        self._transactions.singly = singly
+
     def set_tables(self, tables: Mapping[TableName, Table]) -> None:
         """What the wanted tables are from here on; to be called after a batch with ``ddl`` (or before the
         first batch), by the thread that reads.
@@ -161,7 +167,7 @@ class Feed:
                 return self._give_part()
             while True:
                 pause = transactions.run(max_events)
-                if pause is Pause.FULL and not transactions.changes:
+                if pause is Pause.FULL and not transactions.changes and transactions.holding:
                     return self._give_part()
                 if pause is not Pause.EMPTY:
                     return self._give()

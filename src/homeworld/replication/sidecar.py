@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 from homeworld.model.errors import FencedError, ServerError
 from homeworld.model.names import quote
+from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
 from homeworld.replication.changes import Row
 from homeworld.replication.chunks import Span, spans_from_text, spans_to_text
 from homeworld.replication.connection import Connection
+from homeworld.replication.tables import table_from_text, table_to_text
 
 SCHEMA = "_homeworld"
 _NO_TABLE = frozenset({1049, 1146})
@@ -33,7 +35,7 @@ _TABLES = (
     "events BIGINT UNSIGNED NOT NULL DEFAULT 0, stopped_before LONGBLOB NOT NULL, "
     "PRIMARY KEY (workflow_id, direction, source_shard, target_shard)) ENGINE=InnoDB",
     f"CREATE TABLE IF NOT EXISTS {SCHEMA}.copies ({_IDS}, table_name VARBINARY(256) NOT NULL, {_OWNED}, "
-    "done LONGBLOB NOT NULL, rows_copied BIGINT UNSIGNED NOT NULL DEFAULT 0, "
+    "done LONGBLOB NOT NULL, rows_copied BIGINT UNSIGNED NOT NULL DEFAULT 0, definition LONGBLOB NOT NULL, "
     "PRIMARY KEY (workflow_id, direction, source_shard, target_shard, table_name)) ENGINE=InnoDB",
     f"CREATE TABLE IF NOT EXISTS {SCHEMA}.ddls ({_IDS}, before_position LONGBLOB NOT NULL, "
     "definitions LONGBLOB NOT NULL, "
@@ -78,10 +80,16 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class CopyState:
-    """What a table of a stream remembers: which spans the target has, and how many rows came with them."""
+    """What a table of a stream remembers.
+
+    :param done: the spans that the target has.
+    :param rows_copied: how many rows came with them.
+    :param definition: the source's table as it is at the stream's position.
+    """
 
     done: tuple[Span, ...]
     rows_copied: int
+    definition: Table
 
 
 def prepare(connection: Connection) -> None:
@@ -114,17 +122,24 @@ def claim(connection: Connection, stream: StreamId, epoch: int, start_position: 
     return StreamState(_text(position), int(events or 0), _text(stopped))
 
 
-def claim_copy(connection: Connection, stream: StreamId, epoch: int, table: str) -> CopyState:
-    """What the table remembers; begins it where it is new. The stream must be claimed in this transaction."""
+def claim_copy(
+    connection: Connection, stream: StreamId, epoch: int, table: Table, done: Sequence[Span]
+) -> CopyState:
+    """What the table remembers. The stream must be claimed in this transaction.
+
+    :param table: the source's table now, and ``done`` what counts as copied, where the table is new here.
+    """
     connection.execute(
         f"INSERT IGNORE INTO {SCHEMA}.copies "
-        "(workflow_id, direction, source_shard, target_shard, table_name, epoch, done) "
-        f"VALUES ({stream.values}, {_bytes(table)}, {epoch:d}, '')"
+        "(workflow_id, direction, source_shard, target_shard, table_name, epoch, done, definition) "
+        f"VALUES ({stream.values}, {_bytes(table.name)}, {epoch:d}, {_bytes(spans_to_text(done))}, "
+        f"{_bytes(table_to_text(table))})"
     )
-    done, rows = connection.query_one(
-        f"SELECT done, rows_copied FROM {SCHEMA}.copies WHERE {stream.where} AND table_name={_bytes(table)}"
+    spans, rows, definition = connection.query_one(
+        f"SELECT done, rows_copied, definition FROM {SCHEMA}.copies "
+        f"WHERE {stream.where} AND table_name={_bytes(table.name)}"
     )
-    return CopyState(spans_from_text(_text(done)), int(rows or 0))
+    return CopyState(spans_from_text(_text(spans)), int(rows or 0), table_from_text(_text(definition)))
 
 
 def save_position(
@@ -169,6 +184,19 @@ def save_copy(
         connection,
         f"UPDATE {SCHEMA}.copies SET done={_bytes(spans_to_text(done))}, rows_copied=rows_copied+{rows:d}, "
         f"writes=writes+1 WHERE {stream.where} AND table_name={_bytes(table)} AND epoch={epoch:d}",
+        epoch,
+    )
+
+
+def save_definition(connection: Connection, stream: StreamId, epoch: int, table: Table) -> None:
+    """Set what the source's table is from the stream's position on, within the transaction that moves it.
+
+    :raises FencedError: another epoch has the stream; the caller rolls back.
+    """
+    _guarded(
+        connection,
+        f"UPDATE {SCHEMA}.copies SET definition={_bytes(table_to_text(table))}, writes=writes+1 "
+        f"WHERE {stream.where} AND table_name={_bytes(table.name)} AND epoch={epoch:d}",
         epoch,
     )
 

@@ -7,8 +7,11 @@ dates, labels in any language) means the same on both sides.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 from homeworld.model.errors import NotFoundError
 from homeworld.model.names import quote
@@ -223,6 +226,26 @@ def run_ddl(place: ShardPlace, sql: str) -> None:
     with definition_session(place.endpoint) as connection:
         connection.execute(f"USE {quote(place.schema)}")
         connection.execute(sql)
+
+
+def table_to_text(table: Table) -> str:
+    """A definition as the sidecar keeps it."""
+    return json.dumps(asdict(table))
+
+
+def table_from_text(text: str) -> Table:
+    """Read :func:`table_to_text` back."""
+    raw = json.loads(text)
+    indexes = tuple(_index(each) for each in raw["indexes"])
+    columns = tuple(Column(**each) for each in raw["columns"])
+    key = raw["key"] and _index(raw["key"])
+    fields: dict[str, Any] = {**raw, "columns": columns, "indexes": indexes, "key": key or None}
+    return Table(**fields)
+
+
+def _index(raw: dict[str, Any]) -> Index:
+    fields: dict[str, Any] = {**raw, "columns": tuple(raw["columns"])}
+    return Index(**fields)
 
 
 def _exists(connection: Connection, schema: str, table: str) -> bool:

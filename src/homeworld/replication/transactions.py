@@ -105,6 +105,7 @@ class Transactions:
         self.timestamp = 0
         self.moved = False
         self.void = False  # parts given before are to be discarded
+        self.singly = False
         self._mariadb = self.progress.flavor is Flavor.MARIADB
         self._tables: dict[TableName, Table] = {}
         self._schemas: set[str] = set()
@@ -183,7 +184,7 @@ class Transactions:
                 maps[buffer[start : start + 6]] = entry
             elif kind == _XID:
                 self._complete()
-                if len(changes) >= limit:
+                if len(changes) >= limit or self.singly:
                     return Pause.FULL
             elif kind in _GTIDS:
                 self.timestamp = timestamp or self.timestamp
@@ -194,7 +195,7 @@ class Transactions:
                 self._other(kind, flags, buffer, start, end)
                 if self.ddl is not None:
                     return Pause.DDL
-                if len(changes) >= limit:
+                if len(changes) >= limit or (self.singly and self.moved and self._gtid is None):
                     return Pause.FULL
         return Pause.EMPTY
 

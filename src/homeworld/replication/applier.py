@@ -1,0 +1,221 @@
+"""Carrying outcomes out on the targets: rows and position in one transaction per target shard.
+
+It knows no feed and no chunks. Each target has one session and one thread of its own, so that the targets
+work at the same time. A deadlock or lock timeout rolls the transaction of that target back and is told, not
+repeated here, because the caller may have to let go of something first.
+
+Invariant: a target's stored position and the rows that it names become visible together, for the newest epoch
+only; what is open when anything fails is rolled back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from homeworld.model.errors import HomeworldError, ServerError
+from homeworld.model.topology import ShardPlace
+from homeworld.replication import sidecar
+from homeworld.replication.changes import TableName
+from homeworld.replication.chunks import Outcome
+from homeworld.replication.connection import Connection
+from homeworld.replication.loading import RowWriter
+from homeworld.replication.sidecar import StreamId
+
+#: Lock timeout, deadlock: the transaction is gone and may be done again.
+_AGAIN = frozenset({1205, 1213})
+FLUSH_SECONDS = 5.0
+
+
+class TryAgainError(HomeworldError):
+    """The target's transaction met another's locks and was rolled back."""
+
+    code = "try_again"
+    retryable = True
+
+
+def write_session(place: ShardPlace, lock_wait_seconds: int) -> Connection:
+    """A session for writing rows: READ COMMITTED, so that no gaps are locked; unique keys are checked."""
+    connection = Connection(place.endpoint)
+    connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    connection.execute(f"SET SESSION innodb_lock_wait_timeout={lock_wait_seconds:d}, unique_checks=1")
+    return connection
+
+
+def or_again(error: ServerError) -> HomeworldError:
+    """TryAgainError where the error is a matter of locks, else ``error``. The caller rolls back."""
+    return TryAgainError(str(error)) if error.server_errno in _AGAIN else error
+
+
+class TargetApplier:
+    """One target shard's session of one source server's applier. Used by one thread at a time.
+
+    :param streams: the streams from this source server to this target.
+    :param writers: by source table; may be exchanged between two transactions.
+    """
+
+    def __init__(
+        self,
+        place: ShardPlace,
+        epoch: int,
+        streams: Sequence[StreamId],
+        writers: Mapping[TableName, RowWriter],
+        lock_wait_seconds: int,
+    ) -> None:
+        self.place = place
+        self.streams = tuple(streams)
+        self.writers = dict(writers)
+        self.events = 0
+        self._epoch = epoch
+        self._connection = write_session(place, lock_wait_seconds)
+        self._open = False
+        self._waiting_events = 0
+        self._flushed = time.monotonic()
+
+    def apply(self, outcome: Mapping[TableName, Outcome], events: int, position: str | None) -> None:
+        """Carry out one batch. ``position`` None: the source's transaction goes on, so this one stays open.
+
+        A position alone is written only now and then: what it saves is time after a restart.
+
+        :raises TryAgainError: rolled back; nothing of the open transaction is there.
+        :raises FencedError: another epoch has taken over; rolled back.
+        """
+        if not self._open and not any(outcome.values()):
+            if position is not None and time.monotonic() - self._flushed >= FLUSH_SECONDS:
+                self.flush(position)
+            return
+        try:
+            if not self._open:
+                self._connection.execute("START TRANSACTION")
+                self._open = True
+            for name, keys in outcome.items():
+                gone = [key for key, row in keys.items() if row is None]
+                if gone:
+                    self.writers[name].take_out(self._connection, gone)
+            for name, keys in outcome.items():
+                here = [row for row in keys.values() if row is not None]
+                if here:
+                    self.writers[name].put(self._connection, here)
+            self._waiting_events += events
+            if position is not None:
+                self._commit(position)
+        except ServerError as error:
+            self.rollback()
+            raise or_again(error) from error
+        except BaseException:
+            self.rollback()
+            raise
+
+    def _commit(self, position: str) -> None:
+        sidecar.save_position(self._connection, self.streams, self._epoch, position, self._waiting_events)
+        self._connection.execute("COMMIT")
+        self._open = False
+        self.events += self._waiting_events
+        self._waiting_events = 0
+        self._flushed = time.monotonic()
+
+    def flush(self, position: str) -> None:
+        """Write the position now.
+
+        :raises FencedError: another epoch has taken over.
+        """
+        self._connection.execute("START TRANSACTION")
+        self._open = True
+        try:
+            self._commit(position)
+        except BaseException:
+            self.rollback()
+            raise
+
+    def rollback(self) -> None:
+        """Undo what is open. No-op where nothing is, or the connection is lost (the server does it then)."""
+        if self._open and not self._connection.closed:
+            self._connection.execute("ROLLBACK")
+        self._open = False
+        self._waiting_events = 0
+
+    def stop_before(self, position: str) -> None:
+        """Remember that a DDL after ``position`` stopped the streams."""
+        self._connection.execute("START TRANSACTION")
+        self._open = True
+        try:
+            for stream in self.streams:
+                sidecar.save_stop(self._connection, stream, self._epoch, position)
+            self._connection.execute("COMMIT")
+            self._open = False
+        except BaseException:
+            self.rollback()
+            raise
+
+    def cut(self) -> None:
+        """End the session from any thread: a call under way fails."""
+        self._connection.abort()
+
+    def close(self) -> None:
+        """End the session; what is open is rolled back."""
+        self._connection.close()
+
+    @property
+    def connection(self) -> Connection:
+        """The session, for what the caller must do in it while no transaction is open."""
+        return self._connection
+
+
+class Appliers:
+    """All targets of one source server's applier, working side by side."""
+
+    def __init__(self, targets: Sequence[TargetApplier]) -> None:
+        self.targets = tuple(targets)
+        self._pool = ThreadPoolExecutor(max_workers=len(self.targets), thread_name_prefix="apply")
+
+    def apply(
+        self,
+        outcomes: Sequence[Mapping[TableName, Outcome]],
+        events: Sequence[int],
+        position: str | None,
+        only: Sequence[int],
+    ) -> tuple[int, ...]:
+        """Carry a batch out on the targets ``only``; those whose transaction has to be done again.
+
+        :raises HomeworldError: the first failure that doing it again does not mend, once all have ended.
+        """
+        if len(only) == 1:
+            (at,) = only
+            return () if self._one(at, outcomes, events, position) else (at,)
+        running: list[tuple[int, Future[bool]]] = [
+            (at, self._pool.submit(self._one, at, outcomes, events, position)) for at in only
+        ]
+        failures = [error for _, future in running if (error := future.exception()) is not None]
+        if failures:
+            raise failures[0]
+        return tuple(at for at, future in running if not future.result())
+
+    def _one(
+        self,
+        at: int,
+        outcomes: Sequence[Mapping[TableName, Outcome]],
+        events: Sequence[int],
+        position: str | None,
+    ) -> bool:
+        try:
+            self.targets[at].apply(outcomes[at], events[at], position)
+        except TryAgainError:
+            return False
+        return True
+
+    def rollback(self) -> None:
+        """Undo what is open on any target."""
+        for target in self.targets:
+            target.rollback()
+
+    def cut(self) -> None:
+        """End all sessions from any thread."""
+        for target in self.targets:
+            target.cut()
+
+    def close(self) -> None:
+        """End all sessions and threads."""
+        self._pool.shutdown()
+        for target in self.targets:
+            target.close()
