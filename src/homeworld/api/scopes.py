@@ -9,32 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ACCESSES: Mapping[str, str] = {
-    "read_organization": "Read the organization, its regions and sizes",
-    "create_databases": "Create databases",
-    "read_databases": "Read all databases",
-    "read_database": "Read a database",
-    "write_database": "Change a database and run its workflows",
-    "delete_database": "Delete a database",
-    "read_branch": "Read branches and keyspaces",
-    "create_branch": "Create branches and keyspaces",
-    "delete_branch": "Delete development branches and their keyspaces",
-    "delete_production_branch": "Delete production branches and their keyspaces",
-    "promote_branches": "Make a branch a production branch",
-    "demote_branches": "Make a production branch a development branch",
-    "connect_branch": "Manage passwords of development branches",
-    "connect_production_branch": "Manage passwords of production branches",
-    "connect_production_read_only_branch": "Manage reader passwords of production branches",
-    "delete_branch_password": "Delete passwords of development branches",
-    "delete_production_branch_password": "Delete passwords of production branches",
-    "delete_production_read_only_branch_password": "Delete reader passwords of production branches",
-    "write_branch_vschema": "Change vschemas and routing rules of development branches",
-    "write_production_branch_vschema": "Change vschemas and routing rules of production branches",
-    "read_service_tokens": "Read service tokens",
-    "write_service_tokens": "Create service tokens and change what they may do",
-    "delete_service_tokens": "Delete service tokens",
-}
-ALL_ACCESSES: tuple[str, ...] = tuple(ACCESSES)
+from homeworld.model.accesses import ACCESSES, ALL_ACCESSES
+
+__all__ = ["ACCESSES", "ALL_ACCESSES", "ORGANIZATION_ONLY", "SCOPES", "Scope"]
+
 # A grant on the whole organization of one of these makes no sense on a single database.
 ORGANIZATION_ONLY = frozenset(
     {

@@ -171,6 +171,16 @@ class Branches:
         """All live branches, by name."""
         return self._work.all(self._live(database_id).order_by(resources.branches.c.name), Branch)
 
+    def undead(self, database_id: str) -> tuple[Branch, ...]:
+        """The database's branches that are not gone: live ones and those being deleted, by name."""
+        table = resources.branches
+        query = (
+            select(table)
+            .where(table.c.database_id == database_id, table.c.state != Life.DELETED)
+            .order_by(table.c.name, table.c.created_at)
+        )
+        return self._work.all(query, Branch)
+
     def children(self, branch_id: str) -> tuple[Branch, ...]:
         """The live branches made from this one, by name."""
         table = resources.branches

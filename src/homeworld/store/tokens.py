@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, or_, select
 
+from homeworld.model.accesses import ALL_ACCESSES
 from homeworld.model.errors import UnauthorizedError
 from homeworld.model.names import new_id, new_secret
 from homeworld.store.pages import Page, PageRequest, fetch_counted_page
@@ -224,6 +225,10 @@ class ServiceTokens:
                 },
             )
         return tuple(grant for grant in self.grants(token_id) if grant.resource_id == resource_id)
+
+    def grant_all(self, token_id: str, organization_id: str) -> None:
+        """Allow everything in an organization: for an installation's own first token."""
+        self.grant(token_id, "organization", organization_id, ALL_ACCESSES)
 
     def revoke(self, token_id: str, resource_type: str, resource_id: str, accesses: Iterable[str]) -> None:
         """Take accesses on a resource away; those not held are fine."""
