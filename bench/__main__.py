@@ -20,7 +20,7 @@ from tests.support.mysqld import prepared
 
 from bench import goals, report
 from bench.context import Context, machine
-from bench.figures import catching_up, copying, memory
+from bench.figures import api_reads, branches, catching_up, copying, gateway, holding, memory
 from bench.harness import Figure, Goal, not_taken
 from bench.sizes import FULL, QUICK
 from homeworld.model.topology import Flavor
@@ -30,7 +30,17 @@ Taker = Callable[[Context], list[Figure]]
 FAMILIES: dict[str, tuple[Taker, tuple[tuple[str, str, Goal], ...]]] = {
     "copy": (copying.take, (("copy", "rows/s", goals.COPY), ("verify", "rows/s", goals.VERIFY))),
     "catch-up": (catching_up.take, (("catch-up", "row events/s", goals.CATCH_UP),)),
+    "hold": (holding.take, (("hold", "ms, p99 of the longest stall", goals.HOLD),)),
+    "gateway": (
+        gateway.take,
+        tuple((name, "µs CPU a query", goals.GATEWAY) for name in gateway.MODES),
+    ),
     "memory": (memory.take, (("memory", "MiB peak RSS", goals.MEMORY),)),
+    "api": (api_reads.take, (("api-reads", "ms, p50", goals.API_READS),)),
+    "branch": (
+        branches.take,
+        tuple((f"branch-ready-{replicas}", "s", goals.BRANCH_READY) for replicas in branches.REPLICAS),
+    ),
 }
 #: Other names that people may use for ``--only``.
 ALIASES = {"verify": "copy"}

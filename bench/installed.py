@@ -1,4 +1,4 @@
-"""Ours as users have it: a ``homeworld up`` with a database, reached by the REST API and through the gateway."""
+"""Ours as users have it: a ``homeworld up`` with a database, reached by the API and through the gateway."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from bench.loads.sysbench import Server
 from bench.tables import CREATE, TABLE, rows
 from homeworld.cli.installation import Installation
 from homeworld.client import ApiError, HomeworldClient
+from homeworld.engines.accounts import load, user_of
+from homeworld.engines.layout import Layout
+from homeworld.model.topology import BackendRole
 
 DATABASE = "bench"
 SOURCE = "bench"
@@ -27,6 +30,7 @@ VSCHEMA: dict[str, Any] = {
     "tables": {TABLE: {"column_vindexes": [{"column": "id", "name": "xxhash"}]}},
 }
 _SECONDS = 120.0
+_SYSTEM = {"information_schema", "performance_schema", "mysql", "sys", "_homeworld"}
 
 
 @dataclass(slots=True)
@@ -41,9 +45,7 @@ class Installed:
     def __post_init__(self) -> None:
         ready = self.installation.ready
         self.organization = str(ready["organization"])
-        self.client = HomeworldClient(
-            ready["api_url"], ready["service_token_id"], ready["service_token"]
-        )
+        self.client = HomeworldClient(ready["api_url"], ready["service_token_id"], ready["service_token"])
 
     @property
     def pid(self) -> int:
@@ -128,6 +130,28 @@ class Installed:
                 time.sleep(0.2)
         self._reaches(state, _SECONDS)
         return asked, time.time()
+
+    def backend(self) -> Server:
+        """The branch's one server itself, as the gateway's account for reading and writing.
+
+        :raises BenchError: the installation has more servers than one.
+        """
+        layout = Layout(self.installation.data_dir / "engine")
+        records = list(layout.records())
+        if len(records) != 1:
+            raise BenchError(f"one server is expected, there are {len(records)}")
+        role = BackendRole.READWRITER
+        password = load(layout.secrets, may_create=False).passwords[role]
+        port = records[0].port
+        with (
+            pymysql.connect(host="127.0.0.1", port=port, user=user_of(role), password=password) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("SHOW DATABASES")
+            schemas = [str(row[0]) for row in cursor.fetchall() if row[0] not in _SYSTEM]
+        if len(schemas) != 1:
+            raise BenchError(f"one schema is expected, there are {schemas}")
+        return Server(user_of(role), password, port=port, schema=schemas[0])
 
     def until(self, what: str, holds: Callable[[], bool]) -> None:
         """Ask again and again until it is so."""

@@ -1,15 +1,15 @@
 """API reads: half of all reads are answered within how long, where there are few branches and where many.
 
-Two real servers of the API, one over a small store and one over a large, are asked in turn. The figure is that of
-the kind of read that suffers most, so that a slow one cannot hide among fast ones. Pages have the same size on
-both sides.
+Two real servers of the API, one over a small store and one over a large, are asked in turn. The figure is
+that of the kind of read that suffers most, so that a slow one cannot hide among fast ones. Pages have the
+same size on both sides.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,10 @@ from bench.context import Context
 from bench.goals import API_READS
 from bench.harness import Figure, against_peer, seconds_of
 from bench.lab import BenchError, Lab, wait_until
-from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
-from homeworld.model.topology import Flavor
-from homeworld.store import provision
-from homeworld.store.store import Store, Transaction
+from bench.stores import DATABASE, ORGANIZATION, branch_name, populate
 
-ORGANIZATION = "bench"
-DATABASE = "bench"
 PER_PAGE = 10
-_BATCH = 500
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +36,13 @@ class Side:
     def paths(self) -> dict[str, str]:
         """The kinds of reads, each about the middle of what there is."""
         base = f"/v1/organizations/{ORGANIZATION}/databases/{DATABASE}"
-        middle = self.count // 2
+        middle = max(1, self.count // 2)
         page = max(1, middle // PER_PAGE)
         return {
             "branches, first page": f"{base}/branches?per_page={PER_PAGE}",
             "branches, middle page": f"{base}/branches?per_page={PER_PAGE}&page={page}",
-            "one branch": f"{base}/branches/{_name(middle)}",
-            "keyspaces of a branch": f"{base}/branches/{_name(middle)}/keyspaces?per_page={PER_PAGE}",
+            "one branch": f"{base}/branches/{branch_name(middle)}",
+            "keyspaces of a branch": f"{base}/branches/{branch_name(middle)}/keyspaces?per_page={PER_PAGE}",
             "workflows, first page": f"{base}/workflows?per_page={PER_PAGE}",
             "workflows, middle page": f"{base}/workflows?per_page={PER_PAGE}&page={page}",
             "one workflow": f"{base}/workflows/{middle}",
@@ -63,7 +58,11 @@ class Side:
         answer = found[0]
         if answer.status_code != 200:
             raise BenchError(f"{path}: {answer.status_code} {answer.text[:500]}")
-        if f"per_page={PER_PAGE}" in path and "keyspaces" not in path and len(answer.json()["data"]) != PER_PAGE:
+        if (
+            f"per_page={PER_PAGE}" in path
+            and "/keyspaces" not in path
+            and len(answer.json()["data"]) != PER_PAGE
+        ):
             raise BenchError(f"{path}: {len(answer.json()['data'])} results where {PER_PAGE} are expected")
         return seconds
 
@@ -84,7 +83,7 @@ def take(context: Context) -> list[Figure]:
         f"{kind}: {slow * 1000:.2f} against {fast * 1000:.2f} ms" for kind, (fast, slow) in medians.items()
     )
     note = (
-        f"{large:,} branches and workflows against {small}, SQLite, uvicorn over loopback, pages of {PER_PAGE};"
+        f"{large:,} branches and workflows against {small}, SQLite, uvicorn over loopback, {PER_PAGE} a page;"
         f" the worst kind is the figure ({worst}). {listed}"
     )
     fast, slow = medians[worst]
@@ -106,13 +105,13 @@ def _pair(few: Side, many: Side, kind: str, reads: int) -> tuple[float, float]:
 
 
 @contextmanager
-def serve(lab: Lab, count: int) -> Iterator[Side]:
+def serve(lab: Lab, count: int) -> Generator[Side]:
     """A store with so many branches and workflows, and a server over it."""
     url = f"sqlite:///{lab.folder / f'store-{count}.db'}"
     token = populate(url, count)
     ready = lab.folder / f"serving-{count}"
     log = lab.folder / f"serving-{count}.log"
-    child = lab.process([sys.executable, "-m", "bench.serving", url, str(ready)], log, cwd=_ROOT)
+    child = lab.process([sys.executable, "-m", "bench.serving", url, str(ready)], log, cwd=ROOT)
 
     def up() -> bool:
         if child.poll() is not None:
@@ -124,50 +123,3 @@ def serve(lab: Lab, count: int) -> Iterator[Side]:
     base = f"http://127.0.0.1:{ready.read_text()}"
     with httpx.Client(base_url=base, headers=headers, timeout=30.0, trust_env=False) as client:
         yield Side(count, client)
-
-
-_ROOT = Path(__file__).resolve().parents[2]
-
-
-def populate(url: str, count: int) -> str:
-    """Fill a new store with so many ready branches, each with a workflow that is not over.
-
-    :returns: the value of the Authorization header that may read it.
-    """
-    store = Store.open(url)
-    provision.bootstrap(store, ORGANIZATION, "local", "Local")
-    with store.write() as tx:
-        organization = tx.organizations.by_name(ORGANIZATION)
-        token, secret = tx.tokens.create(organization.id, "bench")
-        tx.tokens.grant_all(token.id, organization.id)
-        database = provision.create_database(tx, organization.id, DATABASE, Flavor.MARIADB)
-        main = tx.branches.default(database.id)
-        tx.keyspaces.create(main.id, "sharded", shards=2)
-        tx.databases.transition(database.id, Life.PENDING, _MADE)
-        _finish(tx, main.id)
-    for first in range(1, count, _BATCH):
-        with store.write() as tx:
-            database = tx.databases.by_name(organization.id, DATABASE)
-            for number in range(first, min(first + _BATCH, count)):
-                branch = provision.create_branch(tx, database, _name(number), parent=main)
-                _finish(tx, branch.id)
-    store.close()
-    return f"{token.id}:{secret}"
-
-
-_MADE = life_row(Life.PENDING, LifeTrigger.MADE)
-
-
-def _name(number: int) -> str:
-    return f"branch-{number:06d}"
-
-
-def _finish(tx: Transaction, branch_id: str) -> None:
-    """Make the branch and its keyspaces ready and begin a workflow on it."""
-    branch = tx.branches.transition(branch_id, Life.PENDING, _MADE)
-    keyspaces = {keyspace.name: keyspace for keyspace in tx.keyspaces.of_branch(branch_id)}
-    for keyspace in keyspaces.values():
-        tx.keyspaces.transition(keyspace.id, Life.PENDING, _MADE)
-    tx.workflows.create(
-        branch.database_id, branch_id, "move", keyspaces[DATABASE].id, keyspaces["sharded"].id, ["t1", "t2"]
-    )

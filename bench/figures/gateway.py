@@ -1,17 +1,18 @@
 """The gateway's CPU for one query, against HAProxy before the same server: point selects, text and prepared.
 
-The gateway lives in the one process of ``homeworld up``; what that process takes without clients is subtracted.
+The gateway lives in the one process of ``homeworld up``; what that takes without clients is subtracted.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench.context import Context, vitess_note
 from bench.goals import GATEWAY
 from bench.harness import Figure, against_peer, cpu_seconds, interleave
-from bench.installed import Installed, install
+from bench.installed import install
 from bench.lab import BenchError, Lab
 from bench.loads.sysbench import Server, command, watch
 from bench.peers import haproxy
@@ -29,9 +30,9 @@ def take(context: Context) -> list[Figure]:
         installed.create_database()
         login = installed.login("admin")
         installed.fill(login, ROWS, lab.folder)
-        direct, schema = backend(installed)
+        direct = installed.backend()
         port, proxy = haproxy.start(lab, direct.port)
-        through_proxy = Server(direct.user, direct.password, port=port, schema=schema)
+        through_proxy = replace(direct, port=port)
         idle = _idle(installed.pid)
         figures: list[Figure] = []
         for name, mode in MODES.items():

@@ -1,7 +1,7 @@
 """Hold: how long clients wait when primaries are switched under a read-write load, to the shards and back.
 
-Every switch and every way back is one value: the longest statement that any client had under way from the moment
-the switch was asked for until its state was seen. An error that any client saw makes the figure not met.
+Every switch and every way back is one value: the longest statement that any client had under way from the
+moment the switch was asked for until its state was seen. An error that any client saw makes it not met.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ def take(context: Context) -> list[Figure]:
     usual = [felt.longest(*window) * 1000 for window in quiet]
     errors = list(felt.errors) + (["the load ended before its time"] if ended_early else [])
     note = (
-        f"{count} switches and {count} ways back, {THREADS} clients, {THINK_MS} ms between transactions; median"
-        f" {statistics.median(switched):.0f} ms, longest {max(switched):.0f} ms; without a switch the longest"
-        f" of {DWELL_SECONDS:g} s: median {statistics.median(usual):.0f} ms, p99 {percentile(usual, 99):.0f} ms;"
+        f"{count} switches and {count} ways back, {THREADS} clients, {THINK_MS} ms between transactions;"
+        f" median {statistics.median(switched):.0f} ms, longest {max(switched):.0f} ms; without a switch the"
+        f" longest of {DWELL_SECONDS:g} s: median {statistics.median(usual):.0f} ms,"
+        f" p99 {percentile(usual, 99):.0f} ms;"
         f" client errors: {len(errors)}{': ' + errors[0] if errors else ''}; {vitess_note()}"
     )
     value = percentile(switched, 99)

@@ -1,4 +1,4 @@
-"""Native replication, the peer of the catch-up: a replica with four parallel workers, as durable as we are."""
+"""Native replication, the peer of the catch-up: a replica with four parallel workers, as durable as ours."""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from bench import report
+from bench import report, tables
 from bench.__main__ import arguments, chosen
 from bench.harness import (
     Goal,
@@ -21,6 +22,10 @@ from bench.harness import (
     peak_rss_mib,
     percentile,
 )
+from bench.loads import stalls
+from bench.stores import DATABASE, ORGANIZATION, populate
+
+from homeworld.store.store import Store
 
 MORE = Goal(target=1.0, beyond=1.3, higher_is_better=True)
 LESS = Goal(target=250.0, beyond=50.0, higher_is_better=False)
@@ -111,3 +116,43 @@ def test_a_process_is_measured_with_its_memory_time_and_children() -> None:
         assert peak_rss_mib(child.pid) > 64
         assert cpu_seconds(child.pid) > 0
         child.stdin.close()
+
+
+def test_a_stall_belongs_to_every_window_in_which_it_was_under_way() -> None:
+    felt = stalls.read(["B 100.000 0.010", "B 101.000 0.400", "E 1105 no more", "queries: 3", "FATAL: x"])
+    assert felt.longest(100.7, 100.8) == 0.4
+    assert felt.longest(99.0, 100.5) == 0.01
+    assert felt.longest(101.1, 102.0) == 0.0
+    assert felt.errors == ("1105 no more", "x")
+
+
+def test_the_tables_rows_are_the_same_each_time_and_have_the_size_that_is_told() -> None:
+    made = b"".join(tables.rows(7000))
+    assert made == b"".join(tables.rows(7000))
+    lines = made.splitlines()
+    assert [line.split(b"\t", 1)[0] for line in lines[:2]] == [b"1", b"2"]
+    assert len(lines) == 7000
+    assert {len(line.split(b"\t")[2]) for line in lines} == {119}
+    assert {len(line.split(b"\t")[3]) for line in lines} == {59}
+
+
+def test_a_store_of_many_branches_is_made_of_whole_branches(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    populate(url, 4)
+    store = Store.open(url)
+    with store.read() as tx:
+        organization = tx.organizations.by_name(ORGANIZATION)
+        database = tx.databases.by_name(organization.id, DATABASE).id
+        names = [branch.name for branch in tx.branches.of_database(database)]
+        assert names == ["branch-000001", "branch-000002", "branch-000003", "branch-000004", "main"]
+        seen: set[str] = set()
+        for number in range(1, 5):
+            workflow = tx.workflows.by_number(database, number)
+            branch = tx.branches.get(workflow.branch_id)
+            assert branch.name == names[number - 1]
+            keyspaces = {keyspace.id for keyspace in tx.keyspaces.of_branch(branch.id)}
+            assert keyspaces == {workflow.source_keyspace_id, workflow.target_keyspace_id}
+            assert sum(len(tx.keyspaces.shards(keyspace)) for keyspace in keyspaces) == 3
+            assert seen.isdisjoint(keyspaces)
+            seen |= keyspaces
+    store.close()
