@@ -1,0 +1,213 @@
+"""SQL text as tokens: the one place that knows where a string, a comment or a name ends.
+
+The lexical rules are those of MySQL and MariaDB with their default ``sql_mode`` (the router refuses to
+switch on the modes that change them: ANSI_QUOTES, NO_BACKSLASH_ESCAPES …) and a character set in which no
+byte below 0x80 is part of a longer character. It knows no grammar. Invariant: tokens cover the text from left
+to right; joining the text between them with the tokens gives the text back.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+
+from homeworld.model.errors import HomeworldError
+
+
+class SqlSyntaxError(HomeworldError):
+    """The text is not SQL that could be read."""
+
+    code = "syntax_error"
+    http_status = 400
+    mysql_errno = 1064
+    sqlstate = "42000"
+
+
+class Kind(IntEnum):
+    """What a token is. Everything up to HEX is a literal that takes a place in a statement's fingerprint."""
+
+    STRING = 0  # 'text' or "text"
+    NUMBER = 1  # 12, 1.5, 1e3, .5
+    HEX = 2  # x'00ff', 0xff, b'01', 0b01
+    WORD = 3  # keyword or plain name
+    QUOTED = 4  # `name`
+    VARIABLE = 5  # @name, @@name
+    PARAM = 6  # ?
+    OP = 7
+    COMMENT = 8  # plain comment
+    HINT = 9  # /*+ … */, /*vt+ … */
+    CODE = 10  # /*! … */, /*M! … */: text that the server executes
+    BAD = 11
+
+
+LITERALS = frozenset({Kind.STRING, Kind.NUMBER, Kind.HEX})
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token. ``text`` is as written; ``upper`` is it in capitals where it is a word, else the text."""
+
+    kind: Kind
+    start: int
+    end: int
+    text: bytes
+    upper: bytes
+
+    def name(self) -> str:
+        """The identifier that a WORD or QUOTED token writes."""
+        text = self.text
+        if self.kind is Kind.QUOTED:
+            text = text[1:-1].replace(b"``", b"`")
+        return text.decode("utf-8", "surrogateescape")
+
+
+_W = rb"[0-9A-Za-z_$\x80-\xff]"
+# Possessive quantifiers: a text with a quote that is never closed must not cost more than its length.
+# Behind a name, a dot or an @ a digit goes on with a name.
+_FRESH = rb"(?<![0-9A-Za-z_$`.@\x80-\xff])"
+_STRING = rb"'(?:[^'\\]++|\\.|'')*+'|\"(?:[^\"\\]++|\\.|\"\")*+\""
+_HEX = _FRESH + rb"(?:[xX]'[0-9a-fA-F]*'|[bB]'[01]*'|0x[0-9a-fA-F]+(?!" + _W + rb")|0b[01]+(?!" + _W + rb"))"
+_NUMBER = _FRESH + rb"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?!" + _W + rb")"
+# A dash begins a comment only before a space or control character; at the end of the text it does too.
+_DASHES = rb"--(?:[\x00-\x20\x7f][^\n]*|$)"
+
+_TOKEN = re.compile(
+    rb"(?P<space>[\x09-\x0d\x20]+)"
+    rb"|(?P<HINT>/\*(?:\+|[vV][tT]\+).*?\*/)"
+    rb"|(?P<CODE>/\*M?!.*?\*/)"
+    rb"|(?P<COMMENT>/\*.*?\*/|#[^\n]*|" + _DASHES + rb")"
+    rb"|(?P<HEX>" + _HEX + rb")"
+    rb"|(?P<STRING>" + _STRING + rb")"
+    rb"|(?P<NUMBER>" + _NUMBER + rb")"
+    rb"|(?P<WORD>" + _W + rb"+)"
+    rb"|(?P<QUOTED>`(?:[^`]++|``)++`)"
+    rb"|(?P<VARIABLE>@@?(?:`(?:[^`]++|``)++`|" + _STRING + rb"|[0-9A-Za-z_$.\x80-\xff]+)?)"
+    rb"|(?P<PARAM>\?)"
+    rb"|(?P<OP><=>|->>|->|<<|>>|<>|!=|>=|<=|:=|\|\||&&|[-+*/%(),.;=<>!~^|&:{}])",
+    re.DOTALL,
+)
+_KINDS = {kind.name: kind for kind in Kind}
+
+
+def tokenize(sql: bytes) -> list[Token]:
+    """The tokens of a text without the spaces between them; comments are tokens.
+
+    :raises SqlSyntaxError: a quote or comment is not closed, or a byte that begins no token.
+    """
+    tokens: list[Token] = []
+    at = 0
+    match = _TOKEN.match
+    while at < len(sql):
+        found = match(sql, at)
+        if found is None:
+            raise SqlSyntaxError(
+                "You have an error in your SQL syntax; the text cannot be read near "
+                f"'{sql[at : at + 40].decode('utf-8', 'replace')}'"
+            )
+        group = found.lastgroup
+        end = found.end()
+        if group != "space":
+            text = found[0]
+            kind = _KINDS[group or ""]
+            tokens.append(Token(kind, at, end, text, text.upper() if kind is Kind.WORD else text))
+        at = end
+    return tokens
+
+
+# The same rules once more, written so that the regular expression engine can leap from one possible first
+# byte to the next: what may stand before is looked at behind the first byte.
+_BEFORE = rb"(?<![0-9A-Za-z_$`.@\x80-\xff].)"
+_VALUE = (
+    rb"'(?:[^'\\]++|\\.|'')*+'|\"(?:[^\"\\]++|\\.|\"\")*+\""
+    rb"|0" + _BEFORE + rb"(?:x[0-9a-fA-F]+|b[01]+)(?!" + _W + rb")"
+    rb"|[0-9]" + _BEFORE + rb"[0-9]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?(?!" + _W + rb")"
+    rb"|\." + _BEFORE + rb"[0-9]+(?:[eE][+-]?[0-9]+)?(?!" + _W + rb")"
+    rb"|[xX]" + _BEFORE + rb"'[0-9a-fA-F]*'|[bB]" + _BEFORE + rb"'[01]*'"
+)
+_KEPT = rb"`(?:[^`]++|``)++`|@@?(?:`(?:[^`]++|``)++`|" + _STRING + rb")|/\*(?:\+|[vV][tT]\+|M?!).*?\*/"
+_DROPPED = rb"/\*.*?\*/|#[^\n]*|" + _DASHES
+_SPLIT = re.compile(rb"(" + _KEPT + rb")|" + _DROPPED + rb"|" + _VALUE, re.DOTALL)
+_LITERAL = re.compile(_KEPT + rb"|" + _DROPPED + rb"|(" + _VALUE + rb")", re.DOTALL)
+
+Fingerprint = tuple[bytes | None, ...]
+
+
+def fingerprint(sql: bytes) -> Fingerprint:
+    """What two texts have in common that differ in nothing but literals and plain comments.
+
+    A literal and a plain comment both leave a gap, so compare the number of :func:`literals` before the
+    gaps are filled from another text.
+    """
+    return tuple(_SPLIT.split(sql))
+
+
+def literals(sql: bytes) -> list[bytes]:
+    """The literals of a text in order: its tokens of a kind in ``LITERALS``."""
+    return [found for found in _LITERAL.findall(sql) if found]
+
+
+def split_statements(sql: bytes) -> tuple[bytes, ...]:
+    """The statements of a text without their ``;``; those with nothing but comments are left out.
+
+    A text that cannot be read stays one statement: the server says what is wrong with it.
+    """
+    try:
+        tokens = tokenize(sql)
+    except SqlSyntaxError:
+        return (sql,)
+    found: list[bytes] = []
+    start = 0
+    real = False
+    for token in tokens:
+        if token.kind is Kind.OP and token.text == b";":
+            if real:
+                found.append(sql[start : token.start].strip())
+            start, real = token.end, False
+        elif token.kind is not Kind.COMMENT:
+            real = True
+    if real:
+        found.append(sql[start:].strip())
+    return tuple(found)
+
+
+_ESCAPES = {
+    ord("0"): b"\0",
+    ord("b"): b"\b",
+    ord("n"): b"\n",
+    ord("r"): b"\r",
+    ord("t"): b"\t",
+    ord("Z"): b"\x1a",
+}
+_ESCAPE = re.compile(rb"\\(.)|''|\"\"", re.DOTALL)
+
+
+def string_value(literal: bytes) -> bytes:
+    """The bytes that a STRING token writes."""
+    quote, body = literal[:1], literal[1:-1]
+    if b"\\" not in body and quote not in body:
+        return body
+
+    def plain(found: re.Match[bytes]) -> bytes:
+        escaped = found[1]
+        if escaped is None:  # a doubled quote stands for one only where it is the string's own
+            return quote if found[0] == quote * 2 else found[0]
+        return _ESCAPES.get(escaped[0], escaped)
+
+    return _ESCAPE.sub(plain, body)
+
+
+def hex_value(literal: bytes) -> bytes:
+    """The bytes that a HEX token writes."""
+    if literal[:1] in b"xX":
+        return bytes.fromhex(literal[2:-1].decode())
+    if literal[:2] == b"0x":
+        digits = literal[2:].decode()
+        return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
+    bits = literal[2:-1] if literal[:1] in b"bB" else literal[2:]
+    return int(bits or b"0", 2).to_bytes((len(bits) + 7) // 8, "big")
+
+
+def quote_string(value: bytes) -> bytes:
+    """A STRING literal that writes ``value``."""
+    return b"'" + value.replace(b"\\", b"\\\\").replace(b"'", b"''") + b"'"
