@@ -1,0 +1,220 @@
+"""Reads the world that the rules judge: the store in one transaction, each server once.
+
+It judges nothing. Every name in a statement is a quoted identifier or a hex literal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from homeworld.model.errors import UnavailableError
+from homeworld.model.names import quote
+from homeworld.model.ports import Engine, MoveWish
+from homeworld.model.states.lifecycle import Life
+from homeworld.model.topology import BackendRole, ShardPlace
+from homeworld.model.vschema import VSchema, parse
+from homeworld.replication.connection import Connection
+from homeworld.replication.tables import definition_session, find_tables, literal
+from homeworld.store.keyspaces import Keyspace, Shard
+from homeworld.store.store import Store, Transaction
+from homeworld.workflows.move_tables.ids import sequence_name
+from homeworld.workflows.move_tables.preconditions.world import (
+    Body,
+    ForeignKey,
+    KeyspaceFacts,
+    ServerFacts,
+    ShardFacts,
+    Trigger,
+    World,
+)
+
+_VARIABLES = (
+    "log_bin", "binlog_format", "binlog_row_image", "binlog_row_value_options", "gtid_mode",
+    "enforce_gtid_consistency", "binlog_transaction_compression", "binlog_do_db", "binlog_ignore_db",
+)  # fmt: skip
+# A bodies' columns: kind, name, text. Each is a query with the schema's literal put in.
+_BODIES = (
+    "SELECT 'view', TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {schema}",
+    "SELECT 'trigger', TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS "
+    "WHERE TRIGGER_SCHEMA = {schema} AND EVENT_OBJECT_TABLE NOT IN ({tables})",
+    "SELECT LOWER(ROUTINE_TYPE), ROUTINE_NAME, ROUTINE_DEFINITION FROM information_schema.ROUTINES "
+    "WHERE ROUTINE_SCHEMA = {schema}",
+    "SELECT 'event', EVENT_NAME, EVENT_DEFINITION FROM information_schema.EVENTS "
+    "WHERE EVENT_SCHEMA = {schema}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the store says."""
+
+    branch: str
+    production: bool
+    safe_migrations: bool
+    active_workflow: int | None
+    keyspaces: Mapping[str, Keyspace]
+    shards: Mapping[str, tuple[Shard, ...]]
+    source_id: str
+    target_id: str
+    global_id: str | None
+
+
+def read_world(store: Store, engine: Engine, wish: MoveWish) -> World:
+    """Everything that the rules need.
+
+    :raises UnavailableError: a server does not answer.
+    :raises NotFoundError: the wish names what is not in the store.
+    """
+    with store.read() as tx:
+        stored = _read_store(tx, wish)
+    source = _keyspace(stored, engine, stored.source_id, wish.tables, BackendRole.OWNER)
+    target = _keyspace(stored, engine, stored.target_id, wish.tables, BackendRole.OWNER)
+    globals_ = None
+    sequences: dict[str, bool] = {}
+    if stored.global_id is not None:
+        globals_ = _keyspace(stored, engine, stored.global_id, (), BackendRole.OWNER)
+        for place in _places(stored, engine, stored.global_id, BackendRole.OWNER)[:1]:
+            sequences = _sequences(place, wish.tables, globals_.vschema)
+    return World(
+        branch=stored.branch,
+        production=stored.production,
+        safe_migrations=stored.safe_migrations,
+        active_workflow=stored.active_workflow,
+        tables=wish.tables,
+        source=source,
+        target=target,
+        globals_=globals_,
+        vschemas={keyspace.name: parse(keyspace.vschema) for keyspace in stored.keyspaces.values()},
+        servers=_servers(stored, engine),
+        sequences=sequences,
+    )
+
+
+def _read_store(tx: Transaction, wish: MoveWish) -> _Stored:
+    branch = tx.branches.get(wish.branch_id)
+    keyspaces = {keyspace.id: keyspace for keyspace in tx.keyspaces.of_branch(branch.id)}
+    for keyspace_id in (wish.source_keyspace_id, wish.target_keyspace_id, wish.global_keyspace_id):
+        if keyspace_id is not None and keyspace_id not in keyspaces:
+            keyspaces[keyspace_id] = tx.keyspaces.get(keyspace_id)
+    active = tx.workflows.active_on([branch.id]).get(branch.id)
+    source = keyspaces[wish.source_keyspace_id]
+    global_id = wish.global_keyspace_id or (None if source.sharded else source.id)
+    return _Stored(
+        branch=branch.name,
+        production=branch.production,
+        safe_migrations=branch.safe_migrations,
+        active_workflow=active.number if active is not None and active.id != wish.workflow_id else None,
+        keyspaces=keyspaces,
+        shards={keyspace_id: tx.keyspaces.shards(keyspace_id) for keyspace_id in keyspaces},
+        source_id=source.id,
+        target_id=wish.target_keyspace_id,
+        global_id=global_id,
+    )
+
+
+def _places(stored: _Stored, engine: Engine, keyspace_id: str, role: BackendRole) -> list[ShardPlace]:
+    name = stored.keyspaces[keyspace_id].name
+    return [
+        ShardPlace(name, shard.name, shard.schema_name, engine.endpoint(shard.primary_server_id, role))
+        for shard in stored.shards[keyspace_id]
+        if shard.primary_server_id is not None
+    ]
+
+
+def _keyspace(
+    stored: _Stored, engine: Engine, keyspace_id: str, tables: Sequence[str], role: BackendRole
+) -> KeyspaceFacts:
+    keyspace = stored.keyspaces[keyspace_id]
+    ready = keyspace.state is Life.READY
+    places = _places(stored, engine, keyspace_id, role) if ready else []
+    if ready and len(places) != keyspace.shard_count:
+        raise UnavailableError(f"keyspace {keyspace.name} has shards without servers")
+    return KeyspaceFacts(
+        name=keyspace.name,
+        sharded=keyspace.sharded,
+        ready=ready,
+        vschema=parse(keyspace.vschema),
+        shards=tuple(_shard(place, tables) for place in places) if tables else (),
+    )
+
+
+def _shard(place: ShardPlace, names: Sequence[str]) -> ShardFacts:
+    tables = find_tables(place, names)
+    with definition_session(place.endpoint) as connection:
+        filled = {
+            name
+            for name in tables
+            if connection.query_all(f"SELECT 1 FROM {quote(place.schema, name)} LIMIT 1")  # noqa: S608 - quoted
+        }
+        schema, wanted = literal(place.schema), ", ".join(literal(name) for name in names)
+        others = _texts(
+            connection,
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'VIEW' "  # noqa: S608 - hex
+            f"AND TABLE_SCHEMA = {schema} AND TABLE_NAME IN ({wanted})",
+        )
+        triggers = _texts(
+            connection,
+            "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS "  # noqa: S608 - hex
+            f"WHERE TRIGGER_SCHEMA = {schema} AND EVENT_OBJECT_TABLE IN ({wanted})",
+        )
+        return ShardFacts(
+            where=f"{place.keyspace}/{place.shard}",
+            schema=place.schema,
+            tables=tables,
+            filled=frozenset(filled),
+            others=frozenset(row[0] for row in others),
+            foreign_keys=tuple(ForeignKey(*row) for row in _texts(connection, _foreign_keys(schema))),
+            triggers=tuple(Trigger(*row) for row in triggers),
+            bodies=tuple(
+                Body(*row)
+                for query in _BODIES
+                for row in _texts(connection, query.format(schema=schema, tables=wanted))
+            ),
+        )
+
+
+def _foreign_keys(schema: str) -> str:
+    return (
+        "SELECT r.CONSTRAINT_NAME, r.CONSTRAINT_SCHEMA, r.TABLE_NAME, r.UNIQUE_CONSTRAINT_SCHEMA, "  # noqa: S608 - hex
+        "r.REFERENCED_TABLE_NAME, r.DELETE_RULE, r.UPDATE_RULE "
+        "FROM information_schema.REFERENTIAL_CONSTRAINTS r "
+        f"WHERE r.CONSTRAINT_SCHEMA = {schema} OR r.UNIQUE_CONSTRAINT_SCHEMA = {schema} "
+        "ORDER BY r.TABLE_NAME, r.CONSTRAINT_NAME"
+    )
+
+
+def _sequences(place: ShardPlace, tables: Sequence[str], vschema: VSchema) -> dict[str, bool]:
+    wanted = {sequence_name(table) for table in tables} | set(vschema.tables)
+    found = find_tables(place, sorted(name for name in wanted if len(name) <= 64))
+    return {
+        name: {"id", "next_id", "cache"} <= {column.name.lower() for column in table.columns}
+        for name, table in found.items()
+    }
+
+
+def _servers(stored: _Stored, engine: Engine) -> tuple[ServerFacts, ...]:
+    """Each server of both sides once, named after the first shard on it, seen as the mover."""
+    found: list[ServerFacts] = []
+    for keyspace_id in (stored.source_id, stored.target_id):
+        if stored.keyspaces[keyspace_id].state is not Life.READY:
+            continue
+        for place in _places(stored, engine, keyspace_id, BackendRole.MOVER):
+            with Connection(place.endpoint, fidelity=False) as connection:
+                names = ", ".join(literal(name) for name in _VARIABLES)
+                variables = _texts(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
+                grants = _texts(connection, "SHOW GRANTS")
+            where = f"{place.keyspace}/{place.shard}"
+            found.append(
+                ServerFacts(
+                    where=where,
+                    flavor=place.endpoint.flavor,
+                    variables={row[0].lower(): row[1] for row in variables},
+                    grants=tuple(row[0] for row in grants),
+                )
+            )
+    return tuple(found)
+
+
+def _texts(connection: Connection, sql: str) -> list[tuple[str, ...]]:
+    return [tuple((value or b"").decode() for value in row) for row in connection.query_all(sql)]

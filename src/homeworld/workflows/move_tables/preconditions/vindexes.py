@@ -1,0 +1,75 @@
+"""A sharded target knows where each row belongs, and can hold what the source holds unique."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from homeworld.model.errors import InvalidError
+from homeworld.model.keyranges import KeyRange
+from homeworld.model.tables import Column, Table
+from homeworld.model.vindexes import make_vindex
+from homeworld.model.vindexes.picker import INTEGERS, shard_picker
+from homeworld.model.vschema import TableEntry
+from homeworld.workflows.move_tables.preconditions.world import Rule, World
+
+# Functions of numbers only; NULL has no keyspace id by them.
+_OF_NUMBERS = {"hash", "numeric", "reverse_bits", "region_experimental"}
+_EVERYTHING = (KeyRange(b"", b""),)
+
+
+def _check(world: World) -> Iterator[str]:
+    if not world.target.sharded:
+        return
+    for name, table in world.source_tables().items():
+        entry = world.target.vschema.tables.get(name)
+        if entry is None or entry.primary is None:
+            yield f"the vschema of {world.target.name} has no primary vindex for table {name}"
+            continue
+        yield from _columns(world, name, table, entry)
+        yield from _unique_keys(name, table, entry)
+
+
+def _columns(world: World, name: str, table: Table, entry: TableEntry) -> Iterator[str]:
+    for bound in entry.column_vindexes:
+        vindex = world.target.vschema.vindexes[bound.name]
+        columns: list[Column] = []
+        for column_name in bound.columns:
+            try:
+                column = table.column(column_name)
+            except KeyError:
+                yield f"table {name} has no column {column_name}, which vindex {bound.name} reads"
+                continue
+            columns.append(column)
+            if column.generated:
+                yield f"table {name}: vindex {bound.name} reads the generated column {column_name}"
+            if vindex.type in _OF_NUMBERS and column.type not in INTEGERS:
+                yield (
+                    f"table {name}: vindex {bound.name} ({vindex.type}) reads column {column_name} of type "
+                    f"{column.column_type}; it takes integers only"
+                )
+            elif vindex.type in _OF_NUMBERS and column.nullable:
+                yield f"table {name}: vindex {bound.name} reads column {column_name}, which may be NULL"
+        if len(columns) == len(bound.columns):
+            try:
+                shard_picker(make_vindex(vindex.type, vindex.params), _EVERYTHING, columns)
+            except InvalidError as error:
+                yield f"table {name}: vindex {bound.name}: {error.message}"
+
+
+def _unique_keys(name: str, table: Table, entry: TableEntry) -> Iterator[str]:
+    """Two rows of equal secondary key on two shards could not both come back to one source table."""
+    primary = entry.primary
+    if primary is None:
+        return
+    placed = {column.lower() for column in primary.columns}
+    for index in table.indexes:
+        if not index.unique or index.name == "PRIMARY" or index is table.key:
+            continue
+        if not placed <= {column.lower() for column in index.columns}:
+            yield (
+                f"table {name}: unique key {index.name} does not contain the vindex's columns "
+                f"({', '.join(primary.columns)}), so no shard could hold it unique"
+            )
+
+
+RULE = Rule("vindexes", "each table has a primary vindex that can place all of its rows", _check)

@@ -1,0 +1,1 @@
+"""Making and unmaking databases, branches and keyspaces: servers, schemas, routes."""

@@ -1,0 +1,199 @@
+"""Each precondition against a small world that meets all of them, with one thing wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from homeworld.model.tables import Column, Index, Table
+from homeworld.model.topology import Flavor
+from homeworld.model.vschema import parse
+from homeworld.workflows.move_tables.preconditions import RULES, judge
+from homeworld.workflows.move_tables.preconditions.world import (
+    Body,
+    ForeignKey,
+    KeyspaceFacts,
+    ServerFacts,
+    ShardFacts,
+    Trigger,
+    World,
+)
+
+
+def column(name: str, type_: str = "bigint", **changes: Any) -> Column:
+    plain = Column(name, type_, type_, False, False, "", "", False, False, False)
+    return replace(plain, **changes)
+
+
+PRIMARY = Index("PRIMARY", True, ("id",), False)
+
+
+def table(name: str = "orders", columns: tuple[Column, ...] = (), **changes: Any) -> Table:
+    columns = columns or (
+        column("id", auto_increment=True),
+        column("customer", "varchar", column_type="varchar(40)", charset="utf8mb4", collation="utf8mb4_bin"),
+    )
+    plain = Table(name, columns, (PRIMARY,), PRIMARY, "InnoDB", f"CREATE TABLE `{name}` (…)", 0, 0)
+    return replace(plain, **changes)
+
+
+VSCHEMA: dict[str, Any] = {
+    "sharded": True,
+    "vindexes": {"xxhash": {"type": "xxhash"}, "hash": {"type": "hash"}},
+    "tables": {"orders": {"column_vindexes": [{"column": "id", "name": "xxhash"}]}},
+}
+GRANTS = (
+    "GRANT REPLICATION SLAVE, REPLICATION CLIENT, PROCESS ON *.* TO `homeworld_mover`@`localhost`",
+    "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, LOCK TABLES ON `shop`.* TO `m`@`l`",
+    "GRANT ALL PRIVILEGES ON `shop\\_sharded\\_-80`.* TO `m`@`l`",
+    "GRANT ALL PRIVILEGES ON `shop\\_sharded\\_80-`.* TO `m`@`l`",
+)
+VARIABLES = {
+    "log_bin": "ON", "binlog_format": "ROW", "binlog_row_image": "FULL", "gtid_mode": "ON",
+    "enforce_gtid_consistency": "1", "binlog_row_value_options": "",
+}  # fmt: skip
+
+
+def good(orders: Table | None = None, vschema: dict[str, Any] | None = None, **source: Any) -> World:
+    shard = ShardFacts("shop/-", "shop", {"orders": orders or table()}, **source)
+    target = tuple(ShardFacts(f"shop_sharded/{r}", f"shop_sharded_{r}") for r in ("-80", "80-"))
+    known = {"shop": parse({}), "shop_sharded": parse(vschema or VSCHEMA)}
+    where = [shard.where, *(t.where for t in target)]
+    keyspace = KeyspaceFacts("shop", False, True, known["shop"], (shard,))
+    return World(
+        branch="main",
+        production=True,
+        safe_migrations=True,
+        active_workflow=None,
+        tables=("orders",),
+        source=keyspace,
+        target=KeyspaceFacts("shop_sharded", True, True, known["shop_sharded"], target),
+        globals_=replace(keyspace, shards=()),
+        vschemas=known,
+        servers=tuple(ServerFacts(w, Flavor.MYSQL, VARIABLES, GRANTS) for w in where),
+    )
+
+
+def with_server(world: World, **changes: Any) -> World:
+    first = replace(world.servers[0], **changes)
+    return replace(world, servers=(first, *world.servers[1:]))
+
+
+def with_target(world: World, **changes: Any) -> World:
+    first = replace(world.target.shards[0], **changes)
+    return replace(world, target=replace(world.target, shards=(first, *world.target.shards[1:])))
+
+
+def keyed(*columns: str, unique: bool = True, prefixed: bool = False, name: str = "k") -> Index:
+    return Index(name, unique, columns, prefixed)
+
+
+def key(
+    parent: str = "orders", child: str = "orders", delete: str = "RESTRICT", schema: str = "shop"
+) -> ForeignKey:
+    return ForeignKey("fk", schema, child, "shop", parent, delete, "RESTRICT")
+
+
+WITHOUT_KEY = table(indexes=(), key=None)
+FLOAT_KEY = table(columns=(column("id", "double"),), indexes=(keyed("id"),), key=None)
+EMAIL = column("email", "varchar", column_type="varchar(40)", charset="utf8mb4", collation="utf8mb4_bin")
+UNIQUE_EMAIL = table(columns=(column("id"), EMAIL), indexes=(PRIMARY, keyed("email", name="by_email")))
+BY_CUSTOMER = {**VSCHEMA, "tables": {"orders": {"column_vindexes": [{"column": "customer", "name": "hash"}]}}}
+NO_VINDEX: dict[str, Any] = {**VSCHEMA, "tables": {}}
+OTHER_COLUMN = {**VSCHEMA, "tables": {"orders": {"column_vindexes": [{"column": "nope", "name": "xxhash"}]}}}
+UNSHARDED_TARGET = replace(good().target, sharded=False, vschema=parse({}))
+
+WRONG: dict[str, tuple[World, str]] = {
+    "same keyspace": (replace(good(), target=replace(good().target, name="shop")), "the same"),
+    "not ready": (replace(good(), source=replace(good().source, ready=False, shards=())), "is not ready"),
+    "families": (with_server(good(), flavor=Flavor.MARIADB), "different families"),
+    "active": (replace(good(), active_workflow=7), "workflow 7 on branch main is not over"),
+    "safe migrations": (replace(good(), safe_migrations=False), "safe migrations must be enabled"),
+    "no tables": (replace(good(), tables=()), "at least one table"),
+    "twice": (replace(good(), tables=("orders", "Orders")), "named more than once"),
+    "a dot": (replace(good(), tables=("a.b",)), "a character that routing"),
+    "absent": (replace(good(), tables=("orders", "lines")), "table lines does not exist on shop/-"),
+    "a view": (good(others=frozenset({"orders"})), "orders on shop/- is a view"),
+    "spelling": (good(table("Orders")), "is spelled 'Orders'"),
+    "no key": (good(WITHOUT_KEY), "has no primary key and no unique key"),
+    "float key": (good(FLOAT_KEY), "FLOAT or DOUBLE"),
+    "generated key": (good(table(columns=(column("id", generated=True),))), "generated column id"),
+    "engine": (good(table(engine="MyISAM")), "of engine MyISAM"),
+    "versioned": (good(table(create_sql="CREATE … WITH SYSTEM VERSIONING")), "system versioned"),
+    "type": (good(table(columns=(column("id"), column("v", "vector")))), "type vector"),
+    "fk out": (good(foreign_keys=(key(parent="customers"),)), "refers to table customers"),
+    "fk in": (good(foreign_keys=(key(child="lines"),)), "refers to moving table orders"),
+    "fk in from elsewhere": (good(foreign_keys=(key(schema="crm"),)), "refers to moving table orders"),
+    "fk across shards": (good(foreign_keys=(key(),)), "cannot hold across shards"),
+    "cascade": (
+        replace(good(foreign_keys=(key(delete="CASCADE"),)), target=UNSHARDED_TARGET), "not in the binlog",
+    ),
+    "trigger": (good(triggers=(Trigger("t1", "orders"),)), "has the trigger t1"),
+    "view uses": (good(bodies=(Body("view", "v", "select * from `shop`.`orders`"),)), "view v on shop/-"),
+    "trigger uses": (good(bodies=(Body("trigger", "t2", "INSERT INTO orders VALUES (1)"),)), "trigger t2"),
+    "target rows": (
+        with_target(good(), tables={"orders": table()}, filled=frozenset({"orders"})), "is not empty",
+    ),
+    "target form": (
+        with_target(good(), tables={"orders": table(columns=(column("id"),))}), "does not fit",
+    ),
+    "target view": (with_target(good(), others=frozenset({"orders"})), "is a view"),
+    "no vindex": (good(vschema=NO_VINDEX), "no primary vindex for table orders"),
+    "vindex column": (good(vschema=OTHER_COLUMN), "has no column nope"),
+    "vindex type": (good(vschema=BY_CUSTOMER), "it takes integers only"),
+    "vindex cannot place": (good(table(columns=(column("id", "double"),))), "be the column of a vindex"),
+    "unique elsewhere": (good(UNIQUE_EMAIL), "unique key by_email does not contain"),
+    "no place for ids": (replace(good(), globals_=None), "name an unsharded global_keyspace"),
+    "sharded ids": (replace(good(), globals_=good().target), "global keyspace shop_sharded is sharded"),
+    "in the way": (replace(good(), sequences={"orders_seq": False}), "in the way of a sequence"),
+    "binlog format": (with_server(good(), variables={**VARIABLES, "binlog_format": "MIXED"}), "must be ROW"),
+    "row image": (with_server(good(), variables={**VARIABLES, "binlog_row_image": "NOBLOB"}), "be FULL"),
+    "no gtids": (with_server(good(), variables={**VARIABLES, "gtid_mode": "OFF"}), "gtid_mode must be ON"),
+    "no binlog": (with_server(good(), variables={**VARIABLES, "log_bin": "0"}), "log_bin must be ON"),
+    "partial json": (
+        with_server(good(), variables={**VARIABLES, "binlog_row_value_options": "PARTIAL_JSON"}),
+        "PARTIAL_JSON",
+    ),
+    "global grant": (with_server(good(), grants=GRANTS[1:]), "lacks REPLICATION SLAVE"),
+    "schema grant": (with_server(good(), grants=GRANTS[:1]), "lacks SELECT, INSERT"),
+}  # fmt: skip
+
+
+def test_a_good_world_has_no_reasons() -> None:
+    assert judge(good()) == ()
+
+
+def test_an_unsharded_target_needs_no_vindex_and_no_sequence() -> None:
+    world = replace(good(UNIQUE_EMAIL), target=UNSHARDED_TARGET, globals_=None)
+    assert judge(replace(world, vschemas={"shop": parse({}), "shop_sharded": parse({})})) == ()
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_one_thing_wrong_is_told(case: str) -> None:
+    world, reason = WRONG[case]
+    assert any(reason in found for found in judge(world)), judge(world)
+
+
+def test_all_reasons_are_told_at_once_each_once() -> None:
+    world = replace(good(WITHOUT_KEY, triggers=(Trigger("t1", "orders"),)), safe_migrations=False)
+    reasons = judge(world)
+    assert len(reasons) >= 3
+    assert len(set(reasons)) == len(reasons)
+
+
+def test_rules_describe_themselves() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.says for rule in RULES)
+
+
+def test_a_name_inside_another_name_is_no_mention() -> None:
+    bodies = (Body("view", "v", "select orders_archive.id, `reorders`.x from $orders"),)
+    assert judge(good(bodies=bodies)) == ()
+
+
+def test_a_nullable_column_can_be_placed_by_functions_that_place_null() -> None:
+    orders = table(columns=(column("id"), column("customer", nullable=True)))
+    by_customer = {"column_vindexes": [{"column": "customer", "name": "xxhash"}]}
+    assert judge(good(orders, {**VSCHEMA, "tables": {"orders": by_customer}})) == ()
