@@ -87,6 +87,8 @@ def _container(data: bytes, start: int, kind: int, out: list[bytes], depth: int)
     # What fits the entry itself is stored in it instead of an offset.
     inlined = {_LITERAL, _INT16, _UINT16, _INT32, _UINT32} if large else {_LITERAL, _INT16, _UINT16}
     out.append(b"{" if named else b"[")
+    if len(out) > 8 * len(data) + 64:  # every part takes bytes of its own, unless offsets go in circles
+        raise MalformedPacketError("a JSON value in the binlog contains itself")
     for index in range(count):
         if index:
             out.append(b", ")

@@ -277,10 +277,10 @@ def _rename(tokens: _Tokens) -> Statement | None:
         names.append(name)
         if tokens.skip("TO"):
             continue
-        if tokens.skip("WAIT", "NOWAIT"):
-            tokens.at += 1
-            if tokens.skip("TO"):
-                continue
+        if tokens.skip("WAIT"):
+            tokens.at += 1  # for so many seconds
+        if tokens.skip("NOWAIT", "TO"):
+            continue
         if not tokens.mark(","):
             return Statement(Meaning.DDL, tuple(names))
     return None
