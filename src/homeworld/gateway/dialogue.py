@@ -92,7 +92,36 @@ class Kill:
     query_only: bool
 
 
-Effect = Connect | Ask | Relay | WaitHold | LoadSchema | TakeSequence | StoreVschema | Kill
+@dataclass(frozen=True, slots=True)
+class ReadClient:
+    """Wait for the client's next packet in the middle of a command. Result: its payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Check a proof of identity (``wire.auth``). Result: the Account.
+
+    Raises UnauthorizedError, after a while, where it is wrong.
+    """
+
+    user: str
+    plugin: str
+    answer: bytes
+    scramble: bytes
+
+
+Effect = (
+    Authenticate
+    | ReadClient
+    | Connect
+    | Ask
+    | Relay
+    | WaitHold
+    | LoadSchema
+    | TakeSequence
+    | StoreVschema
+    | Kill
+)
 R = TypeVar("R")
 Dialogue = Generator[Effect, Any, R]
 """Yields effects, is sent their results, returns ``R``."""

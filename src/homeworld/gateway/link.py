@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from homeworld.model.errors import ConnectionLostError, HomeworldError, MalformedPacketError
+from homeworld.model.topology import Endpoint
 from homeworld.wire.client import Collector
 from homeworld.wire.constants import Status
 from homeworld.wire.responses import Expect, Walker
@@ -113,6 +114,7 @@ class Link:
     * ``sets``: how many of the session's SET statements it has performed.
     * ``began``: BEGIN of the session's transaction was sent to it.
     * ``multi``: whether it takes several statements in one text.
+    * ``locked``: LOCK TABLES is in force on it.
     """
 
     __slots__ = (
@@ -121,8 +123,10 @@ class Link:
         "began",
         "capabilities",
         "channel",
+        "endpoint",
         "endpoint_id",
         "key",
+        "locked",
         "multi",
         "owner",
         "relaying",
@@ -131,7 +135,6 @@ class Link:
         "sets",
         "started",
         "thread_id",
-        "user",
         "walker",
     )
 
@@ -144,7 +147,7 @@ class Link:
         self.owner = owner
         self.thread_id = thread_id
         self.key: object = None
-        self.user = ""
+        self.endpoint: Endpoint | None = None
         self.walker = Walker(capabilities)
         self.send: Callable[[bytes], object] = _nowhere
         self.alive = True
@@ -155,11 +158,13 @@ class Link:
         self.sets = 0
         self.began = False
         self.multi = False
+        self.locked = False
 
     def clean(self, *, multi: bool) -> None:
         """The connection was reset on the server: nothing of a session is left on it. Its schema stays."""
         self.sets = 0
         self.began = False
+        self.locked = False
         self.multi = multi
         self.started = False
         self.send = _nowhere
@@ -171,9 +176,14 @@ class Link:
         return self.relaying or bool(self._pending)
 
     @property
-    def in_transaction(self) -> bool:
-        """Whether the server said that a transaction is open, or was just asked to open one."""
+    def open(self) -> bool:
+        """Whether a transaction is open on the server, or the server was just asked to open one."""
         return self.began or bool(self.walker.status & Status.IN_TRANS)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, or tables are locked for us."""
+        return self.began or self.locked or bool(self.walker.status & Status.IN_TRANS)
 
     def relay(self, packet: bytes, expect: int, send: Callable[[bytes], object]) -> None:
         """Send framed bytes of one command; hand its answer to ``send`` as it comes."""
@@ -261,10 +271,11 @@ class Link:
         if not self.alive:
             return
         self.alive = False
-        while self._pending:
-            self._pending.popleft()
-            self.owner.answered(self, Reply(self.capabilities, b"", None, error))
-        self.owner.lost(self, error)
+        owner, unanswered = self.owner, len(self._pending)
+        self._pending.clear()
+        owner.lost(self, error)
+        for _ in range(unanswered):
+            owner.answered(self, Reply(self.capabilities, b"", None, error))
 
     # What asyncio calls.
 

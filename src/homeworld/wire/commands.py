@@ -69,10 +69,13 @@ QUIT = bytes((Com.QUIT,))
 RESET_CONNECTION = bytes((Com.RESET_CONNECTION,))
 
 
-def quote_string(value: bytes) -> Literal:
-    """``value`` as a string literal for a connection whose character set is ASCII-compatible and whose
-    sql_mode lacks NO_BACKSLASH_ESCAPES.
+def quote_string(value: bytes, *, backslashes: bool = True) -> Literal:
+    """``value`` as a string literal for a connection whose character set is ASCII-compatible.
+
+    :param backslashes: the connection's sql_mode lacks NO_BACKSLASH_ESCAPES.
     """
+    if not backslashes:
+        return b"'" + value.replace(b"'", b"''") + b"'"
     if not _NEEDS_ESCAPE.intersection(value):
         return b"'" + value + b"'"
     return b"'" + b"".join(_ESCAPES.get(byte) or bytes((byte,)) for byte in value) + b"'"
@@ -134,11 +137,14 @@ def parse_execute(
     parameters: int,
     known: Sequence[tuple[int, bool]] = (),
     long_data: dict[int, bytes] | None = None,
+    *,
+    backslashes: bool = True,
 ) -> Execute:
     """Read COM_STMT_EXECUTE (with its command byte).
 
     :param parameters: how many ``?`` the statement has.
     :param known: types of an earlier execution, used when this one does not bind anew.
+    :param backslashes: as for :func:`quote_string`.
     :param long_data: values sent ahead by COM_STMT_SEND_LONG_DATA, by parameter number.
     :raises MalformedPacketError: too short, or types were never bound.
     """
@@ -158,15 +164,19 @@ def parse_execute(
     literals: list[Literal] = []
     for number, (kind, unsigned) in enumerate(types):
         if number in ahead:
-            literals.append(quote_blob(ahead[number]) if kind in _BLOBS else quote_string(ahead[number]))
+            literals.append(
+                quote_blob(ahead[number])
+                if kind in _BLOBS
+                else quote_string(ahead[number], backslashes=backslashes)
+            )
         elif nulls[number >> 3] & 1 << (number & 7) or kind == Type.NULL:
             literals.append(b"NULL")
         else:
-            literals.append(_literal(reader, kind, unsigned=unsigned))
+            literals.append(_literal(reader, kind, unsigned=unsigned, backslashes=backslashes))
     return Execute(statement_id, flags, types, tuple(literals))
 
 
-def _literal(reader: Reader, kind: int, *, unsigned: bool) -> Literal:
+def _literal(reader: Reader, kind: int, *, unsigned: bool, backslashes: bool) -> Literal:
     size = _INTEGERS.get(kind)  # type: ignore[call-overload]  # an int is looked up among IntEnum members
     if size:
         return str(int.from_bytes(reader.take(size), "little", signed=not unsigned)).encode()
@@ -181,7 +191,7 @@ def _literal(reader: Reader, kind: int, *, unsigned: bool) -> Literal:
     if kind in _BLOBS:
         return quote_blob(reader.lenenc())
     if kind in _BYTES:
-        return quote_string(reader.lenenc())
+        return quote_string(reader.lenenc(), backslashes=backslashes)
     raise MalformedPacketError(f"unknown parameter type {kind}")
 
 

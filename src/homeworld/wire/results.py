@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from homeworld.model.errors import HomeworldError, MalformedPacketError, ServerError
 from homeworld.wire.constants import BINARY_CHARSET, Cap, Status, Type
-from homeworld.wire.packets import Reader, frame, lenenc, lenenc_int
+from homeworld.wire.packets import Reader, frame, frame_count, lenenc, lenenc_int
 
 TextRow = tuple[bytes | None, ...]
 
@@ -206,21 +206,6 @@ def build_text_row(row: Iterable[bytes | None]) -> bytes:
     return b"".join(b"\xfb" if value is None else lenenc(value) for value in row)
 
 
-def build_text_result(
-    columns: Sequence[ColumnDefinition],
-    rows: Iterable[Iterable[bytes | None]],
-    capabilities: int,
-    status: int,
-    *,
-    sequence: int = 1,
-    warnings: int = 0,
-) -> bytes:
-    """A whole result of the text protocol as framed bytes, its first packet numbered ``sequence``."""
-    return build_result(
-        [c.build() for c in columns], map(build_text_row, rows), capabilities, status, sequence, warnings
-    )
-
-
 def build_result(
     columns: Sequence[bytes],
     rows: Iterable[bytes],
@@ -228,15 +213,18 @@ def build_result(
     status: int,
     sequence: int,
     warnings: int = 0,
-) -> bytes:
-    """A whole result from ready payloads (column definitions, rows of either protocol) as framed bytes."""
+) -> tuple[bytes, int]:
+    """A whole result from ready payloads (column definitions, rows of either protocol) as framed bytes.
+
+    :param sequence: number of the first packet.
+    :returns: the bytes, and the number that the next packet would have.
+    """
     out: list[bytes] = []
 
     def add(payload: bytes) -> None:
         nonlocal sequence
-        packet = frame(payload, sequence)
-        sequence += len(payload) // 0xFFFFFF + 1
-        out.append(packet)
+        out.append(frame(payload, sequence))
+        sequence += frame_count(len(payload))
 
     add(lenenc_int(len(columns)))
     for column in columns:
@@ -246,7 +234,7 @@ def build_result(
     for row in rows:
         add(row)
     add(end_of_rows(capabilities, status, warnings))
-    return b"".join(out)
+    return b"".join(out), sequence
 
 
 NUMERIC = frozenset(

@@ -1,0 +1,104 @@
+"""What all sessions of one branch share in a gateway: routes, router, known tables, holds.
+
+Replaced piece by piece when a newer snapshot is published; sessions read it anew for each statement. Knows no
+socket and no client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from homeworld.gateway.hold import Holds
+from homeworld.gateway.plan import Destination, RouterPort
+from homeworld.gateway.tracker import SchemaTracker
+from homeworld.model.errors import NotFoundError, UnavailableError
+from homeworld.model.routing import BranchRoutes, ShardRoute
+from homeworld.model.topology import BackendRole, Endpoint, TabletType
+
+if TYPE_CHECKING:
+    from homeworld.gateway.session import Session
+
+RouterFactory = Callable[[BranchRoutes, SchemaTracker], RouterPort]
+"""Makes the router of a branch at one version of its routes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a destination is: a server as one account, and the schema there."""
+
+    endpoint: Endpoint
+    schema: str
+
+
+class Branch:
+    """One branch as this gateway serves it.
+
+    ``draining`` says whether sessions have to tell when they have come to an end of something.
+    """
+
+    def __init__(self, routes: BranchRoutes, make_router: RouterFactory, holds: Holds | None = None) -> None:
+        self._make_router = make_router
+        self.routes = routes
+        self.tracker = SchemaTracker()
+        self.router = make_router(routes, self.tracker)
+        self.holds = holds or Holds()
+        self.draining = False
+        self.sessions: set[Session] = set()
+        self._places: dict[tuple[str, str, TabletType, BackendRole, int], Place] = {}
+
+    def router_for(self, routes: BranchRoutes) -> RouterPort:
+        """A router for newer routes, not used yet."""
+        return self._make_router(routes, self.tracker)
+
+    def replace_routes(self, routes: BranchRoutes, router: RouterPort) -> None:
+        """Serve newer routes from now on, through the router made for them."""
+        self.router = router
+        self.routes = routes
+        self._places.clear()
+        self.tracker.forget_missing(frozenset(routes.keyspaces))
+
+    def shard(self, keyspace: str, shard: str) -> ShardRoute:
+        """A shard's route.
+
+        :raises NotFoundError: the keyspace or shard is not in the routes.
+        """
+        route = self.routes.keyspaces.get(keyspace)
+        if route is None:
+            raise NotFoundError(f"VT05003: unknown database '{keyspace}' in vschema")
+        for candidate in route.shards:
+            if candidate.name == shard or not shard:
+                return candidate
+        raise NotFoundError(f"keyspace {keyspace} has no shard {shard}")
+
+    def place(self, destination: Destination, role: BackendRole, pick: int) -> Place:
+        """Where to send for ``destination`` as ``role``.
+
+        :param pick: a session's own number, which spreads sessions over replicas. A shard without replicas
+            serves its replica reads from its primary.
+        :raises NotFoundError: no such shard.
+        :raises UnavailableError: the branch has no account for the role.
+        """
+        key = (destination.keyspace, destination.shard, destination.tablet_type, role, pick)
+        found = self._places.get(key)
+        if found is None:
+            if len(self._places) > 10_000:
+                self._places.clear()
+            route = self.shard(destination.keyspace, destination.shard)
+            endpoint = route.primary
+            if destination.tablet_type is not TabletType.PRIMARY and route.replicas:
+                endpoint = route.replicas[pick % len(route.replicas)]
+            found = self._places[key] = Place(self._as_role(endpoint, role), route.schema)
+        return found
+
+    def _as_role(self, endpoint: Endpoint, role: BackendRole) -> Endpoint:
+        account = self.routes.credentials.get(role)
+        if account is None:
+            raise UnavailableError(f"the branch has no {role} account")
+        return replace(endpoint, user=account[0], password=account[1])
+
+    def shards_of(self, keyspace: str) -> Iterable[ShardRoute]:
+        """The keyspace's shards; none where it is unknown."""
+        route = self.routes.keyspaces.get(keyspace)
+        return route.shards if route else ()

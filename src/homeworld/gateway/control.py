@@ -1,0 +1,265 @@
+"""Transaction control and session state, performed on all servers of a session.
+
+BEGIN is lazy: noted, and sent to each server right before the transaction's first statement there. COMMIT
+over several servers commits one after the other; what cannot be taken back once the first has committed is
+said in the error. Dialogues only.
+"""
+
+from __future__ import annotations
+
+import re
+
+from homeworld.gateway import statements
+from homeworld.gateway.dialogue import Dialogue, Kill, Relay, Request, ask, ask_one
+from homeworld.gateway.link import Link
+from homeworld.gateway.plan import Control, Destination, Footprint, Pass, Verb
+from homeworld.gateway.replay import charset_set_by, is_for_server, is_one_shot
+from homeworld.gateway.session import Session
+from homeworld.gateway.transaction import savepoint_act
+from homeworld.model.errors import ConnectionLostError, HomeworldError, ServerError, UnavailableError
+from homeworld.wire import commands
+from homeworld.wire.packets import frame
+
+_SNAPSHOT = re.compile(rb"\bsnapshot\b", re.IGNORECASE)
+_CHAIN = re.compile(rb"\band\s+chain\b", re.IGNORECASE)
+_RELEASE = re.compile(rb"(?<!\bno)\s+release\s*;?\s*$", re.IGNORECASE)
+_AUTOCOMMIT_ON = re.compile(rb"\bautocommit\b[`\s]*:?=\s*(?:1|on|true)\b", re.IGNORECASE)
+_NOTHING = Footprint(Verb.SET)
+
+
+def control(session: Session, plan: Control) -> Dialogue[bool]:
+    """Perform a Control plan and answer the client.
+
+    :returns: false if a server's error was the answer.
+    """
+    savepoint = savepoint_act(plan.sql)
+    if savepoint is not None:
+        if session.transaction.lost:
+            raise ServerError(1105, "HY000", f"{session.transaction.lost}; ROLLBACK to go on")
+        return (yield from _savepoint(session, plan.sql, savepoint.kind, savepoint.name))
+    match plan.verb:
+        case Verb.BEGIN:
+            yield from _begin(session, plan.sql)
+        case Verb.COMMIT:
+            return (yield from _end_transaction(session, plan.sql, b"COMMIT"))
+        case Verb.ROLLBACK:
+            return (yield from _end_transaction(session, plan.sql, b"ROLLBACK"))
+        case Verb.SET:
+            return (yield from _set(session, plan.sql))
+        case Verb.USE:
+            if plan.target is not None:
+                session.target = plan.target
+            session.renew()
+            session.answer_ok()
+        case _:
+            raise HomeworldError(f"{plan.verb} is not a control statement")
+    return True
+
+
+def somewhere(session: Session) -> Destination:
+    """A shard for what any server can answer: the target's keyspace, or the default one.
+
+    :raises UnavailableError: the branch has no keyspace.
+    """
+    routes = session.branch.routes
+    name = session.target.keyspace or routes.default_keyspace
+    keyspace = routes.keyspaces.get(name) or next(iter(routes.keyspaces.values()), None)
+    if keyspace is None or not keyspace.shards:
+        raise UnavailableError("the branch has no keyspace yet")
+    shard = session.target.shard or keyspace.shards[0].name
+    return Destination(keyspace.name, shard, session.target.tablet_type)
+
+
+def any_link(session: Session, *, begin: bool) -> Dialogue[Link]:
+    """A link in the session's state, to whichever server is at hand."""
+    for link in session.links.values():
+        if link.alive:
+            yield from statements.prelude(session, link, link.schema, begin=begin)
+            return link
+    return (yield from statements.reach(session, Pass(somewhere(session), b"", _NOTHING), begin=begin))
+
+
+# -------------------------------------------------------------------- transactions
+
+
+def _begin(session: Session, sql: bytes) -> Dialogue[None]:
+    if session.transaction.lost:
+        yield from rollback_all(session)
+    elif any(link.open for link in session.links.values()):
+        yield from commit_all(session)
+    settings = session.transaction.next_settings[:]
+    session.transaction_over()
+    session.transaction.next_settings = settings
+    session.transaction.begin = sql
+    session.renew()
+    locked = [link for link in session.links.values() if link.locked]
+    if locked or _SNAPSHOT.search(sql):
+        # BEGIN unlocks tables, and a snapshot is taken now and not at the first statement.
+        if not session.links:
+            yield from any_link(session, begin=False)
+        for link in locked or list(session.links.values()):
+            yield from statements.prelude(session, link, link.schema, begin=True)
+            link.locked = False
+    session.answer_ok()
+
+
+def _open_links(session: Session) -> list[Link]:
+    return [link for link in session.links.values() if link.open]
+
+
+def _end_transaction(session: Session, sql: bytes, verb: bytes) -> Dialogue[bool]:
+    chain, release = bool(_CHAIN.search(sql)), bool(_RELEASE.search(sql))
+    lost = session.transaction.lost
+    if lost:
+        yield from rollback_all(session)
+        if verb == b"COMMIT":
+            raise ServerError(1105, "HY000", f"{lost}; the transaction was rolled back")
+        session.answer_ok()
+        return True
+    links = _open_links(session)
+    if len(links) == 1 and not release:
+        return (yield from _end_on_one(session, links[0], sql, chain=chain))
+    if verb == b"COMMIT":
+        yield from commit_all(session, sql if chain else verb, chain=chain)
+    else:
+        yield from rollback_all(session, sql if chain else verb, chain=chain)
+    session.answer_ok()
+    if release:
+        session.end()
+    return True
+
+
+def _end_on_one(session: Session, link: Link, sql: bytes, *, chain: bool) -> Dialogue[bool]:
+    """COMMIT or ROLLBACK where one server has it all: its own answer is the client's."""
+    session.finishing = True
+    try:
+        yield Relay(Request(link, frame(commands.query(sql))))
+    except ConnectionLostError as error:
+        session.transaction_over()
+        raise _unknown_end(error) from error
+    if link.walker.error and link.alive:
+        yield from ask((Request(link, frame(commands.query(b"ROLLBACK"))),))
+        session.transaction_over()
+        return False
+    if chain:
+        session.transaction.chain()
+    elif session.transaction.begin is not None:
+        session.transaction_over()
+    return True
+
+
+def _unknown_end(error: ConnectionLostError) -> HomeworldError:
+    return ServerError(
+        error.mysql_errno,
+        error.sqlstate,
+        f"{error.message}: it is not known whether the transaction was committed",
+    )
+
+
+def commit_all(session: Session, sql: bytes = b"COMMIT", *, chain: bool = False) -> Dialogue[None]:
+    """Commit on every server, one after the other.
+
+    :raises ServerError: one refused (or was lost); those after it were rolled back.
+    """
+    session.finishing = True
+    links = _open_links(session)
+    for done, link in enumerate(links):
+        (reply,) = yield from ask((Request(link, frame(commands.query(sql))),))
+        if reply.error is None:
+            link.began = chain
+            continue
+        yield from _roll_back(links[done:])
+        session.transaction_over()
+        error = reply.error
+        if isinstance(error, ConnectionLostError):
+            raise _unknown_end(error)
+        if not done:
+            raise error
+        raise ServerError(
+            1105,
+            "HY000",
+            f"the transaction was committed on {done} of {len(links)} servers only: {error.message}",
+        )
+    _over(session, chain=chain)
+
+
+def rollback_all(session: Session, sql: bytes = b"ROLLBACK", *, chain: bool = False) -> Dialogue[None]:
+    """Roll back on every server. One that is lost has rolled back by itself."""
+    session.finishing = True
+    yield from _roll_back(_open_links(session), sql)
+    _over(session, chain=chain)
+
+
+def _over(session: Session, *, chain: bool) -> None:
+    if chain:
+        session.transaction.chain()
+        session.renew()
+    else:
+        session.transaction_over()
+
+
+def _roll_back(links: list[Link], sql: bytes = b"ROLLBACK") -> Dialogue[None]:
+    alive = [link for link in links if link.alive]
+    replies = yield from ask([Request(link, frame(commands.query(sql))) for link in alive])
+    for link, reply in zip(alive, replies, strict=True):
+        if reply.error is not None and link.alive:
+            # A server that cannot roll back will, once the connection is gone.
+            link.close()
+
+
+# -------------------------------------------------------------------- savepoints
+
+
+def _savepoint(session: Session, sql: bytes, kind: str, name: str) -> Dialogue[bool]:
+    transaction = session.transaction
+    if kind == "set":
+        for link in _open_links(session):
+            yield from ask_one(link, frame(commands.query(sql)))
+        if session.tracking:
+            transaction.set_savepoint(name, sql)
+    elif not transaction.has_savepoint(name):
+        raise ServerError(1305, "42000", f"SAVEPOINT {name} does not exist")
+    else:
+        for link in _open_links(session):
+            yield from ask_one(link, frame(commands.query(sql)))
+        if kind == "back":
+            transaction.back_to(name)
+        else:
+            transaction.release(name)
+    session.answer_ok()
+    return True
+
+
+# -------------------------------------------------------------------- SET, KILL
+
+
+def _set(session: Session, sql: bytes) -> Dialogue[bool]:
+    if is_one_shot(sql):
+        if session.in_transaction:
+            raise ServerError(
+                1568,
+                "25001",
+                "Transaction characteristics can't be changed while a transaction is in progress",
+            )
+        session.transaction.next_settings.append(sql)
+        session.renew()
+        session.answer_ok()
+        return True
+    if not session.autocommit and session.in_transaction and _AUTOCOMMIT_ON.search(sql):
+        yield from commit_all(session)
+    link = yield from any_link(session, begin=False)
+    yield Relay(Request(link, frame(commands.query(sql))))
+    if link.walker.error:
+        return False
+    if not is_for_server(sql):
+        session.charset_name = charset_set_by(sql) or session.charset_name
+        session.settings.add(sql)
+        link.sets = session.settings.count
+        session.renew()
+    return True
+
+
+def kill(session: Session, number: int, *, query_only: bool) -> Dialogue[None]:
+    """KILL by the gateway's connection id, or a server's."""
+    yield Kill(number, query_only)
+    session.answer_ok()

@@ -1,0 +1,315 @@
+"""Prepared statements of one session: known to the client by one id, prepared wherever they are executed.
+
+A statement is prepared again, unseen, on each server its executions go to: after a switch, or where its
+values choose the shard. The client binds types once; they are remembered here, because a server that comes
+later has never seen them. Where one execution needs several shards it becomes text with the values as
+literals, and the rows become binary ones again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from homeworld.gateway import statements
+from homeworld.gateway.dialogue import Dialogue, Relay, Request, ask_one
+from homeworld.gateway.link import Link
+from homeworld.gateway.plan import Answer, Pass, Plan, Prepared, RouterPort, Scatter, SessionView
+from homeworld.gateway.session import Session
+from homeworld.model.errors import MalformedPacketError, ServerError, UnsupportedSqlError
+from homeworld.wire import commands
+from homeworld.wire.constants import Cap, Status
+from homeworld.wire.packets import frame
+from homeworld.wire.responses import Expect
+from homeworld.wire.results import ColumnDefinition, build_eof
+
+_CURSOR = 1
+_UNSAFE_CHARSETS = frozenset({"big5", "sjis", "gbk", "cp932", "gb18030", "ucs2", "utf16", "utf16le", "utf32"})
+"""Their characters may contain the byte of a backslash or a quote."""
+_MOST = 16_382
+
+
+@dataclass(slots=True, eq=False)
+class Statement:
+    """One prepared statement.
+
+    * ``plan``: where it was planned to be prepared, by ``router``; ``fixed``: all executions go there.
+    * ``on``: the id it has on each link, as 4 bytes; ``bound``: the links that know ``types``.
+    * ``types``: two bytes for each parameter, as the client bound them last; empty before.
+    * ``prepared_sql``: the text it has on the links in ``on``.
+    * ``too_long``: more was sent ahead for the next execution than the gateway takes.
+    * ``passing``: the plan, where an execution needs nothing before or after it.
+    """
+
+    id: bytes
+    sql: bytes
+    plan: Plan
+    router: RouterPort
+    fixed: bool
+    passing: Pass | None
+    parameters: int = 0
+    columns: int = 0
+    types: bytes = b""
+    on: dict[Link, bytes] = field(default_factory=dict[Link, bytes])
+    bound: set[Link] = field(default_factory=set[Link])
+    long_data: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    cursor: Link | None = None
+    bind_at: int = 0
+    prepared_sql: bytes = b""
+    too_long: bool = False
+
+    def fast_packet(self, link: Link, packet: bytes) -> bytes:
+        """COM_STMT_EXECUTE as it came, framed, made ready for ``link``; empty where more is needed."""
+        known = self.on.get(link)
+        if known is None or self.long_data or len(packet) < 14 or packet[9]:
+            return b""
+        if self.parameters:
+            at = self.bind_at + 4
+            if len(packet) <= at:
+                return b""
+            if packet[at] == 1:
+                types = packet[at + 1 : at + 1 + 2 * self.parameters]
+                if types != self.types:
+                    self.types = types
+                    self.bound.clear()
+                self.bound.add(link)
+            elif link not in self.bound:
+                return b""
+        return packet if known == self.id else packet[:5] + known + packet[9:]
+
+    def forget(self, link: Link) -> None:
+        """The link is gone, and with it what was prepared on it."""
+        self.on.pop(link, None)
+        self.bound.discard(link)
+        if self.cursor is link:
+            self.cursor = None
+
+    def known_types(self) -> tuple[tuple[int, bool], ...]:
+        """``types`` as pairs of type and whether it is unsigned."""
+        return tuple((self.types[at], bool(self.types[at + 1] & 0x80)) for at in range(0, len(self.types), 2))
+
+
+def _find(session: Session, payload: bytes, what: str) -> Statement:
+    number = commands.execute_statement_id(payload).to_bytes(4, "little")
+    statement = session.statements.get(number)
+    if statement is None:
+        raise ServerError(
+            1243,
+            "HY000",
+            f"Unknown prepared statement handler ({int.from_bytes(number, 'little')}) given to {what}",
+        )
+    return statement
+
+
+def prepare(session: Session, payload: bytes) -> Dialogue[None]:
+    """COM_STMT_PREPARE."""
+    sql = payload[1:]
+    if len(session.statements) >= _MOST:
+        raise ServerError(1461, "42000", f"Can't create more than {_MOST} prepared statements in one session")
+    router, prepared = yield from _planned(session, sql)
+    statement = _new(session, sql, router, prepared)
+    match prepared.plan:
+        case Pass() | Scatter():
+            plan = _first(prepared.plan)
+            link = yield from statements.reach(session, plan, begin=False)
+            raw = yield from _prepare_on(statement, link, plan.sql)
+            session.outside.send(raw[:5] + statement.id + raw[9:])
+        case _:
+            columns = prepared.plan.columns if isinstance(prepared.plan, Answer) else ()
+            definitions = [statements.definition(column) for column in columns]
+            statement.columns = len(columns)
+            _answer_prepared(session, statement, definitions)
+    session.statements[statement.id] = statement
+
+
+def _first(plan: Pass | Scatter) -> Pass:
+    if isinstance(plan, Pass):
+        return plan
+    destination, sql = plan.statements[0]
+    return Pass(destination, sql, plan.footprint)
+
+
+def _planned(session: Session, sql: bytes) -> Dialogue[tuple[RouterPort, Prepared]]:
+    """Plan a PREPARE; gives the router that did it, too."""
+    found: list[Prepared] = []
+
+    def plan(view: SessionView) -> Plan:
+        found.append(session.branch.router.plan_prepared(sql, view))
+        return found[-1].plan
+
+    yield from statements.planned(session, plan)
+    return session.branch.router, found[-1]
+
+
+def _passing(session: Session, prepared: Prepared) -> Pass | None:
+    plan = prepared.plan
+    if not prepared.fixed or not isinstance(plan, Pass) or plan.footprint.keeps_state:
+        return None
+    return plan if plan.footprint.verb in session.plain else None
+
+
+def _new(session: Session, sql: bytes, router: RouterPort, prepared: Prepared) -> Statement:
+    plan = prepared.plan
+    while (number := session.next_statement.to_bytes(4, "little")) in session.statements:
+        session.next_statement = session.next_statement % 0xFFFFFFFF + 1
+    session.next_statement = session.next_statement % 0xFFFFFFFF + 1
+    return Statement(number, sql, plan, router, prepared.fixed, _passing(session, prepared))
+
+
+def _prepare_on(statement: Statement, link: Link, sql: bytes) -> Dialogue[bytes]:
+    """Prepare on ``link``; gives the server's whole answer."""
+    reply = yield from ask_one(link, frame(commands.stmt_prepare(sql)), Expect.PREPARE)
+    if len(reply.prepared) < 9:
+        raise MalformedPacketError
+    statement.prepared_sql = sql
+    statement.on[link] = reply.prepared[1:5]
+    statement.columns = int.from_bytes(reply.prepared[5:7], "little")
+    parameters = int.from_bytes(reply.prepared[7:9], "little")
+    statement.parameters = parameters
+    statement.bind_at = 10 + (parameters + 7) // 8
+    return reply.raw
+
+
+def _answer_prepared(session: Session, statement: Statement, columns: list[ColumnDefinition]) -> None:
+    """A PREPARE's answer for a statement that no server has seen."""
+    head = b"\0" + statement.id + len(columns).to_bytes(2, "little") + b"\0\0\0\0\0"
+    session.answer(head)
+    for column in columns:
+        session.answer(column.build())
+    if columns and not session.capabilities & Cap.DEPRECATE_EOF:
+        session.answer(build_eof(session.flags()))
+
+
+def execute(session: Session, payload: bytes) -> Dialogue[None]:
+    """COM_STMT_EXECUTE."""
+    statement = _find(session, payload, "mysqld_stmt_execute")
+    try:
+        if statement.too_long:
+            raise ServerError(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")
+        yield from _execute(session, statement, payload)
+    finally:
+        statement.long_data.clear()
+        statement.too_long = False
+
+
+def _execute(session: Session, statement: Statement, payload: bytes) -> Dialogue[None]:
+    bound = commands.parse_types(payload, statement.parameters)
+    if bound:
+        types = b"".join(bytes((kind, 0x80 if unsigned else 0)) for kind, unsigned in bound)
+        if types != statement.types:
+            statement.types = types
+            statement.bound.clear()
+    sql = statement.sql
+    if statement.fixed:
+
+        def plan_again(view: SessionView) -> Plan:
+            if statement.router is not session.branch.router:
+                statement.router = session.branch.router
+                prepared = statement.router.plan_prepared(sql, view)
+                statement.fixed, statement.plan = prepared.fixed, prepared.plan
+                statement.passing = _passing(session, prepared)
+            if statement.fixed:
+                return statement.plan
+            return session.branch.router.plan_params(sql, _literals(session, statement, payload), view)
+
+        plan = yield from statements.admitted(session, plan_again)
+    else:
+        literals = _literals(session, statement, payload)
+        plan = yield from statements.admitted(
+            session, lambda view: session.branch.router.plan_params(sql, literals, view)
+        )
+    if isinstance(plan, Pass) and (statement.fixed or plan.sql == sql):
+        yield from _execute_prepared(session, statement, plan, payload)
+    else:
+        yield from statements.perform(session, plan, binary=True)
+
+
+def _literals(session: Session, statement: Statement, payload: bytes) -> tuple[bytes, ...]:
+    if statement.parameters and session.charset_name in _UNSAFE_CHARSETS:
+        raise UnsupportedSqlError(
+            "VT12001: unsupported: values of prepared statements in this character set for several shards; "
+            "connect with utf8mb4"
+        )
+    found = commands.parse_execute(
+        payload,
+        statement.parameters,
+        statement.known_types(),
+        statement.long_data,
+        backslashes=not session.status & Status.NO_BACKSLASH_ESCAPES,
+    )
+    return found.literals
+
+
+def _execute_prepared(session: Session, statement: Statement, plan: Pass, payload: bytes) -> Dialogue[None]:
+    link = yield from statements.way(session, plan)
+    if statement.prepared_sql != plan.sql:
+        _close_everywhere(session, statement)
+    if link not in statement.on:
+        yield from _prepare_on(statement, link, plan.sql)
+    number = statement.on[link]
+    if statement.parameters and link not in statement.bound:
+        payload = commands.with_types(payload, statement.parameters, statement.known_types())
+        statement.bound.add(link)
+    for parameter, data in statement.long_data.items():
+        link.tell(frame(b"\x18" + number + parameter.to_bytes(2, "little") + data))
+    packet = frame(payload[:1] + number + payload[5:])
+    yield Relay(Request(link, packet, Expect.RESULT))
+    if payload[5] & _CURSOR and link.alive and link.walker.status & Status.CURSOR_EXISTS:
+        statement.cursor = link
+    statements.after(session, plan, link)
+
+
+def fetch(session: Session, payload: bytes) -> Dialogue[None]:
+    """COM_STMT_FETCH: read on from a cursor, wherever it is open."""
+    statement = _find(session, payload, "mysqld_stmt_fetch")
+    link = statement.cursor
+    if link is None or link not in statement.on or session.links.get(link.endpoint_id) is not link:
+        raise ServerError(
+            1421, "HY000", f"The statement ({int.from_bytes(statement.id, 'little')}) has no open cursor."
+        )
+    packet = frame(payload[:1] + statement.on[link] + payload[5:])
+    yield Relay(Request(link, packet, Expect.ROWS))
+
+
+def reset(session: Session, payload: bytes) -> Dialogue[None]:
+    """COM_STMT_RESET: close its cursor, drop values sent ahead."""
+    statement = _find(session, payload, "mysqld_stmt_reset")
+    statement.long_data.clear()
+    statement.too_long = False
+    link, statement.cursor = statement.cursor, None
+    if link is not None and link.alive and link in statement.on:
+        yield from ask_one(link, frame(payload[:1] + statement.on[link]))
+    session.answer_ok()
+
+
+def close(session: Session, payload: bytes) -> Dialogue[None]:
+    """COM_STMT_CLOSE; it has no answer, not even an error."""
+    statement = session.statements.pop(payload[1:5], None)
+    if statement is not None:
+        _close_everywhere(session, statement)
+    return
+    yield  # a dialogue without effects
+
+
+def _close_everywhere(session: Session, statement: Statement) -> None:
+    for link, number in statement.on.items():
+        if link.alive and session.links.get(link.endpoint_id) is link:
+            link.tell(frame(b"\x19" + number))
+    statement.on.clear()
+    statement.bound.clear()
+    statement.cursor = None
+
+
+def send_long_data(session: Session, payload: bytes) -> Dialogue[None]:
+    """COM_STMT_SEND_LONG_DATA; it has no answer, errors show at the execution."""
+    if len(payload) >= 7:
+        statement = session.statements.get(payload[1:5])
+        _, parameter, data = commands.long_data(payload)
+        if statement is not None and parameter < statement.parameters:
+            held = sum(map(len, statement.long_data.values()))
+            if held + len(data) > session.max_packet:
+                statement.too_long = True
+                statement.long_data.clear()
+            elif not statement.too_long:
+                statement.long_data[parameter] = statement.long_data.get(parameter, b"") + data
+    return
+    yield  # a dialogue without effects

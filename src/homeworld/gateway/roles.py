@@ -1,0 +1,47 @@
+"""What each password role may do, as data, for refusals a client can understand.
+
+The server enforces the same by the role's account; this only speaks first and clearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from homeworld.gateway.plan import Footprint, Verb
+from homeworld.model.errors import ServerError
+from homeworld.model.topology import BackendRole
+
+_CHANGES = frozenset({Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.REPLACE, Verb.LOAD})
+
+DENIED: Mapping[BackendRole, frozenset[Verb]] = {
+    BackendRole.READER: _CHANGES | {Verb.DDL},
+    BackendRole.WRITER: frozenset({Verb.SELECT, Verb.DDL}),
+    BackendRole.READWRITER: frozenset({Verb.DDL}),
+    BackendRole.ADMIN: frozenset(),
+}
+"""Verbs on tables that a role is refused. A SELECT without tables is nobody's secret."""
+
+PLAIN = frozenset({Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.REPLACE, Verb.SHOW})
+"""Verbs that change nothing but rows, so that nothing has to be done before or after them."""
+
+
+def plain_verbs(role: BackendRole) -> frozenset[Verb]:
+    """The verbs that need no second look for ``role``."""
+    return PLAIN - DENIED.get(role, frozenset())
+
+
+def check(role: BackendRole, user: str, footprint: Footprint) -> None:
+    """Refuse what the role may not do.
+
+    :raises ServerError: 1142, in Vitess's words.
+    """
+    verb = footprint.verb
+    if verb not in DENIED.get(role, frozenset()) or (verb is Verb.SELECT and not footprint.tables):
+        return
+    table = min(footprint.tables)[1] if footprint.tables else "*"
+    raise ServerError(
+        1142,
+        "42000",
+        f"{verb.value.capitalize() if verb is not Verb.DDL else 'DDL'} command denied to user '{user}' "
+        f"for table '{table}' (ACL check error): the password's role is {role}",
+    )

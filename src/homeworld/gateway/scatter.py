@@ -1,0 +1,147 @@
+"""One statement on several shards: sent in parallel, answered as one.
+
+A write that touches several shards is all or nothing as far as servers allow: outside a transaction it gets
+one of its own, inside one it gets a savepoint on each shard. Dialogues only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeworld.gateway import control, statements
+from homeworld.gateway.dialogue import Dialogue, Request, ask
+from homeworld.gateway.link import Link, Reply
+from homeworld.gateway.plan import Pass, Scatter
+from homeworld.gateway.session import Session
+from homeworld.model.errors import HomeworldError, ServerError
+from homeworld.wire import commands
+from homeworld.wire.client import Collector
+from homeworld.wire.packets import frame
+
+MOST_ROWS = 300_000
+"""Rows merged in memory for one statement; Vitess's limit."""
+_SAVEPOINT = b"`_homeworld_statement`"
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    number: int
+    link: Link
+    schema: str
+    sql: bytes
+
+
+def scatter(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
+    """Carry out a Scatter plan and answer the client.
+
+    :raises HomeworldError: some shard refused; a write has then changed nothing anywhere.
+    """
+    if plan.merge is not None:
+        yield from _read(session, plan, binary=binary)
+        return
+    own = len(plan.statements) > 1 and not session.tracking
+    if own:
+        session.transaction.begin = b"BEGIN"
+        session.renew()
+        session.admit(plan)
+    try:
+        affected, made = yield from _write(session, plan, savepoint=not own and len(plan.statements) > 1)
+    except HomeworldError:
+        if own:
+            yield from control.rollback_all(session)
+        raise
+    else:
+        if own:
+            yield from control.commit_all(session)
+    finally:
+        if own and session.transaction.begin is not None:
+            session.transaction_over()
+    last_id = plan.last_insert_id or made
+    if last_id:
+        session.last_insert_id = last_id
+        session.renew_view()
+    session.answer_ok(affected, last_id)
+
+
+def _reach_all(session: Session, plan: Scatter) -> Dialogue[list[_Piece]]:
+    pieces: list[_Piece] = []
+    for number, (destination, sql) in enumerate(plan.statements):
+        place = session.branch.place(destination, session.account.role, session.number)
+        link = session.links.get(place.endpoint.server_id)
+        if link is None or not any(piece.link is link for piece in pieces):
+            link = yield from statements.reach(session, Pass(destination, sql, plan.footprint))
+        pieces.append(_Piece(number, link, place.schema, sql))
+    return pieces
+
+
+def _send(session: Session, pieces: Sequence[_Piece]) -> Dialogue[list[Reply]]:
+    """Send all pieces, those of one link one after the other with the schema changed between; replies in the
+    order of the statements. A refused change of schema raises.
+    """
+    replies: list[Reply | None] = [None] * len(pieces)
+    waiting = list(pieces)
+    while waiting:
+        # One piece a link and round: no statement is sent before its schema is known to be right.
+        batch: list[_Piece] = []
+        for piece in waiting:
+            if all(other.link is not piece.link for other in batch):
+                batch.append(piece)
+        waiting = [piece for piece in waiting if piece not in batch]
+        moving = [piece for piece in batch if piece.link.schema != piece.schema]
+        for piece, reply in zip(
+            moving,
+            (yield from ask([Request(p.link, frame(commands.init_db(p.schema))) for p in moving])),
+            strict=True,
+        ):
+            reply.check()
+            session.set_schema(piece.link, piece.schema)
+        answers = yield from ask([Request(p.link, frame(commands.query(p.sql))) for p in batch])
+        for piece, reply in zip(batch, answers, strict=True):
+            replies[piece.number] = reply
+            if isinstance(reply.error, ServerError):
+                session.learn_error(piece.link, reply.error.server_errno)
+    return [reply for reply in replies if reply is not None]
+
+
+def _read(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
+    pieces = yield from _reach_all(session, plan)
+    replies = yield from _send(session, pieces)
+    results: list[Collector] = []
+    for reply in replies:
+        results.append(reply.result())
+        if sum(len(result.rows) for result in results) > MOST_ROWS:
+            raise ServerError(1105, "HY000", f"in-memory row count exceeded allowed limit of {MOST_ROWS}")
+    session.renew_view()
+    assert plan.merge is not None  # noqa: S101 the caller has looked
+    rows = plan.merge([result.text_rows() for result in results])
+    columns = results[0].columns[: plan.visible_columns]
+    statements.answer_rows(session, columns, rows, binary=binary)
+
+
+def _write(session: Session, plan: Scatter, *, savepoint: bool) -> Dialogue[tuple[int, int]]:
+    """Gives affected rows and the first id a server has made."""
+    pieces = yield from _reach_all(session, plan)
+    links = list({id(piece.link): piece.link for piece in pieces}.values())
+    if savepoint:
+        for reply in (yield from ask(_on_all(links, b"SAVEPOINT " + _SAVEPOINT))):
+            reply.check()
+    try:
+        replies = yield from _send(session, pieces)
+        results = [reply.result() for reply in replies]
+    except HomeworldError:
+        if savepoint and not session.transaction.lost:
+            undone = yield from ask(_on_all(links, b"ROLLBACK TO " + _SAVEPOINT))
+            if any(reply.error is not None for reply in undone) and session.in_transaction:
+                session.transaction.lost = "a statement was carried out on some shards only"
+                session.renew()
+        raise
+    counts = [result.ok.affected_rows for result in results if result.ok]
+    affected = max(counts, default=0) if plan.same_rows else sum(counts)
+    made = next((r.ok.last_insert_id for r in results if r.ok and r.ok.last_insert_id), 0)
+    session.renew_view()
+    return affected, made
+
+
+def _on_all(links: Sequence[Link], sql: bytes) -> list[Request]:
+    return [Request(link, frame(commands.query(sql))) for link in links if link.alive]

@@ -1,0 +1,488 @@
+"""A client's session: commands in, answers out, as a state machine that owns no socket and no time.
+
+Theory of operation. A session is always in one phase (:data:`PHASES` lists what may follow what)::
+
+    IDLE      waits for a command
+    RELAY     a backend answers the client's command; bytes go through as they come
+    FILE      the client sends the file of LOAD DATA LOCAL; bytes go through the other way
+    DIALOGUE  a generator works on the command and waits for an effect's result
+    CLOSED    the client is gone
+
+The hot path is :meth:`Session.client_data` to :meth:`~homeworld.gateway.link.Link.relay` and back through
+:meth:`Session.relayed`: one look-up of the plan, one of the link, nothing per row. It is taken only where
+nothing has to be done before or after the statement; a link stands in ``ready`` only while that is true of
+it. Everything else is a dialogue (``statements``, ``prepared``, ``control``, ``commands``).
+
+The invariant: what the client sees is one server's answer to one command after another, in order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+from homeworld.gateway.branch import Branch
+from homeworld.gateway.dialogue import Ask, Dialogue, Effect, ReadClient, Relay
+from homeworld.gateway.infile import FileTail
+from homeworld.gateway.link import Link, Reply
+from homeworld.gateway.plan import Pass, Plan
+from homeworld.gateway.state import Outside, SessionState
+from homeworld.model.errors import (
+    ConnectionLostError,
+    HomeworldError,
+    MalformedPacketError,
+    ServerError,
+    UnsupportedSqlError,
+)
+from homeworld.model.routing import Account
+from homeworld.wire.packets import PacketBuffer, frame
+
+_LOG = logging.getLogger(__name__)
+_INBOX_HIGH = 1 << 20
+
+
+class Phase(StrEnum):
+    """Where a session stands."""
+
+    IDLE = "idle"
+    RELAY = "relay"
+    FILE = "file"
+    DIALOGUE = "dialogue"
+    CLOSED = "closed"
+
+
+PHASES: dict[Phase, frozenset[Phase]] = {
+    Phase.IDLE: frozenset({Phase.RELAY, Phase.DIALOGUE, Phase.CLOSED}),
+    Phase.RELAY: frozenset({Phase.IDLE, Phase.FILE, Phase.DIALOGUE, Phase.CLOSED}),
+    Phase.FILE: frozenset({Phase.RELAY, Phase.DIALOGUE, Phase.CLOSED}),
+    Phase.DIALOGUE: frozenset({Phase.IDLE, Phase.RELAY, Phase.CLOSED}),
+    Phase.CLOSED: frozenset(),
+}
+"""Which phase may follow which."""
+
+_IDLE, _RELAY, _FILE, _DIALOGUE, _CLOSED = Phase
+
+
+Handler = Callable[["Session", bytes], Dialogue[None]]
+"""Serves one command: the session and the payload in, a dialogue out."""
+
+
+class Session(SessionState):
+    """One authenticated client, in motion. Parameters as in SessionState.
+
+    :param max_packet: the largest command accepted, in bytes.
+    :param handlers: what serves each command byte.
+    """
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        account: Account,
+        branch: Branch,
+        capabilities: int,
+        charset: int,
+        outside: Outside,
+        max_packet: int,
+        handlers: Mapping[int, Handler],
+    ) -> None:
+        super().__init__(
+            number=number,
+            account=account,
+            branch=branch,
+            capabilities=capabilities,
+            charset=charset,
+            outside=outside,
+        )
+        self.phase: Phase = _IDLE
+        self.dialogue: Dialogue[None] | None = None
+        self.relaying: Link | None = None
+        self._handlers = handlers
+        self.max_packet = max_packet
+        self._inbox = PacketBuffer(max_packet)
+        self._backlog = False
+        self.end_after_refusal = False
+        self.preplanned: Plan | None = None
+        self._paused = False
+        self._held_back: Link | None = None
+        self._pumping = False
+        self._replies: list[Reply | None] = []
+        self._asked: list[Link] = []
+        self._reading = False
+        self._effect: Effect | None = None
+        self._file = FileTail()
+
+    # ---------------------------------------------------------------- the client's side
+
+    def client_data(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        if self.phase is _IDLE and not self._backlog:
+            size = len(data)
+            if size > 5 and (data[0] | data[1] << 8 | data[2] << 16) + 4 == size and not data[3]:
+                command = data[4]
+                if command == 3:
+                    semicolon = data.find(b";", 5)
+                    if semicolon < 0 or semicolon == size - 1:
+                        sql = data[5:]
+                        plan = self.branch.router.plan(sql, self.view)
+                        if type(plan) is Pass:
+                            footprint = plan.footprint
+                            entry = self.ready.get(id(plan.destination))
+                            if entry and footprint.verb in self.plain and not footprint.keeps_state:
+                                if plan.sql != sql:
+                                    data = frame(b"\x03" + plan.sql)
+                                self._pass(plan, entry[1], data)
+                                return
+                        self.preplanned = plan
+                elif command == 0x17:
+                    statement = self.statements.get(data[5:9])
+                    if statement is not None and statement.passing is not None:
+                        plan = statement.passing
+                        entry = self.ready.get(id(plan.destination))
+                        if entry and statement.router is self.branch.router:
+                            packet = statement.fast_packet(entry[1], data)
+                            if packet:
+                                self._pass(plan, entry[1], packet)
+                                return
+                self.sequence = 1
+                self._command(data[4:])
+                return
+        self._take(data)
+
+    def _pass(self, plan: Pass, link: Link, packet: bytes) -> None:
+        self.current = plan
+        if self.tracking:
+            self.transaction.touch(plan.footprint, plan.destination)
+        self.phase = _RELAY
+        self.relaying = link
+        link.relay(packet, 0, self.outside.send)
+
+    def _take(self, data: bytes) -> None:
+        if self.phase is _CLOSED:
+            return
+        if self.phase is _FILE:
+            self._file_data(data)
+            return
+        self._inbox.feed(data)
+        self._backlog = True
+        if len(self._inbox) > _INBOX_HIGH and self.phase not in {_IDLE, _CLOSED} and not self._reading:
+            self._paused = True
+            self.outside.pause(paused=True)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Serve what the client has sent ahead, as far as the phase allows."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._backlog and (self.phase is _IDLE or self._reading):
+                try:
+                    payload = self._inbox.next()
+                except MalformedPacketError as error:
+                    self.refuse(ServerError(1153, "08S01", error.message))
+                    self.end()
+                    return
+                if payload is None:
+                    # Half a command stays in the inbox; the rest will be added to it.
+                    self._backlog = len(self._inbox) > 0
+                    break
+                self._backlog = len(self._inbox) > 0
+                self.sequence = self._inbox.sequence
+                if self._reading:
+                    self._reading = False
+                    self._advance(payload)
+                else:
+                    self._command(payload)
+            if self._paused and (self.phase is _IDLE or len(self._inbox) < _INBOX_HIGH):
+                self._paused = False
+                self.outside.pause(paused=False)
+        finally:
+            self._pumping = False
+
+    def _command(self, payload: bytes) -> None:
+        handler = self._handlers.get(payload[0]) if payload else None
+        if handler is None:
+            self.refuse(ServerError(1047, "08S01", "Unknown command"))
+        else:
+            self.start(handler(self, payload))
+
+    def client_gone(self) -> None:
+        """The client has hung up."""
+        self.end()
+
+    def client_full(self, *, full: bool) -> None:
+        """The client cannot take more bytes for now, or can again."""
+        link = self.relaying
+        if full and link is not None and link.alive:
+            self._held_back = link
+            link.channel.pause_reading()
+        elif not full and self._held_back is not None:
+            # It may have come to the end of its answer meanwhile; it must be able to begin another.
+            self._held_back.channel.resume_reading()
+            self._held_back = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, not even a transaction."""
+        return self.phase is _IDLE and not self.in_transaction
+
+    # ---------------------------------------------------------------- dialogues
+
+    def start(self, dialogue: Dialogue[None]) -> None:
+        """Serve a command by a dialogue."""
+        self.dialogue = dialogue
+        self.phase = _DIALOGUE
+        self._advance(None)
+
+    def resume(self, effect: Effect, value: object) -> bool:
+        """The result of ``effect``; false if nobody waits for it any more."""
+        if self.dialogue is None or self._effect is not effect:
+            return False
+        self._effect = None
+        self._advance(value)
+        self._pump()
+        return True
+
+    def fail(self, effect: Effect, error: HomeworldError) -> None:
+        """``effect`` has failed."""
+        if self.dialogue is not None and self._effect is effect:
+            self._effect = None
+            self._advance(None, error)
+            self._pump()
+
+    def interrupt(self, error: HomeworldError) -> bool:
+        """End the wait for an effect with ``error`` (KILL QUERY); false if none is waited for."""
+        effect = self._effect
+        if effect is None:
+            return False
+        self.fail(effect, error)
+        return True
+
+    def _advance(self, value: object, error: HomeworldError | None = None) -> None:
+        dialogue = self.dialogue
+        assert dialogue is not None  # noqa: S101 callers have looked
+        if self.phase is _CLOSED and not self.finishing:
+            dialogue.close()
+            self._dispose()
+            return
+        while True:
+            try:
+                effect = dialogue.throw(error) if error is not None else dialogue.send(value)
+            except StopIteration:
+                self._finish()
+                return
+            except HomeworldError as problem:
+                if self.phase is not _CLOSED:
+                    self.refuse(problem)
+                self._finish()
+                if self.end_after_refusal:
+                    self.end()
+                return
+            except Exception:  # noqa: BLE001 see below; it is logged with its traceback
+                # A fault of ours must not harm other sessions, nor hang this one.
+                _LOG.exception("session %d: a dialogue failed", self.number)
+                if self.phase is not _CLOSED:
+                    self.refuse(HomeworldError("internal error"))
+                self.dialogue = None
+                self.end()
+                return
+            value = error = None
+            match effect:
+                case Ask(requests=()):
+                    value = []
+                case Ask():
+                    self._ask(effect)
+                    return
+                case Relay():
+                    error = self._relay(effect)
+                    if error is None:
+                        return
+                case ReadClient():
+                    self._reading = True
+                    return
+                case _:
+                    self._effect = effect
+                    self.outside.perform(self, effect)
+                    return
+
+    def _finish(self) -> None:
+        self.dialogue = None
+        self.joined = None
+        self.finishing = False
+        self.current = None
+        if self.phase is _CLOSED:
+            self._dispose()
+            return
+        self.phase = _IDLE
+        if self.branch.draining:
+            self.outside.progress(self)
+
+    def _ask(self, effect: Ask) -> None:
+        self._replies = [None] * len(effect.requests)
+        self._asked = [request.link for request in effect.requests]
+        for number, request in enumerate(effect.requests):
+            if request.link.alive:
+                request.link.ask(request.packet, request.expect)
+            else:
+                self._replies[number] = Reply(self.capabilities, b"", None, ConnectionLostError())
+        if all(reply is not None for reply in self._replies):
+            # Every link was dead already: hand the news over as any other reply.
+            replies, self._replies, self._asked = self._replies, [], []
+            self._advance(replies)
+
+    def _relay(self, effect: Relay) -> HomeworldError | None:
+        link = effect.request.link
+        if not link.alive:
+            return ConnectionLostError()
+        self.phase = _RELAY
+        self.relaying = link
+        send = self.outside.send if self.joined is None else self._send_joined
+        link.relay(effect.request.packet, effect.request.expect, send)
+        return None
+
+    def _send_joined(self, data: bytes) -> None:
+        if self.joined is not None:
+            self.outside.send(self.joined.feed(data))
+
+    # ---------------------------------------------------------------- the servers' side
+
+    def relayed(self, link: Link) -> None:
+        """A relayed answer is complete, or the server waits for a file."""
+        walker = link.walker
+        if walker.local_infile:
+            self._file_begin(link)
+            return
+        if walker.error or walker.status != self.status or walker.ok:
+            self.learn(link)
+        self.relaying = None
+        if self.dialogue is not None:
+            if self.phase is not _CLOSED:
+                self.phase = _DIALOGUE
+            self._advance(None)
+            if self.phase is _CLOSED:
+                return
+        elif self.phase is _CLOSED:
+            self._dispose()
+            return
+        else:
+            self.current = None
+            self.phase = _IDLE
+            if self.branch.draining:
+                self.outside.progress(self)
+        if self._backlog:
+            self._pump()
+
+    def answered(self, link: Link, reply: Reply) -> None:
+        """A collected answer has come."""
+        for number, asked in enumerate(self._asked):
+            if asked is link and self._replies[number] is None:
+                self._replies[number] = reply
+                break
+        if any(found is None for found in self._replies):
+            return
+        replies, self._replies, self._asked = self._replies, [], []
+        if self.dialogue is not None:
+            self._advance(replies)
+            self._pump()
+        elif self.phase is _CLOSED:
+            self._dispose()
+
+    def lost(self, link: Link, error: HomeworldError) -> None:
+        """A backend connection is gone."""
+        self.forget(link)
+        relayed = self.relaying is link
+        if relayed:
+            self.relaying = None
+        if self.branch.draining:
+            self.outside.progress(self)
+        if self.phase is _CLOSED:
+            if relayed:
+                self._dispose()
+        elif link is self.stateful or (relayed and (link.started or self.phase is _FILE)):
+            # State that cannot be had again, half an answer, half a file: no packet could set that right.
+            self.end()
+        elif relayed and self.dialogue is not None:
+            self.phase = _DIALOGUE
+            self._advance(None, error)
+            self._pump()
+        elif relayed:
+            self.sequence = 1
+            self.refuse(error)
+            self._finish()
+            self._pump()
+
+    def link_full(self, link: Link, *, full: bool) -> None:
+        """A link's channel is full, or takes bytes again."""
+        if link is self.relaying:
+            self.outside.pause(paused=full)
+
+    # ---------------------------------------------------------------- LOAD DATA LOCAL
+
+    def _file_begin(self, link: Link) -> None:
+        link.relaying = True
+        if self.joined is not None:
+            # Packet numbers would have to be rewritten both ways. An empty file ends the request instead.
+            link.walker.file_sent()
+            link.mute()
+            link.tell(b"\0\0\0" + bytes(((link.walker.sequence + 1) & 0xFF,)))
+            self.refuse(UnsupportedSqlError("VT12001: unsupported: LOAD DATA LOCAL among other statements"))
+            self.end()
+            return
+        self.phase = _FILE
+        self._file = FileTail()
+        if self._backlog:
+            self._backlog = False
+            self._file_data(self._inbox.rest())
+
+    def _file_data(self, data: bytes) -> None:
+        link = self.relaying
+        assert link is not None  # noqa: S101 FILE has a link
+        end = self._file.feed(data)
+        if end < 0:
+            link.tell(data)
+            return
+        self.phase = _RELAY
+        link.walker.file_sent()
+        link.tell(data[:end])
+        if end < len(data):
+            self._take(data[end:])
+
+    # ---------------------------------------------------------------- the end
+
+    def end(self) -> None:
+        """End the session: the client's connection closes; writes under way are seen to their end."""
+        if self.phase is _CLOSED:
+            return
+        file, self.phase = self.phase is _FILE, _CLOSED
+        self._reading = False
+        self._effect = None
+        self.outside.close()
+        self.client_full(full=False)
+        link = self.relaying
+        if link is not None:
+            # The server goes on with a write whether we listen or not; a hold must not think it has ended.
+            link.mute()
+            if not file and (self.current is None or self.current.footprint.writes):
+                return
+            self.relaying = None
+            self.links.pop(link.endpoint_id, None)
+            link.close()
+        elif self._asked:
+            return
+        if self.dialogue is None or not _running(self.dialogue):
+            self._dispose()
+
+    def _dispose(self) -> None:
+        if self.dialogue is not None:
+            self.dialogue.close()
+            self.dialogue = None
+        self.current = None
+        self.drop_links()
+        self.transaction.over()
+        self.outside.gone(self)
+
+
+def _running(dialogue: Dialogue[None]) -> bool:
+    return bool(getattr(dialogue, "gi_running", False))

@@ -1,0 +1,306 @@
+"""What a session knows: its client, its branch, its backend links, its transaction; no movement.
+
+:class:`~homeworld.gateway.session.Session` adds how it moves. Dialogues (``statements``, ``prepared``,
+``control``, ``commands``) read and change what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from homeworld.gateway.branch import Branch
+from homeworld.gateway.dialogue import Effect
+from homeworld.gateway.hold import Touch
+from homeworld.gateway.link import Link
+from homeworld.gateway.plan import Destination, Pass, Scatter, SessionView, Target
+from homeworld.gateway.replay import Settings, charset_name
+from homeworld.gateway.roles import plain_verbs
+from homeworld.gateway.tracker import STALE_ERRNOS
+from homeworld.gateway.transaction import Transaction
+from homeworld.model.errors import HomeworldError
+from homeworld.model.routing import Account
+from homeworld.wire.constants import Status
+from homeworld.wire.packets import frame
+from homeworld.wire.renumber import Renumber
+from homeworld.wire.results import Ok, err_of
+
+if TYPE_CHECKING:
+    from homeworld.gateway.prepared import Statement
+
+_ENDS_TRANSACTION = frozenset({1213, 1614, 3101})
+"""Errors with which a server has rolled the whole transaction back."""
+
+
+class Outside(Protocol):
+    """What a session needs of the world: its client, and whoever performs effects."""
+
+    @property
+    def send(self) -> Callable[[bytes], object]:
+        """Sends bytes to the client."""
+        ...
+
+    def close(self) -> None:
+        """Close the client's connection once everything has been sent."""
+        ...
+
+    def pause(self, *, paused: bool) -> None:
+        """Let no more bytes arrive from the client, or let them arrive again."""
+        ...
+
+    def perform(self, session: SessionState, effect: Effect) -> None:
+        """Perform an effect; later (never within this call) call ``session.resume`` or ``session.fail``."""
+        ...
+
+    def give_back(self, link: Link) -> None:
+        """The session does not need the link any more. It may be in any state but closed."""
+        ...
+
+    def progress(self, session: SessionState) -> None:
+        """Something has come to its end that a hold may be waiting for."""
+        ...
+
+    def gone(self, session: SessionState) -> None:
+        """The session has ended and nothing of it is under way any more."""
+        ...
+
+
+class SessionState:
+    """One authenticated client.
+
+    * ``peer``: the client's IP address.
+    * ``links``: backend connections by server id; ``ready``: those that the hot path may use, by the identity
+      of a destination (which the entry keeps alive).
+    * ``current``: the plan being carried out, for holds.
+    * ``tracking``: whether statements have to be noted as parts of a transaction.
+    * ``stateful``: the link on which statements have left what SETs cannot replay.
+    * ``joined``: set while the answers of several statements are joined into one.
+    * ``charset_name``: its character_set_client; ``charset`` is the collation id it began with.
+    * ``sequence``: number of the next packet of an answer of our own.
+    * ``finishing``: the dialogue must come to its end although the client is gone (COMMIT on
+      several servers).
+
+    :param number: the connection id the client was greeted with.
+    :param capabilities: what was agreed with the client.
+    :param charset: the collation id the client asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        account: Account,
+        branch: Branch,
+        capabilities: int,
+        charset: int,
+        outside: Outside,
+    ) -> None:
+        self.number = number
+        self.peer = ""
+        self.account = account
+        self.branch = branch
+        self.capabilities = capabilities
+        self.charset = charset
+        self.charset_name = charset_name(charset)
+        self.outside = outside
+        self.links: dict[str, Link] = {}
+        self.ready: dict[int, tuple[Destination, Link]] = {}
+        self.current: Pass | Scatter | None = None
+        self.settings = Settings()
+        self.transaction = Transaction()
+        self.statements: dict[bytes, Statement] = {}
+        self.next_statement = 1
+        self.stateful: Link | None = None
+        self.tracking = False
+        self.autocommit = True
+        self.target = Target()
+        self.last_insert_id = 0
+        self.status: int = Status.AUTOCOMMIT
+        self.plain = plain_verbs(account.role)
+        self.joined: Renumber | None = None
+        self.sequence = 1
+        self.finishing = False
+        self.view: SessionView
+        self.renew_view()
+
+    # ---------------------------------------------------------------- answers of our own
+
+    def answer(self, payload: bytes) -> None:
+        """Send the client one packet as (part of) the answer."""
+        if self.joined is not None:
+            self.outside.send(self.joined.frame(payload))
+        else:
+            self.outside.send(frame(payload, self.sequence))
+            self.sequence += 1
+
+    def answer_ok(self, affected_rows: int = 0, last_insert_id: int = 0, info: bytes = b"") -> None:
+        """Send an OK with the flags as they are."""
+        ok = Ok(affected_rows, last_insert_id, self.flags(), 0, info)
+        self.answer(ok.build(self.capabilities))
+
+    def refuse(self, error: HomeworldError) -> None:
+        """Send an error as the answer."""
+        self.answer(err_of(error))
+
+    def flags(self) -> int:
+        """Server status flags for an answer of our own."""
+        flags = self.status & Status.NO_BACKSLASH_ESCAPES
+        if self.autocommit:
+            flags |= Status.AUTOCOMMIT
+        if self.in_transaction:
+            flags |= Status.IN_TRANS
+        if self.joined is not None and self.joined.more:
+            flags |= Status.MORE_RESULTS_EXISTS
+        return flags
+
+    # ---------------------------------------------------------------- transaction and hold facts
+
+    @property
+    def in_transaction(self) -> bool:
+        """As the client sees it."""
+        return self.transaction.begin is not None or self.under_way
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a transaction is open on some server."""
+        return any(link.in_transaction for link in self.links.values())
+
+    def touches(self) -> Iterator[Touch]:
+        """What is under way, for holds."""
+        current = self.current
+        if current is not None:
+            yield touch_of(current)
+        if self.under_way:
+            yield from self.transaction.touches()
+
+    def become(self, account: Account, charset: int) -> None:
+        """Go on as another account of the same branch (COM_CHANGE_USER)."""
+        self.account = account
+        self.charset = charset or self.charset
+        self.charset_name = charset_name(self.charset)
+        self.plain = plain_verbs(account.role)
+        self.renew()
+
+    def admit(self, plan: Pass | Scatter) -> None:
+        """A statement may go on: holds see it from now on."""
+        self.current = plan
+        if self.tracking:
+            if isinstance(plan, Pass):
+                self.transaction.touch(plan.footprint, plan.destination)
+            else:
+                for destination, _ in plan.statements:
+                    self.transaction.touch(plan.footprint, destination)
+
+    def set_schema(self, link: Link, schema: str) -> None:
+        """The link's current schema has changed: destinations in another one have to be looked at again."""
+        if link.schema != schema:
+            link.schema = schema
+            self.unready(link)
+
+    def unready(self, link: Link) -> None:
+        """The hot path may not use the link until it has been looked at again."""
+        for key in [key for key, (_, known) in self.ready.items() if known is link]:
+            del self.ready[key]
+
+    def renew(self) -> None:
+        """Something changed that the hot path relies on: every link has to be looked at again."""
+        self.ready.clear()
+        self.tracking = self.transaction.begin is not None or not self.autocommit
+        self.renew_view()
+
+    def renew_view(self) -> None:
+        """Let the router see the session as it is now."""
+        self.view = SessionView(
+            target=self.target,
+            in_transaction=self.transaction.begin is not None or self.under_way,
+            role=self.account.role,
+            replica_only=self.account.replica,
+            last_insert_id=self.last_insert_id,
+            charset=self.charset_name,
+        )
+
+    def transaction_over(self) -> None:
+        """The transaction has ended on all servers."""
+        self.transaction.over()
+        for link in self.links.values():
+            link.began = False
+        self.renew()
+
+    def learn(self, link: Link) -> None:
+        """Take in what an answer said: errors, flags, ids."""
+        walker = link.walker
+        if walker.error:
+            self.learn_error(link, int.from_bytes(walker.error[1:3], "little"))
+            return
+        ok = walker.ok
+        if len(ok) > 2 and (ok[1] > 250 or ok[2]):
+            insert_id = Ok.parse(ok, link.capabilities).last_insert_id
+            if insert_id:
+                self.last_insert_id = insert_id
+                self.renew_view()
+        status = walker.status
+        changed = status ^ self.status
+        self.status = status
+        if changed & Status.AUTOCOMMIT:
+            self.autocommit = bool(status & Status.AUTOCOMMIT)
+            self.renew()
+        if status & Status.IN_TRANS:
+            if changed & Status.IN_TRANS:
+                self.renew_view()
+        elif link.began:
+            # The server has ended it by itself (DDL, LOCK TABLES, COMMIT in a procedure).
+            link.began = False
+            if self.under_way:
+                self.renew()
+            else:
+                self.transaction_over()
+        elif changed & Status.IN_TRANS and not self.in_transaction:
+            self.transaction_over()
+
+    def learn_error(self, link: Link, errno: int) -> None:
+        """Take in what a server's error says of the transaction and of the known tables."""
+        if errno in _ENDS_TRANSACTION and link.in_transaction:
+            link.began = False
+            link.walker.status &= ~Status.IN_TRANS
+            self.status &= ~Status.IN_TRANS
+            if self.under_way:
+                self.transaction.lost = "the server rolled back its part of the transaction"
+                self.renew()
+            else:
+                self.transaction_over()
+        if errno in STALE_ERRNOS:
+            current = self.current
+            if isinstance(current, Pass):
+                self.branch.tracker.suspect(current.destination.keyspace)
+
+    def forget(self, link: Link) -> None:
+        """A link is gone; if it had a part of the transaction, only ROLLBACK helps."""
+        if self.links.get(link.endpoint_id) is link:
+            del self.links[link.endpoint_id]
+        for statement in self.statements.values():
+            statement.forget(link)
+        if link.in_transaction:
+            link.began = False
+            self.transaction.lost = "a server was lost that had a part of the transaction"
+        self.renew()
+
+    def drop_links(self) -> None:
+        """Give all backend connections back; what the session had on them is gone."""
+        links = list(self.links.values())
+        self.links.clear()
+        self.ready.clear()
+        self.stateful = None
+        for link in links:
+            for statement in self.statements.values():
+                statement.forget(link)
+            self.outside.give_back(link)
+
+
+def touch_of(plan: Pass | Scatter) -> Touch:
+    """What a plan touches, for holds."""
+    destinations = (plan.destination,) if isinstance(plan, Pass) else tuple(d for d, _ in plan.statements)
+    return Touch(
+        plan.footprint,
+        frozenset(destination.tablet_type for destination in destinations),
+        frozenset(destination.keyspace for destination in destinations),
+    )

@@ -1,0 +1,357 @@
+"""Statements of the text protocol: planned, admitted, brought to their servers, answered.
+
+Dialogues only; see ``session`` for who drives them. The order is always the same: plan (with whatever the
+router still needs), admit (role, lost transaction, holds; from here on a hold sees the statement), reach (a
+link in the right state), perform, take in what happened. Between admission and the statement's end there is
+no moment in which a hold could overlook it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from homeworld.gateway import control, roles, scatter
+from homeworld.gateway.dialogue import (
+    Connect,
+    Dialogue,
+    LoadSchema,
+    Relay,
+    Request,
+    StoreVschema,
+    TakeSequence,
+    WaitHold,
+    ask,
+    ask_one,
+)
+from homeworld.gateway.link import Link
+from homeworld.gateway.plan import (
+    AlterVschema,
+    Answer,
+    ColumnSpec,
+    Control,
+    Done,
+    Footprint,
+    NeedSchema,
+    NeedSequence,
+    Pass,
+    Plan,
+    Refuse,
+    Row,
+    Scatter,
+    SessionView,
+    Verb,
+)
+from homeworld.gateway.replay import stays_on_its_connection
+from homeworld.gateway.session import Session
+from homeworld.gateway.state import touch_of
+from homeworld.model.errors import HomeworldError, ServerError, UnavailableError
+from homeworld.model.topology import BackendRole, TabletType
+from homeworld.wire import commands
+from homeworld.wire.binary import binary_row
+from homeworld.wire.constants import BINARY_CHARSET, Cap, Com
+from homeworld.wire.packets import frame
+from homeworld.wire.renumber import Renumber
+from homeworld.wire.results import NUMERIC, ColumnDefinition, build_result, build_text_row
+
+PlanOnce = Callable[[SessionView], Plan]
+_PATIENCE = 16
+"""How often one statement may ask for something before it is planned; more is a fault of the router."""
+_MOST_READY = 1024
+_ENDS_TRANSACTION = frozenset({Verb.DDL, Verb.LOCK})
+_NO_COMMIT = re.compile(rb"^\s*(?:create|drop)\s+temporary\b|^\s*unlock\b", re.IGNORECASE)
+_UNLOCK = re.compile(rb"^\s*unlock\b", re.IGNORECASE)
+_KILL = re.compile(rb"^\s*kill\s+(?:(connection|query)\s+)?(\d+)\s*;?\s*$", re.IGNORECASE)
+
+
+def query(session: Session, payload: bytes) -> Dialogue[None]:
+    """COM_QUERY."""
+    sql = payload[1:]
+    first, session.preplanned = session.preplanned, None
+    if first is None and 0 <= sql.find(b";") < len(sql.rstrip(b"; \t\r\n\0")):
+        parts = session.branch.router.split(sql)
+        if len(parts) > 1:
+            yield from _script(session, sql, parts)
+            return
+    killed = _KILL.match(sql)
+    if killed is not None:
+        query_only = (killed[1] or b"").lower() == b"query"
+        yield from control.kill(session, int(killed[2]), query_only=query_only)
+        return
+
+    def plan(view: SessionView) -> Plan:
+        nonlocal first
+        found, first = first, None
+        return found or session.branch.router.plan(sql, view)
+
+    yield from perform(session, (yield from admitted(session, plan)))
+
+
+def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[None]:
+    """Several statements in one text."""
+    if not session.capabilities & Cap.MULTI_STATEMENTS:
+        raise ServerError(
+            1064,
+            "42000",
+            "You have an error in your SQL syntax: several statements, but multi-statements are off",
+        )
+    router = session.branch.router
+    whole = _one_pass(session, sql, parts)
+    if whole is not None:
+        # Looked at once more where the routes have changed while it waited.
+        def plan(_view: SessionView) -> Plan:
+            fresh = whole if session.branch.router is router else _one_pass(session, sql, parts)
+            return fresh or Refuse(1105, "HY000", "the routes have changed, send the statements again")
+
+        yield from perform(session, (yield from admitted(session, plan)))
+        return
+    session.joined = Renumber(session.capabilities, session.sequence)
+    for number, part in enumerate(parts, 1):
+        session.joined.begin(more=number < len(parts))
+        found = yield from admitted(session, lambda view, part=part: session.branch.router.plan(part, view))
+        if not (yield from perform(session, found)):
+            return
+
+
+def _one_pass(session: Session, sql: bytes, parts: Iterable[bytes]) -> Pass | None:
+    """The whole text as one plan, where all its statements go through untouched to the same place."""
+    plans: list[Pass] = []
+    for part in parts:
+        plan = session.branch.router.plan(part, session.view)
+        if not isinstance(plan, Pass) or plan.sql != part or plan.footprint.verb not in session.plain:
+            return None
+        if plans and plan.destination != plans[0].destination:
+            return None
+        plans.append(plan)
+    footprints = [plan.footprint for plan in plans]
+    verb = next((f.verb for f in footprints if f.writes), footprints[0].verb)
+    merged = Footprint(
+        verb,
+        frozenset[tuple[str, str]]().union(*(f.tables for f in footprints)),
+        any(f.locking_read for f in footprints),
+        any(f.keeps_state for f in footprints),
+    )
+    return Pass(plans[0].destination, sql, merged)
+
+
+# -------------------------------------------------------------------- before a statement
+
+
+def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
+    """Have a statement planned, giving the router what it asks for.
+
+    :raises ServerError: the router refuses the statement.
+    """
+    ids: tuple[int, ...] = ()
+    for _ in range(_PATIENCE):
+        found = plan(replace(session.view, sequence_ids=ids) if ids else session.view)
+        match found:
+            case NeedSchema(keyspace):
+                yield LoadSchema(keyspace)
+            case NeedSequence(keyspace, table, count):
+                ids = yield TakeSequence(keyspace, table, count)
+            case Refuse(errno, sqlstate, message):
+                raise ServerError(errno, sqlstate, message)
+            case _:
+                return found
+    raise HomeworldError("the statement could not be planned")
+
+
+def admitted(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
+    """Plan a statement and let it in: from here on holds see it.
+
+    :raises ServerError: refused by the router, the role or the state of the transaction.
+    """
+    while True:
+        found = yield from planned(session, plan)
+        if not isinstance(found, Pass | Scatter):
+            return found
+        if session.transaction.lost:
+            raise ServerError(1105, "HY000", f"{session.transaction.lost}; ROLLBACK to go on")
+        footprint = found.footprint
+        roles.check(session.account.role, session.account.username, footprint)
+        touch = touch_of(found)
+        if footprint.writes and not footprint.locking_read and TabletType.PRIMARY not in touch.tablet_types:
+            raise ServerError(
+                1290, "HY000", "VT09031: replicas are read-only; use the @primary target to write"
+            )
+        hold = (
+            session.branch.holds.blocks(touch, under_way=session.under_way) if session.branch.holds else None
+        )
+        if hold is None:
+            session.admit(found)
+            return found
+        yield WaitHold(hold)
+
+
+def reach(session: Session, plan: Pass, *, begin: bool = True) -> Dialogue[Link]:
+    """A link to the plan's destination in the state that the session is in.
+
+    :param begin: open the session's transaction on it, if it has one.
+    :raises HomeworldError: it cannot be had, or the server refuses the session's state.
+    """
+    place = session.branch.place(plan.destination, session.account.role, session.number)
+    link = session.links.get(place.endpoint.server_id)
+    if link is None:
+        link = yield Connect(place.endpoint, session.capabilities, session.charset, place.schema)
+        link.owner = session
+        session.links[place.endpoint.server_id] = link
+    yield from prelude(session, link, place.schema, begin=begin)
+    if begin and not session.branch.holds and not session.transaction.lost:
+        if len(session.ready) > _MOST_READY:
+            session.ready.clear()
+        session.ready[id(plan.destination)] = (plan.destination, link)
+    return link
+
+
+def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialogue[None]:
+    """Bring a link to the session's state. The statement is not sent along: were one of these refused, it
+    would run in a state its client never asked for.
+    """
+    transaction = session.transaction
+    multi = bool(session.capabilities & Cap.MULTI_STATEMENTS)
+    packets: list[bytes] = []
+    if link.multi != multi:
+        packets.append(bytes((Com.SET_OPTION, 0 if multi else 1, 0)))
+    if link.schema != schema:
+        packets.append(commands.init_db(schema))
+    settings = session.settings.since(link.sets)
+    packets += map(commands.query, settings)
+    opening: list[bytes] = []
+    if begin and not link.open and (session.tracking or transaction.next_settings):
+        opening += transaction.next_settings
+        if transaction.begin is not None:
+            opening.append(transaction.begin)
+        opening += (sql for _, sql in transaction.savepoints)
+    if not packets and not opening:
+        return
+    count = session.settings.count
+    requests = [Request(link, frame(packet)) for packet in [*packets, *map(commands.query, opening)]]
+    replies = yield from ask(requests)
+    failed = next((reply.error for reply in replies if reply.error is not None), None)
+    if failed is not None:
+        if opening and link.alive:
+            # Some of it may have been performed: better no connection than half a transaction.
+            session.forget(link)
+            link.close()
+        raise failed
+    session.set_schema(link, schema)
+    link.multi = multi
+    link.sets = count
+    if opening and transaction.begin is not None:
+        link.began = True
+    if transaction.begin is None:
+        transaction.next_settings.clear()
+
+
+# -------------------------------------------------------------------- carrying it out
+
+
+def perform(session: Session, plan: Plan, *, binary: bool = False) -> Dialogue[bool]:
+    """Carry out an admitted plan and answer the client.
+
+    :param binary: answer rows in the binary protocol.
+    :returns: false if a server's error was the answer.
+    """
+    match plan:
+        case Pass():
+            return (yield from _pass(session, plan, binary=binary))
+        case Scatter():
+            yield from scatter.scatter(session, plan, binary=binary)
+        case Control():
+            return (yield from control.control(session, plan))
+        case Done(affected_rows, last_insert_id, info):
+            session.answer_ok(affected_rows, last_insert_id, info.encode())
+        case Answer(columns, rows):
+            answer_rows(session, [definition(column) for column in columns], rows, binary=binary)
+        case AlterVschema(keyspace, vschema_json):
+            if session.account.role is not BackendRole.ADMIN:
+                raise ServerError(
+                    1142, "42000", "ALTER VSCHEMA denied (ACL check error): it needs role admin"
+                )
+            yield StoreVschema(keyspace, vschema_json)
+            session.answer_ok()
+        case _:
+            raise HomeworldError("the statement could not be planned")
+    return True
+
+
+def _pass(session: Session, plan: Pass, *, binary: bool) -> Dialogue[bool]:
+    link = yield from way(session, plan)
+    packet = frame(commands.query(plan.sql))
+    if binary:
+        reply = yield from ask_one(link, packet)
+        session.learn(link)
+        if reply.ok:
+            session.outside.send(reply.raw)
+        else:
+            result = reply.result()
+            answer_rows(session, result.columns, result.text_rows(), binary=True)
+    else:
+        yield Relay(Request(link, packet))
+    after(session, plan, link)
+    return not link.walker.error
+
+
+def way(session: Session, plan: Pass) -> Dialogue[Link]:
+    """A link on which an admitted statement may now be sent."""
+    ends = plan.footprint.verb in _ENDS_TRANSACTION and not _NO_COMMIT.match(plan.sql)
+    if ends and session.in_transaction:
+        yield from control.commit_all(session)
+    link = yield from reach(session, plan, begin=not ends)
+    _keep_state(session, plan, link)
+    return link
+
+
+def _keep_state(session: Session, plan: Pass, link: Link) -> None:
+    """Note that a statement leaves or needs something on its connection.
+
+    :raises UnavailableError: that something is on another connection.
+    """
+    if not plan.footprint.keeps_state or not stays_on_its_connection(plan.sql, session.settings):
+        return
+    if session.stateful is not None and session.stateful is not link:
+        raise UnavailableError(
+            "this session keeps state (variables, temporary tables, locks) on another server than the one "
+            "this statement goes to; connect anew"
+        )
+    session.stateful = link
+
+
+def after(session: Session, plan: Pass, link: Link) -> None:
+    """Take in what a statement has done beyond its rows."""
+    if link.walker.error or not link.alive:
+        return
+    verb = plan.footprint.verb
+    if verb is Verb.DDL:
+        session.branch.tracker.forget(plan.destination.keyspace)
+    elif verb is Verb.LOCK:
+        link.locked = not _UNLOCK.match(plan.sql)
+        session.transaction.lock(plan.footprint, plan.destination, locked=link.locked)
+
+
+# -------------------------------------------------------------------- answers of our own
+
+
+def definition(column: ColumnSpec) -> ColumnDefinition:
+    """A column of the gateway's own making as the protocol describes it."""
+    charset = BINARY_CHARSET if column.type in NUMERIC else column.charset
+    return ColumnDefinition(
+        name=column.name.encode(), type=column.type, charset=charset, length=column.length
+    )
+
+
+def answer_rows(
+    session: Session, columns: Sequence[ColumnDefinition], rows: Iterable[Row], *, binary: bool
+) -> None:
+    """Send a result of the gateway's own making."""
+    payloads = (binary_row(row, columns) if binary else build_text_row(row) for row in rows)
+    joined = session.joined
+    sequence = session.sequence if joined is None else joined.sequence
+    data, after_last = build_result(
+        [column.build() for column in columns], payloads, session.capabilities, session.flags(), sequence
+    )
+    if joined is not None:
+        joined.sequence = after_last
+    session.outside.send(data)

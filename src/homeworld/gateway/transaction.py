@@ -1,0 +1,114 @@
+"""What a session knows of its transaction: whether one is open, its savepoints, what it has touched.
+
+Facts only; the dialogues that perform BEGIN, COMMIT and the rest are in ``control``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from homeworld.gateway.hold import Touch
+from homeworld.gateway.plan import Destination, Footprint, Verb
+
+_SAVEPOINT = re.compile(rb"^\s*savepoint\s+(\S+?)\s*;?\s*$", re.IGNORECASE)
+_ROLLBACK_TO = re.compile(rb"^\s*rollback(?:\s+work)?\s+to\s+(?:savepoint\s+)?(\S+?)\s*;?\s*$", re.IGNORECASE)
+_RELEASE = re.compile(rb"^\s*release\s+savepoint\s+(\S+?)\s*;?\s*$", re.IGNORECASE)
+_MANY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SavepointAct:
+    """A savepoint statement: ``kind`` is ``set``, ``back`` or ``release``; ``name`` is in lower case."""
+
+    kind: str
+    name: str
+
+
+def savepoint_act(sql: bytes) -> SavepointAct | None:
+    """Read SAVEPOINT, ROLLBACK TO and RELEASE SAVEPOINT; None for anything else."""
+    for kind, pattern in (("set", _SAVEPOINT), ("back", _ROLLBACK_TO), ("release", _RELEASE)):
+        found = pattern.match(sql)
+        if found is not None:
+            name = found[1].strip(b"`").decode("utf-8", "replace")
+            return SavepointAct(kind, name.lower())
+    return None
+
+
+class Transaction:
+    """The transaction of one session.
+
+    * ``begin``: the client's BEGIN text while an explicit transaction is open, else None.
+    * ``next_settings``: SET TRANSACTION statements for the next transaction only.
+    * ``lost``: why the open transaction cannot go on; only ROLLBACK ends it.
+    """
+
+    __slots__ = ("_locks", "_touched", "begin", "lost", "next_settings", "savepoints")
+
+    def __init__(self) -> None:
+        self.begin: bytes | None = None
+        self.lost = ""
+        self.next_settings: list[bytes] = []
+        self.savepoints: list[tuple[str, bytes]] = []
+        self._touched: dict[tuple[int, int], tuple[Footprint, Destination]] = {}
+        self._locks: list[tuple[Footprint, Destination]] = []
+
+    def touch(self, footprint: Footprint, destination: Destination) -> None:
+        """The transaction has a statement there."""
+        if len(self._touched) >= _MANY:
+            self._compact()
+        self._touched[id(footprint), id(destination)] = (footprint, destination)
+
+    def lock(self, footprint: Footprint, destination: Destination, *, locked: bool) -> None:
+        """LOCK TABLES (or UNLOCK TABLES) has succeeded there."""
+        self._locks = [kept for kept in self._locks if kept[1] != destination]
+        if locked:
+            self._locks.append((footprint, destination))
+
+    def _compact(self) -> None:
+        """Literals make many footprints of few tables; keep one for each destination."""
+        merged: dict[Destination, frozenset[tuple[str, str]]] = {}
+        for footprint, destination in self._touched.values():
+            merged[destination] = merged.get(destination, frozenset()) | footprint.tables
+        self._touched.clear()
+        for destination, tables in merged.items():
+            footprint = Footprint(Verb.OTHER, tables)
+            self._touched[id(footprint), id(destination)] = (footprint, destination)
+
+    def touches(self) -> Iterator[Touch]:
+        """What it has touched, and what is locked."""
+        for footprint, destination in (*self._touched.values(), *self._locks):
+            yield Touch(footprint, frozenset((destination.tablet_type,)), frozenset((destination.keyspace,)))
+
+    def set_savepoint(self, name: str, sql: bytes) -> None:
+        """A savepoint was set; one of the same name is replaced."""
+        self.savepoints = [kept for kept in self.savepoints if kept[0] != name]
+        self.savepoints.append((name, sql))
+
+    def has_savepoint(self, name: str) -> bool:
+        """Whether the savepoint exists."""
+        return any(known == name for known, _ in self.savepoints)
+
+    def back_to(self, name: str) -> None:
+        """Rolled back to a savepoint: those after it are gone."""
+        at = next(at for at, (known, _) in enumerate(self.savepoints) if known == name)
+        del self.savepoints[at + 1 :]
+
+    def release(self, name: str) -> None:
+        """A savepoint was released: it and those after it are gone."""
+        at = next(at for at, (known, _) in enumerate(self.savepoints) if known == name)
+        del self.savepoints[at:]
+
+    def chain(self) -> None:
+        """It was committed or rolled back, and one like it begins."""
+        self.savepoints.clear()
+        self._touched.clear()
+
+    def over(self) -> None:
+        """It was committed or rolled back."""
+        self.begin = None
+        self.lost = ""
+        self.next_settings.clear()
+        self.savepoints.clear()
+        self._touched.clear()

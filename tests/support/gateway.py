@@ -1,0 +1,129 @@
+"""A gateway in front of test servers, with one branch and one password a role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pymysql
+from pymysql.cursors import Cursor
+
+from homeworld.gateway.branch import RouterFactory
+from homeworld.gateway.server import Gateway, TlsMode
+from homeworld.gateway.tls import context_for, make_certificates
+from homeworld.model.routing import Account, BranchRoutes, KeyspaceRoute, RoutingSnapshot, ShardRoute
+from homeworld.model.topology import BackendRole, Endpoint
+from homeworld.wire.auth import sha1_twice, sha256_twice
+from tests.support.mysqld import TestServer, password_of, user_of
+from tests.support.plain_router import PlainRouter
+
+BRANCH = "branch1"
+DATABASE = "app"
+ROLES = (BackendRole.READER, BackendRole.WRITER, BackendRole.READWRITER, BackendRole.ADMIN)
+
+
+def secret(role: BackendRole) -> str:
+    """The branch password's text."""
+    return f"pw-{role.value}"
+
+
+def account(role: BackendRole, **changes: Any) -> Account:
+    """A branch password of that role, its name the role's."""
+    made = Account(
+        role.value,
+        BRANCH,
+        role,
+        sha1_twice(secret(role)),
+        sha256_twice(secret(role)),
+        (),
+        None,
+        replica=False,
+    )
+    return replace(made, **changes)
+
+
+def unsharded(keyspace: str, server: TestServer, *replicas: TestServer) -> KeyspaceRoute:
+    """A keyspace that is one schema of its own name on one server."""
+
+    def bare(where: TestServer) -> Endpoint:
+        return replace(where.endpoint(), user="", password="")
+
+    shard = ShardRoute("-", keyspace, bare(server), tuple(map(bare, replicas)))
+    return KeyspaceRoute(keyspace, False, {}, (shard,))
+
+
+@dataclass
+class GatewayFixture:
+    """A running gateway and its newest snapshot; change ``routes``/``accounts`` and :meth:`publish`."""
+
+    gateway: Gateway
+    routes: BranchRoutes
+    accounts: dict[str, Account] = field(default_factory=dict[str, Account])
+    version: int = 0
+    ca: Path | None = None
+
+    def publish(self) -> None:
+        self.version += 1
+        self.routes = replace(self.routes, version=self.version)
+        self.gateway.publish(RoutingSnapshot(self.version, {BRANCH: self.routes}, dict(self.accounts)))
+
+    def connect(
+        self, role: BackendRole = BackendRole.ADMIN, database: str | None = DATABASE, **options: Any
+    ) -> pymysql.Connection[Any]:
+        settings: dict[str, Any] = {
+            "host": self.gateway.host, "port": self.gateway.port, "user": role.value, "password": secret(role),
+            "database": database, "autocommit": None, "charset": "utf8mb4", "local_infile": True,
+        }  # fmt: skip
+        return pymysql.connect(**{**settings, **options})
+
+    def query(self, sql: str, role: BackendRole = BackendRole.ADMIN, **options: Any) -> list[tuple[Any, ...]]:
+        connection = self.connect(role, **options)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()
+
+
+def start_gateway(
+    server: TestServer,
+    keyspaces: Mapping[str, KeyspaceRoute],
+    default: str,
+    folder: Path,
+    *,
+    router: RouterFactory = PlainRouter,
+    expires_at: datetime | None = None,
+    **options: Any,
+) -> GatewayFixture:
+    """Start a gateway that serves the keyspaces; the caller stops ``fixture.gateway``."""
+    ca, certificate, key = make_certificates(folder / "tls", ("localhost", "127.0.0.1"))
+    gateway = Gateway(
+        router_factory=router, tls=context_for(certificate, key), **{"tls_mode": TlsMode.AUTO, **options}
+    )
+    routes = BranchRoutes(
+        branch_id=BRANCH,
+        organization="org",
+        database=DATABASE,
+        branch="main",
+        flavor=server.flavor,
+        version=0,
+        keyspaces=dict(keyspaces),
+        rules={},
+        default_keyspace=default,
+        credentials={role: (user_of(role), password_of(role)) for role in ROLES},
+    )
+    accounts = {role.value: account(role, expires_at=expires_at) for role in ROLES}
+    fixture = GatewayFixture(gateway, routes, accounts, ca=ca)
+    gateway.start()
+    fixture.publish()
+    return fixture
+
+
+def rows(cursor: Cursor, sql: str, args: object = None) -> list[tuple[Any, ...]]:
+    """Execute and fetch."""
+    cursor.execute(sql, args)
+    return list(cursor.fetchall())
