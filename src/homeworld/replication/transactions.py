@@ -42,6 +42,7 @@ LARGEST_UNDECIDED = 500_000
 """Rows of one prepared XA transaction that are kept in memory."""
 
 _MAPS_KEPT = 4096
+_QUERY_HEAD, _LOAD_HEAD = 13, 13
 
 
 class Pause(IntEnum):
@@ -299,7 +300,10 @@ class Transactions:
             # A log begins only between transactions, so an open one was cut off when its server died.
             self._drop_group()
         elif kind == EventType.EXECUTE_LOAD_QUERY:
-            raise UnsupportedLogError(_BY_STATEMENT)
+            # A query with the file's numbers in its head.
+            head = start + _QUERY_HEAD
+            body = buffer[start:head] + buffer[head + _LOAD_HEAD : end]
+            self._statement(events.read_query(body, 0, len(body)))
         elif kind == EventType.PARTIAL_UPDATE_ROWS:
             entry = self._maps.get(buffer[start : start + 6])
             if entry is None or entry[1] is not None:
