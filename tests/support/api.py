@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 
 from homeworld.api.app import create_app
 from homeworld.api.calls import Api, Settings
@@ -42,19 +42,19 @@ class ServedApi:
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._app: Any = None
+        self._app: FastAPI | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     def use(self, store: Store, settings: Settings) -> None:
         """Serve this store from now on."""
         if self._app is None:
-            self._start(store, settings)
+            self._app = create_app(store, settings)
+            self._start(self._app)
         self._app.state.api = Api(store, settings)
 
-    def _start(self, store: Store, settings: Settings) -> None:
-        self._app = create_app(store, settings)
-        self._server = uvicorn.Server(uvicorn.Config(self._app, log_level="warning", lifespan="off"))
+    def _start(self, app: FastAPI) -> None:
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._listener]}, name="api under test"
         )

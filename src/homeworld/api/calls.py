@@ -303,9 +303,16 @@ async def _in_keyspace(organization: str, database: str, branch: str, keyspace: 
     return Path(organization, database, branch, keyspace)
 
 
+async def _id(id: str) -> str:  # noqa: A002 - the published parameter's name
+    if not _LOOKS_LIKE_A_NAME.match(id):
+        raise NotFoundError
+    return id
+
+
 ApiDep = Annotated[Api, Depends(_api)]
 CallerDep = Annotated[Caller, Depends(_caller)]
 InOrganization = Annotated[Path, Depends(_in_organization)]
 InDatabase = Annotated[Path, Depends(_in_database)]
 InBranch = Annotated[Path, Depends(_in_branch)]
 InKeyspace = Annotated[Path, Depends(_in_keyspace)]
+Id = Annotated[str, Depends(_id)]

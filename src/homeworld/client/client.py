@@ -193,7 +193,7 @@ class HomeworldClient:
         return list(self._pages(_branches(organization, database, branch, "passwords")))
 
     def create_password(self, organization: str, database: str, branch: str, **fields: Any) -> Resource:
-        """A new password (``name``, ``role``, ``ttl``, ``cidrs``, ``replica``); its secret in ``plain_text``."""
+        """A new password (name, role, ttl, cidrs, replica); its secret is in ``plain_text``."""
         return self._call("POST", _branches(organization, database, branch, "passwords"), fields)
 
     def get_password(self, organization: str, database: str, branch: str, password_id: str) -> Resource:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from homeworld.api.calls import Api, ApiDep, Caller, CallerDep, InBranch, InDatabase, Path
+from homeworld.api.calls import Api, ApiDep, Caller, CallerDep, Id, InBranch, InDatabase, Path
 from homeworld.api.pages import CountedListing, Listing, PageDep, counted_listing, listing
 from homeworld.api.routes.databases import checked_term
 from homeworld.api.schemas.passwords import CreatePassword, PasswordOut, UpdatePassword, show_passwords
@@ -71,10 +71,10 @@ def create_password(
 
 
 @router.get(_ONE, operation_id="get_password")
-def get_password(api: ApiDep, caller: CallerDep, path: InBranch, id: str) -> PasswordOut:  # noqa: A002 - published
+def get_password(api: ApiDep, caller: CallerDep, path: InBranch, password_id: Id) -> PasswordOut:
     """A password without its plain text."""
     with api.read(caller, "get_password", path) as call:
-        return show_passwords(call, [call.tx.passwords.get(call.branch.id, id)])[0]
+        return show_passwords(call, [call.tx.passwords.get(call.branch.id, password_id)])[0]
 
 
 @router.patch(_ONE, operation_id="update_password")
@@ -82,7 +82,7 @@ def update_password(
     api: ApiDep,
     caller: CallerDep,
     path: InBranch,
-    id: str,  # noqa: A002 - published
+    password_id: Id,
     body: UpdatePassword,
 ) -> PasswordOut:
     """Change the name or the networks."""
@@ -92,7 +92,7 @@ def update_password(
     if body.cidrs is not None:
         fields["cidrs"] = body.cidrs
     with api.write(caller, "update_password", path) as call:
-        password = call.tx.passwords.get(call.branch.id, id)
+        password = call.tx.passwords.get(call.branch.id, password_id)
         call.require(production=call.branch.production, role=password.role)
         password = call.tx.passwords.update(password, **fields)
         call.audit("password.updated", "password", password.id, password.name)
@@ -102,10 +102,10 @@ def update_password(
 
 
 @router.post(_ONE + "/renew", operation_id="renew_password")
-def renew_password(api: ApiDep, caller: CallerDep, path: InBranch, id: str) -> PasswordOut:  # noqa: A002 - published
+def renew_password(api: ApiDep, caller: CallerDep, path: InBranch, password_id: Id) -> PasswordOut:
     """Count the password's ttl from now on."""
     with api.write(caller, "renew_password", path) as call:
-        password = call.tx.passwords.get(call.branch.id, id)
+        password = call.tx.passwords.get(call.branch.id, password_id)
         call.require(production=call.branch.production, role=password.role)
         password = call.tx.passwords.renew(password)
         call.audit("password.renewed", "password", password.id, password.name)
@@ -115,9 +115,9 @@ def renew_password(api: ApiDep, caller: CallerDep, path: InBranch, id: str) -> P
 
 
 @router.delete(_ONE, operation_id="delete_password", status_code=204)
-def delete_password(api: ApiDep, caller: CallerDep, path: InBranch, id: str) -> None:  # noqa: A002 - published
+def delete_password(api: ApiDep, caller: CallerDep, path: InBranch, password_id: Id) -> None:
     """Take a password away; its sessions end."""
-    _delete(api, caller, path, id)
+    _delete(api, caller, path, password_id)
     api.settings.routes_changed()
 
 

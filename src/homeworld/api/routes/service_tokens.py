@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from homeworld.api.calls import ApiDep, Call, CallerDep, InOrganization
+from homeworld.api.calls import ApiDep, Call, CallerDep, Id, InOrganization
 from homeworld.api.pages import CountedListing, PageDep, counted_listing
 from homeworld.api.schemas.service_tokens import (
     AccessesOut,
@@ -48,25 +48,27 @@ def create_service_token(
 
 
 @router.get(_ONE, operation_id="get_service_token")
-def get_service_token(api: ApiDep, caller: CallerDep, path: InOrganization, id: str) -> ServiceTokenOut:  # noqa: A002 - published
+def get_service_token(api: ApiDep, caller: CallerDep, path: InOrganization, token_id: Id) -> ServiceTokenOut:
     """A token without its secret."""
     with api.read(caller, "get_service_token", path) as call:
-        return show_tokens(call, [call.tx.tokens.get(call.organization.id, id)])[0]
+        return show_tokens(call, [call.tx.tokens.get(call.organization.id, token_id)])[0]
 
 
 @router.delete(_ONE, operation_id="delete_service_token", status_code=204)
-def delete_service_token(api: ApiDep, caller: CallerDep, path: InOrganization, id: str) -> None:  # noqa: A002 - published
+def delete_service_token(api: ApiDep, caller: CallerDep, path: InOrganization, token_id: Id) -> None:
     """Make a token useless."""
     with api.write(caller, "delete_service_token", path) as call:
-        call.tx.tokens.delete(call.organization.id, id)
-        call.audit("service_token.deleted", "service_token", id, id)
+        call.tx.tokens.delete(call.organization.id, token_id)
+        call.audit("service_token.deleted", "service_token", token_id, token_id)
 
 
 @router.get(_ONE + "/grants", operation_id="list_service_token_grants")
-def list_service_token_grants(api: ApiDep, caller: CallerDep, path: InOrganization, id: str) -> GrantsOut:  # noqa: A002 - published
+def list_service_token_grants(
+    api: ApiDep, caller: CallerDep, path: InOrganization, token_id: Id
+) -> GrantsOut:
     """What a token may do, by resource."""
     with api.read(caller, "list_service_token_grants", path) as call:
-        token = call.tx.tokens.get(call.organization.id, id)
+        token = call.tx.tokens.get(call.organization.id, token_id)
         return show_grants(call, call.tx.tokens.grants(token.id))
 
 
@@ -75,11 +77,11 @@ def list_service_token_accesses(
     api: ApiDep,
     caller: CallerDep,
     path: InOrganization,
-    id: str,  # noqa: A002 - published
+    token_id: Id,
 ) -> AccessesOut:
     """What a token may do, one by one."""
     with api.read(caller, "list_service_token_accesses", path) as call:
-        token = call.tx.tokens.get(call.organization.id, id)
+        token = call.tx.tokens.get(call.organization.id, token_id)
         return show_accesses(call, call.tx.tokens.grants(token.id))
 
 
@@ -88,12 +90,12 @@ def add_service_token_accesses(
     api: ApiDep,
     caller: CallerDep,
     path: InOrganization,
-    id: str,  # noqa: A002 - published
+    token_id: Id,
     body: ChangeAccesses,
 ) -> AccessesOut:
     """Allow a token more; nobody gives what they do not have."""
     with api.write(caller, "add_service_token_accesses", path) as call:
-        token = call.tx.tokens.get(call.organization.id, id)
+        token = call.tx.tokens.get(call.organization.id, token_id)
         kind, resource_id = _resource(call, body)
         for access in body.access:
             _check(call, access, resource_id, kind)
@@ -123,12 +125,12 @@ def delete_service_token_accesses(
     api: ApiDep,
     caller: CallerDep,
     path: InOrganization,
-    id: str,  # noqa: A002 - published
+    token_id: Id,
     body: ChangeAccesses,
 ) -> None:
     """Allow a token less."""
     with api.write(caller, "delete_service_token_accesses", path) as call:
-        token = call.tx.tokens.get(call.organization.id, id)
+        token = call.tx.tokens.get(call.organization.id, token_id)
         kind, resource_id = _resource(call, body)
         call.tx.tokens.revoke(token.id, kind, resource_id, body.access)
         call.audit(

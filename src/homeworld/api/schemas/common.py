@@ -22,10 +22,20 @@ class Body(BaseModel):
         if not isinstance(given, dict):
             return given
         entries = cast("dict[str, object]", given)
-        for name, value in entries.items():
-            if isinstance(value, str) and "\0" in value:
-                raise ValueError(f"{name} must not have NUL characters")
+        for value in entries.values():
+            several = cast("list[object]", value) if isinstance(value, list) else [value]
+            if not all(_can_be_kept(one) for one in several):
+                raise ValueError("text must not have NUL characters or lone surrogates")
         return {name: value for name, value in entries.items() if value not in ("", None)}
+
+
+def _can_be_kept(value: object) -> bool:
+    if not isinstance(value, str):
+        return True
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 class ActorOut(BaseModel):
