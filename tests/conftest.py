@@ -7,16 +7,22 @@ an error instead of a skip.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from homeworld.engines.config import Sizes
 from homeworld.engines.local import LocalEngine
 from homeworld.model.topology import Flavor
 from tests.support import mysqld
 from tests.support.warden import guard
 
+# A server in memory takes about 150 MB with these; a test has three or four at most.
+SMALL = ("loose-innodb-redo-log-capacity=32M", "loose-innodb-log-file-size=32M")
+MEMORY_NEEDED = 2 * 1024**3
 ServerFactory = Callable[..., mysqld.TestServer]
 
 _wanted = os.environ.get("HOMEWORLD_TEST_FLAVORS", "mariadb,mysql").split(",")
@@ -40,12 +46,12 @@ def flavor(request: pytest.FixtureRequest) -> Flavor:
 
 
 @pytest.fixture
-def server_factory(flavor: Flavor, tmp_path: Path) -> Iterator[ServerFactory]:
+def server_factory(flavor: Flavor, server_root: Path) -> Iterator[ServerFactory]:
     """``server_factory("line-for-my-cnf=1", …)`` starts a server of this test's own; all end with it."""
     started: list[mysqld.TestServer] = []
 
     def start(*options: str) -> mysqld.TestServer:
-        server = mysqld.start_server(flavor, tmp_path, *options)
+        server = mysqld.start_server(flavor, server_root, *SMALL, *options)
         started.append(server)
         return server
 
@@ -55,9 +61,26 @@ def server_factory(flavor: Flavor, tmp_path: Path) -> Iterator[ServerFactory]:
 
 
 @pytest.fixture(scope="session")
-def engine_root(flavor: Flavor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def server_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where servers keep their data: in memory where there is room, because deleting a server's files from a
+    disk can take longer than all a test does with it. ``HOMEWORLD_TEST_DISK=1`` uses the disk.
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free >= MEMORY_NEEDED
+    if not roomy or os.environ.get("HOMEWORLD_TEST_DISK"):
+        yield tmp_path_factory.mktemp("servers")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="homeworld-test-", dir=memory))
+    guard(folder, delete=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def engine_root(flavor: Flavor, server_root: Path) -> Path:
     """The data directory of the flavour's LocalEngine in this session: its template is made once."""
-    folder = tmp_path_factory.mktemp(f"engine-{flavor.value}")
+    folder = server_root / f"engine-{flavor.value}"
+    folder.mkdir()
     guard(folder)
     return folder
 
@@ -65,7 +88,9 @@ def engine_root(flavor: Flavor, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def engine(engine_root: Path, flavor: Flavor) -> Iterator[LocalEngine]:
     """A LocalEngine without servers; what a test makes with it is destroyed after it."""
-    made = LocalEngine(engine_root, mysqld.binary(flavor), buffer_pool_mb=32, start_timeout_seconds=60)
+    made = LocalEngine(
+        engine_root, mysqld.binary(flavor), 32, sizes=Sizes(options=SMALL), start_timeout_seconds=60
+    )
     yield made
     for server_id in made.list_servers():
         made.destroy_server(server_id)
@@ -78,9 +103,7 @@ def server(server_factory: ServerFactory) -> mysqld.TestServer:
 
 
 @pytest.fixture(scope="session")
-def shared_server(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[Flavor], mysqld.TestServer]]:
+def shared_server(server_root: Path) -> Iterator[Callable[[Flavor], mysqld.TestServer]]:
     """``shared_server(flavor)`` is one server for the whole session, for tests that only make schemas of
     their own and leave the server's settings alone.
     """
@@ -89,7 +112,7 @@ def shared_server(
     def get(flavor: Flavor) -> mysqld.TestServer:
         _have(flavor)
         if flavor not in started:
-            started[flavor] = mysqld.start_server(flavor, tmp_path_factory.mktemp("shared"))
+            started[flavor] = mysqld.start_server(flavor, server_root, *SMALL)
         return started[flavor]
 
     yield get
