@@ -56,8 +56,9 @@ class FeedBatch:
         changes too.
     :param timestamp: unix seconds at which the newest event seen was made by its server (0: none seen yet).
     :param caught_up: the server had nothing more to send when the batch was closed.
-    :param mid_transaction: the batch ends inside a transaction larger than ``max_events``; its changes are
-        to be committed only together with the rest, or applied so that giving them once more is harmless.
+    :param mid_transaction: the batch ends inside a transaction larger than ``max_events`` of which parts were
+        given, in this batch or before; they are to be committed only together with the rest, or applied so
+        that giving them once more is harmless. Such a batch holds changes of this transaction only.
     :param discard_unfinished: parts given with ``mid_transaction`` before this batch are void: the stream was
         lost (the transaction is given again from its start) or the transaction was rolled back.
     """

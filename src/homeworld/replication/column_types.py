@@ -19,7 +19,7 @@ _LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
 _ESCAPED = re.compile(r"''|\\(.)", re.DOTALL)
 _ESCAPES = {"0": "\0", "n": "\n", "r": "\r", "t": "\t", "b": "\b", "Z": "\x1a"}
 
-# Character sets whose Python codec agrees with the server's on every character.
+# Character sets whose Python codec agrees with the server's on every character that it encodes.
 _CODECS = {
     "utf8mb4": "utf-8",
     "utf8mb3": "utf-8",
@@ -29,6 +29,7 @@ _CODECS = {
     "utf16": "utf-16-be",
     "utf16le": "utf-16-le",
     "utf32": "utf-32-be",
+    "latin1": "cp1252",
     "latin2": "iso8859-2",
     "latin5": "iso8859-9",
     "latin7": "iso8859-13",

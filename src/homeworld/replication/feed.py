@@ -185,13 +185,13 @@ class Feed:
         """A batch of what is complete."""
         transactions = self._transactions
         changes, transactions.changes = transactions.changes, []
-        return self._batch(changes, mid_transaction=False)
+        return self._batch(changes)
 
     def _give_part(self) -> FeedBatch:
         """A batch of a part of the transaction under way."""
-        return self._batch(self._transactions.take_part(), mid_transaction=True)
+        return self._batch(self._transactions.take_part())
 
-    def _batch(self, changes: list[RowChange], *, mid_transaction: bool) -> FeedBatch:
+    def _batch(self, changes: list[RowChange]) -> FeedBatch:
         transactions = self._transactions
         if transactions.moved:
             self._position = transactions.progress.text()
@@ -202,7 +202,7 @@ class Feed:
             position=self._position,
             timestamp=transactions.timestamp,
             caught_up=silent and self._connection is not None and not changes and not transactions.holding,
-            mid_transaction=mid_transaction,
+            mid_transaction=transactions.partly_given,
             discard_unfinished=transactions.void,
         )
         transactions.ddl = None

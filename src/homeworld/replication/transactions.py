@@ -142,6 +142,11 @@ class Transactions:
         """Whether a group has begun and is not complete."""
         return self._gtid is not None
 
+    @property
+    def partly_given(self) -> bool:
+        """Whether parts of the group under way have been taken."""
+        return self._given > 0
+
     def restart(self) -> None:
         """The stream was lost: what is not complete will come again from its start."""
         self._events = iter(())
