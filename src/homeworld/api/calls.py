@@ -54,6 +54,7 @@ class Settings:
     :param routes_changed: called after a change that gateways should know before the client goes on;
         returns once they do, or when it has waited long enough. It does not raise.
     :param lag_limit_seconds: how far behind a workflow may be for a switch to be asked.
+    :param replicas: of each shard of databases whose request names no number.
     """
 
     preconditions: Preconditions
@@ -63,6 +64,7 @@ class Settings:
     dashboard_url: str = ""
     routes_changed: Callable[[], None] = _nothing
     lag_limit_seconds: float = 10.0
+    replicas: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from homeworld.model.errors import HomeworldError, UnauthorizedError
 
@@ -62,9 +63,28 @@ def _http(_request: Request, error: Exception) -> JSONResponse:
     return _answer(error.status_code, code, str(error.detail))
 
 
-def _unexpected(_request: Request, error: Exception) -> JSONResponse:
-    _log.error("unexpected error", exc_info=error)
-    return _answer(500, "internal_error", "Something went wrong.")
+class UnexpectedErrors:
+    """Answers what nobody foresaw, so that it ends one request and not its connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; answer 500 if that raises before the answer has begun."""
+        begun = False
+
+        async def watch(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception:
+            _log.exception("unexpected error in %s", scope.get("path"))
+            if begun:
+                raise
+            await _answer(500, "internal_error", "Something went wrong.")(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:
@@ -72,4 +92,4 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HomeworldError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(UnexpectedErrors)

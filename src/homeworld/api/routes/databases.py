@@ -51,7 +51,7 @@ def create_database(
             body.flavor or api.settings.flavor,
             region_id=region_named(call, body.region).id if body.region else None,
             cluster_size=body.cluster_size,
-            replicas=body.replicas,
+            replicas=api.settings.replicas if body.replicas is None else body.replicas,
             notes=body.notes,
             actor_id=call.actor_id,
         )

@@ -24,7 +24,7 @@ class CreateDatabase(Body):
     name: Name
     region: Name | None = None
     cluster_size: Annotated[str, Field(max_length=64)] = ""
-    replicas: Count = 0
+    replicas: Count | None = None
     kind: Name = "mysql"
     notes: str = ""
     flavor: Flavor | None = None

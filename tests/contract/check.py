@@ -1,0 +1,211 @@
+"""Walks through every mounted operation of a running API and holds the answers against the published file.
+
+Each answer must have a declared success status and, where one is declared, a body of the declared schema.
+Fields beyond the published ones are allowed. The walk makes a database of its own and deletes it again.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httpx
+
+from tests.contract.schema import differences
+
+Published = Mapping[str, Any]
+VSCHEMA = (
+    '{"sharded": true, "vindexes": {"xxhash": {"type": "xxhash"}},'
+    ' "tables": {"t": {"column_vindexes": [{"column": "id", "name": "xxhash"}]}}}'
+)
+ACTIONS = {
+    "verify_workflow": "running",
+    "workflow_switch_replicas": "running",
+    "workflow_switch_primaries": "running",
+    "workflow_reverse_traffic": "switched_replicas",
+    "workflow_cutover": "switched_primaries",
+    "workflow_reverse_cutover": "cutover",
+    "workflow_retry": "error",
+    "workflow_complete": "cutover",
+    "workflow_cancel": "running",
+}
+
+
+@dataclass
+class Report:
+    """What the walk found. ``checked`` counts answers by operation."""
+
+    checked: dict[str, int] = field(default_factory=dict[str, int])
+    wrong: list[str] = field(default_factory=list[str])
+    not_asked: list[str] = field(default_factory=list[str])
+    beyond: list[str] = field(default_factory=list[str])
+
+
+@dataclass
+class Check:
+    """One walk.
+
+    :param published: the published description.
+    :param http: a client with the base URL (without ``/v1``) and the credentials.
+    :param put_in_state: brings the walk's workflow into a state, where the walk has the store at hand;
+        without it of the workflow operations only the list is asked for.
+    :param ready_seconds: how long a new database may take to be ready; 0: it need not be.
+    """
+
+    published: Published
+    http: httpx.Client
+    organization: str
+    put_in_state: Callable[[str, int, str], None] | None = None
+    ready_seconds: float = 0.0
+    report: Report = field(default_factory=Report)
+
+    def run(self) -> Report:
+        """Walk."""
+        self._general()
+        self._tokens()
+        name = f"contract-{int(time.time())}"
+        self._database(name)
+        self._mounted()
+        return self.report
+
+    # the walk
+
+    def _general(self) -> None:
+        for operation in ("list_public_regions", "list_organizations"):
+            self.ask(operation)
+        for operation in ("get_organization", "list_regions_for_organization"):
+            self.ask(operation, organization=self.organization)
+
+    def _tokens(self) -> None:
+        at = {"organization": self.organization}
+        made = self.ask("create_service_token", {"name": "contract", "ttl": 60}, **at)
+        self.ask("list_service_tokens", **at)
+        self.ask("get_service_token", **at, id=made["id"])
+        self.ask("delete_service_token", **at, id=made["id"])
+
+    def _database(self, name: str) -> None:
+        everywhere = {"organization": self.organization}
+        self.ask("create_database", {"name": name, "cluster_size": "PS_10"}, **everywhere)
+        self.ask("list_databases", **everywhere)
+        at = {**everywhere, "database": name}
+        for operation in ("get_database", "list_database_regions", "list_read_only_regions"):
+            self.ask(operation, **at)
+        self.ask("update_database_settings", {"insights_raw_queries": True}, **at)
+        self._ready("get_database", **at)
+        main = {**at, "branch": "main"}
+        self._branches(at, main)
+        self._keyspaces(main)
+        self._passwords(main)
+        self._workflows(at, name)
+        self.ask("delete_database", **at)
+
+    def _branches(self, at: dict[str, str], main: dict[str, str]) -> None:
+        self.ask("create_branch", {"name": "dev", "parent_branch": ""}, **at)
+        self.ask("list_branches", **at)
+        dev = {**at, "branch": "dev"}
+        self.ask("get_branch", **dev)
+        self.ask("update_branch", {"deletion_protected": False}, **dev)
+        self.ask("promote_branch", **dev)
+        self.ask("demote_branch", **dev)
+        self.ask("delete_branch", **dev)
+        self.ask("disable_safe_migrations", **main)
+        self.ask("update_safe_migrations", {"safe_migrations": False}, **main)
+        self.ask("enable_safe_migrations", **main)
+
+    def _keyspaces(self, main: dict[str, str]) -> None:
+        for name in ("sharded", "spare"):
+            self.ask("create_keyspace", {"name": name, "cluster_size": "PS_10", "shards": 2}, **main)
+        self.ask("list_keyspaces", **main)
+        at = {**main, "keyspace": "sharded"}
+        self._ready("get_keyspace", **at)
+        self.ask("get_keyspace", **at)
+        self.ask("update_keyspace", {"vreplication_flags": {"optimize_inserts": True}}, **at)
+        self.ask("update_keyspace_vschema", {"vschema": VSCHEMA}, **at)
+        self.ask("get_keyspace_vschema", **at)
+        self._ready("get_keyspace", **{**main, "keyspace": "spare"})
+        self.ask("delete_keyspace", **{**main, "keyspace": "spare"})
+
+    def _passwords(self, main: dict[str, str]) -> None:
+        made = self.ask("create_password", {"name": "p", "role": "reader", "ttl": 60}, **main)
+        self.ask("create_password", **main)
+        self.ask("list_passwords", **main)
+        at = {**main, "id": made["id"]}
+        self.ask("get_password", **at)
+        self.ask("update_password", {"name": "q", "cidrs": ["10.0.0.0/8"]}, **at)
+        self.ask("renew_password", **at)
+        self.ask("delete_password", **at)
+
+    def _workflows(self, at: dict[str, str], name: str) -> None:
+        self.ask("list_workflows", **at)
+        if self.put_in_state is None:
+            return
+        self.put_in_state("ready", 0, name)
+        body = {"name": "move", "source_keyspace": name, "target_keyspace": "sharded", "tables": ["t"]}
+        for operation, state in ACTIONS.items():
+            made = self.ask("create_workflow", body, **at)
+            one = {**at, "number": str(made["number"])}
+            self.put_in_state(state, made["number"], name)
+            self.ask(operation, **one)
+            self.ask("get_workflow", **one)
+            self.ask("list_workflows", **at)
+            self.put_in_state("completed", made["number"], name)
+
+    def _ready(self, operation: str, **names: str) -> None:
+        deadline = time.monotonic() + self.ready_seconds
+        while not self.ask(operation, **names).get("ready") and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+    def _mounted(self) -> None:
+        mounted = self.http.get("/v1/openapi.json").json()["paths"]
+        known = {
+            (method, _bare(path)): operation for operation, (method, path, _) in self._operations().items()
+        }
+        for path, methods in mounted.items():
+            for method in methods:
+                operation = known.get((method.upper(), _bare(path.removeprefix("/v1"))))
+                if operation is None:
+                    self.report.beyond.append(f"{method.upper()} {path}")
+                elif operation not in self.report.checked:
+                    self.report.not_asked.append(operation)
+
+    # one operation
+
+    def ask(
+        self, operation: str, body: Mapping[str, object] | None = None, /, **names: str
+    ) -> dict[str, Any]:
+        """Ask for an operation and check the answer; its body, empty where there is none."""
+        method, path, declared = self._operations()[operation]
+        filled = re.sub(r"{(\w+)}", lambda found: names[found[1]], path)
+        answer = self.http.request(method, f"/v1{filled}", json=body)
+        self.report.checked[operation] = self.report.checked.get(operation, 0) + 1
+        where = f"{operation} ({method} {filled})"
+        success = {status for status in declared["responses"] if status.startswith("2")}
+        if str(answer.status_code) not in success:
+            self.report.wrong.append(
+                f"{where}: status {answer.status_code}, not {success}: {answer.text[:300]}"
+            )
+            return {}
+        content = declared["responses"][str(answer.status_code)].get("content")
+        if not content:
+            if answer.content:
+                self.report.wrong.append(f"{where}: has a body where none is declared")
+            return {}
+        body_told: object = answer.json()
+        schema = content["application/json"]["schema"]
+        self.report.wrong += [f"{where}: {sentence}" for sentence in differences(body_told, schema)]
+        return cast("dict[str, Any]", body_told)
+
+    def _operations(self) -> dict[str, tuple[str, str, Any]]:
+        return {
+            operation["operationId"]: (method.upper(), path, operation)
+            for path, methods in self.published["paths"].items()
+            for method, operation in methods.items()
+            if isinstance(operation, dict) and "operationId" in operation
+        }
+
+
+def _bare(path: str) -> str:
+    return re.sub(r"{\w+}", "{}", path)

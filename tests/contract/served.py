@@ -1,0 +1,59 @@
+"""The walk over an API of its own: a fresh store, no executor, and states set by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import update
+
+from homeworld.api.calls import Settings
+from homeworld.model.states.lifecycle import Life
+from homeworld.store.provision import bootstrap
+from homeworld.store.store import Store
+from homeworld.store.tables.resources import branches, databases, keyspaces
+from homeworld.store.tables.workflows import workflows
+from tests.contract.check import Check, Published, Report
+from tests.support.api import ServedApi, StatedPreconditions, client_of
+
+ORGANIZATION = "acme"
+
+
+def check_own(published: Published, folder: Path) -> Report:
+    """Serve the API over a new store in ``folder`` and walk through all of it."""
+    store = Store.open(f"sqlite:///{folder / 'contract.db'}")
+    bootstrap(store, ORGANIZATION, "local", "Local")
+    with store.read() as tx:
+        organization = tx.organizations.by_name(ORGANIZATION)
+    served = ServedApi()
+    try:
+        served.use(store, Settings(StatedPreconditions()))
+        with client_of(served, store, organization) as http:
+            return Check(published, http, ORGANIZATION, _put_in_state(store)).run()
+    finally:
+        served.close()
+        store.close()
+
+
+def _put_in_state(store: Store):  # noqa: ANN202 - Check's own type
+    def put(state: str, number: int, _database: str) -> None:
+        with store.write() as tx:
+            run = tx.work.connection.execute
+            if state == "ready":
+                for table in (databases, branches, keyspaces):
+                    run(update(table).where(table.c.state == Life.PENDING).values(state=Life.READY))
+                return
+            run(
+                update(workflows)
+                .where(workflows.c.number == number)
+                .values(
+                    state=state,
+                    replicas_switched=state in {"switched_replicas", "switched_primaries"},
+                    primaries_switched=state == "switched_primaries",
+                    interrupted_state="running" if state == "error" else None,
+                    may_retry=state == "error",
+                    lag_seconds=0.0,
+                    lag_told_at=tx.work.now,
+                )
+            )
+
+    return put
