@@ -17,6 +17,7 @@ import pytest
 
 from homeworld.engines.connection import control
 from homeworld.engines.local import LocalEngine
+from homeworld.engines.watcher import Did, Watcher
 from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
 from homeworld.model.ports import Engine
 from homeworld.model.topology import BackendRole, Flavor
@@ -271,6 +272,9 @@ def test_lost_data_are_never_replaced(engine: LocalEngine, engine_root: Path, fl
         with pytest.raises(InvalidError, match="data of server one is gone"):
             act("one")
     assert set(engine.start_all()) == {"one"}
+    told = Watcher(engine).look()
+    assert [(event.server_id, event.did) for event in told] == [("one", Did.FAILED)]
+    assert "is gone" in told[0].detail
     (engine_root / "servers" / "one" / "aside").rename(engine_root / "servers" / "one" / "data")
     secrets = engine_root / "secrets.json"
     secrets.rename(engine_root / "aside.json")

@@ -155,11 +155,10 @@ def test_stopped_threads_and_a_moved_primary_are_mended(pair: LocalEngine) -> No
 
 def test_the_watcher_brings_killed_servers_back(pair: LocalEngine) -> None:
     events: list[WatchEvent] = []
-    watcher = Watcher(pair, interval_seconds=0.05, report=events.append)
     before = {name: pid_of(pair, name) for name in ("p", "r")}
     pair.create_server("off")
     pair.stop_server("off")
-    watcher.start()
+    watcher = pair.watch(interval_seconds=0.05, report=events.append)
     try:
         for number, name in enumerate(("p", "r", "p"), start=10):
             os.kill(pid_of(pair, name), signal.SIGKILL)

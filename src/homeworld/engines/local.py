@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from homeworld.engines import process, replicas
+from homeworld.engines.accounts import user_of
 from homeworld.engines.config import Sizes
 from homeworld.engines.flavors import SIDECAR, grant_statements, rules, schema_pattern, stored_pattern
 from homeworld.engines.fleet import Fleet
 from homeworld.engines.layout import PORTS, Record
+from homeworld.engines.watcher import Watcher, WatchEvent
 from homeworld.model.errors import HomeworldError, InvalidError, NotFoundError, UnavailableError
 from homeworld.model.names import quote
 from homeworld.model.ports import ServerStatus
@@ -28,6 +30,7 @@ from homeworld.model.topology import BackendRole, Endpoint, Flavor
 
 _SYSTEM_SCHEMAS = {"mysql", "sys", "information_schema", "performance_schema", SIDECAR}
 _LOOK_SECONDS = 1.0
+_DROP_SECONDS = 120
 
 
 class LocalEngine:
@@ -64,6 +67,11 @@ class LocalEngine:
     def version(self) -> str:
         """The version of the server program that new servers run, as ``9.7.4``."""
         return self._fleet.binary.version_text
+
+    def credentials(self) -> Mapping[BackendRole, tuple[str, str]]:
+        """User name and password of each role, the same on every server of the installation."""
+        passwords = self._fleet.accounts.passwords
+        return {role: (user_of(role), passwords[role]) for role in BackendRole}
 
     # -- the Engine protocol ---------------------------------------------------------------------------------
 
@@ -112,7 +120,9 @@ class LocalEngine:
         """
         self._check_schema(server_id, schema)
         pattern = schema_pattern(schema)
-        with self._lock(server_id), self._fleet.owner(server_id) as owner:
+        with self._lock(server_id), self._fleet.owner(server_id, _DROP_SECONDS) as owner:
+            # Behind a transaction that never ends this gives up before the connection does.
+            owner.run(f"SET SESSION lock_wait_timeout = {_DROP_SECONDS // 2}")
             owner.run(f"DROP DATABASE IF EXISTS {quote(schema)}")
             for row in owner.run("SELECT User, Host FROM mysql.db WHERE Db = %s", (stored_pattern(schema),)):
                 owner.run(f"REVOKE ALL PRIVILEGES ON {pattern}.* FROM %s@%s", (row["User"], row["Host"]))
@@ -225,6 +235,14 @@ class LocalEngine:
             if not self._fleet.end(server_id, max(0.01, deadline - time.monotonic()))
         ]
 
+    def watch(
+        self, *, interval_seconds: float = 1.0, report: Callable[[WatchEvent], None] | None = None
+    ) -> Watcher:
+        """Start a watcher over all servers of this engine; the caller stops it (before ``stop_all``)."""
+        watcher = Watcher(self, interval_seconds=interval_seconds, report=report)
+        watcher.start()
+        return watcher
+
     # -- for the watcher -------------------------------------------------------------------------------------
 
     def revive(self, server_id: str) -> bool:
@@ -233,15 +251,18 @@ class LocalEngine:
         :returns: False where there was nothing to do: it runs, was stopped on purpose, is gone, or another
             thread is at work on it.
         :raises UnavailableError: it could not be started.
+        :raises InvalidError: its data are gone.
         """
         lock = self._lock_of(server_id)
         if not lock.acquire(blocking=False):
             return False
         try:
             record = self._layout.read(server_id)
-            half_made = not self._layout.place(server_id).data.exists()
-            if server_id in self._held_down or half_made or self._fleet.pid(server_id) is not None:
+            if server_id in self._held_down or self._fleet.pid(server_id) is not None:
                 return False
+            if not record.accounts and not self._layout.place(server_id).data.exists():
+                return False  # its making was interrupted; whoever wanted it calls create_server again
+            self._fleet.ensure_data(record)
             self._fleet.ensure_process(record)
             return True
         except NotFoundError:
