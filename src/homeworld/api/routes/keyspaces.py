@@ -15,9 +15,9 @@ from homeworld.api.schemas.keyspaces import (
     show_keyspace,
 )
 from homeworld.model import vschema
-from homeworld.model.errors import InvalidError
 from homeworld.store import provision
 from homeworld.store.keyspaces import KeyspaceFields
+from homeworld.store.vschemas import replace_vschema
 
 router = APIRouter(tags=["Database branch keyspaces"])
 
@@ -94,16 +94,7 @@ def update_keyspace_vschema(api: ApiDep, caller: CallerDep, path: InKeyspace, bo
     parsed = vschema.parse(body.vschema)
     with api.write(caller, "update_keyspace_vschema", path) as call:
         keyspace = call.keyspace
-        if parsed.sharded != keyspace.sharded:
-            kind = "sharded" if keyspace.sharded else "not sharded"
-            raise InvalidError(f"keyspace {keyspace.name} is {kind}; its vschema must say the same")
-        others = {
-            other.name: vschema.parse(other.vschema) for other in call.tx.keyspaces.of_branch(call.branch.id)
-        }
-        found = vschema.problems(keyspace.name, parsed, others=others)
-        if found:
-            raise InvalidError("; ".join(found))
-        changed = call.tx.keyspaces.update(keyspace.id, vschema=parsed.render())
+        changed = replace_vschema(call.tx, keyspace, parsed)
         call.audit("keyspace.vschema_updated", "keyspace", keyspace.id, keyspace.name)
         shown = RawOut.of(changed.vschema)
     api.settings.routes_changed()
