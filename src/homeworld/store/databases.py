@@ -242,18 +242,15 @@ class Databases:
         """The counts of several databases in two queries."""
         wanted = list(ids)
         branch, keyspace = resources.branches, resources.keyspaces
-        counts = {
-            row.database_id: (row.branches, row.production)
-            for row in self._work.connection.execute(
-                select(
-                    branch.c.database_id,
-                    func.count().label("branches"),
-                    func.sum(func.cast(branch.c.production, Integer)).label("production"),
-                )
-                .where(branch.c.database_id.in_(wanted), branch.c.deleted_at.is_(None))
-                .group_by(branch.c.database_id)
-            )
-        }
+        counts = dict.fromkeys(wanted, 0)
+        production = dict.fromkeys(wanted, 0)
+        for row in self._work.connection.execute(
+            select(branch.c.database_id, branch.c.production, func.count().label("branches"))
+            .where(branch.c.database_id.in_(wanted), branch.c.deleted_at.is_(None))
+            .group_by(branch.c.database_id, branch.c.production)
+        ):
+            counts[row.database_id] += row.branches
+            production[row.database_id] += row.branches if row.production else 0
         defaults = {
             row.database_id: (row.name, row.shards, row.sharded)
             for row in self._work.connection.execute(
@@ -274,7 +271,8 @@ class Databases:
         }
         return {
             database_id: DatabaseTotals(
-                *counts.get(database_id, (0, 0)),
+                branches=counts[database_id],
+                production_branches=production[database_id],
                 default_branch=defaults.get(database_id, ("", 0, 0))[0],
                 default_branch_shards=defaults.get(database_id, ("", 0, 0))[1],
                 sharded=bool(defaults.get(database_id, ("", 0, 0))[2]),

@@ -27,6 +27,11 @@ from homeworld.model.topology import Flavor
 from homeworld.store.tables.base import EnumText, Utc, created, metadata, one_of, public_id, updated
 
 LIVE = text("deleted_at IS NULL")
+# Each in the words of the database's own queries: a partial index serves only those that say the same.
+ONLY_DEFAULT = {
+    "sqlite": text("is_default = 1 AND deleted_at IS NULL"),
+    "postgresql": text("is_default AND deleted_at IS NULL"),
+}
 
 
 def _deleted_is_said() -> CheckConstraint:
@@ -111,8 +116,8 @@ branches = Table(
         "uq_branches_one_default",
         "database_id",
         unique=True,
-        sqlite_where=text("is_default AND deleted_at IS NULL"),
-        postgresql_where=text("is_default AND deleted_at IS NULL"),
+        sqlite_where=ONLY_DEFAULT["sqlite"],
+        postgresql_where=ONLY_DEFAULT["postgresql"],
     ),
     Index("ix_branches_count", "database_id", "production", sqlite_where=LIVE, postgresql_where=LIVE),
     Index("ix_branches_state", "state"),
@@ -175,8 +180,8 @@ keyspaces = Table(
         "uq_keyspaces_one_default",
         "branch_id",
         unique=True,
-        sqlite_where=text("is_default AND deleted_at IS NULL"),
-        postgresql_where=text("is_default AND deleted_at IS NULL"),
+        sqlite_where=ONLY_DEFAULT["sqlite"],
+        postgresql_where=ONLY_DEFAULT["postgresql"],
     ),
     Index("ix_keyspaces_state", "state"),
 )

@@ -178,7 +178,7 @@ def upgrade() -> None:
         "branches",
         ["database_id"],
         unique=True,
-        sqlite_where=sa.text("is_default AND deleted_at IS NULL"),
+        sqlite_where=sa.text("is_default = 1 AND deleted_at IS NULL"),
         postgresql_where=sa.text("is_default AND deleted_at IS NULL"),
     )
     op.create_table(
@@ -250,7 +250,7 @@ def upgrade() -> None:
         "keyspaces",
         ["branch_id"],
         unique=True,
-        sqlite_where=sa.text("is_default AND deleted_at IS NULL"),
+        sqlite_where=sa.text("is_default = 1 AND deleted_at IS NULL"),
         postgresql_where=sa.text("is_default AND deleted_at IS NULL"),
     )
     op.create_table(
