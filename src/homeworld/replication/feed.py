@@ -233,11 +233,14 @@ class Feed:
             except (ConnectionLostError, DeadlineExceededError) as error:
                 self._lose(error)
             except ServerError as error:
+                if error.server_errno in _PASSING:
+                    self._lose(error)
+                    continue
+                self._disconnect()
+                self._transactions.restart()
                 if error.server_errno == _FATAL_READING:
                     raise _fatal(error) from error
-                if error.server_errno not in _PASSING:
-                    raise
-                self._lose(error)
+                raise
 
     def _lose(self, error: HomeworldError) -> None:
         """The connection is gone: forget the unfinished transaction, and give up after too long.
