@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from homeworld.model.errors import HomeworldError, ServerError
+from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
 from homeworld.replication import sidecar
 from homeworld.replication.changes import TableName
@@ -115,14 +116,16 @@ class TargetApplier:
         self._waiting_events = 0
         self._flushed = time.monotonic()
 
-    def flush(self, position: str) -> None:
-        """Write the position now.
+    def flush(self, position: str, definitions: Sequence[tuple[StreamId, Table]] = ()) -> None:
+        """Write the position now, and what the source's tables are from there on.
 
         :raises FencedError: another epoch has taken over.
         """
         self._connection.execute("START TRANSACTION")
         self._open = True
         try:
+            for stream, table in definitions:
+                sidecar.save_definition(self._connection, stream, self._epoch, table)
             self._commit(position)
         except BaseException:
             self.rollback()
@@ -155,11 +158,6 @@ class TargetApplier:
     def close(self) -> None:
         """End the session; what is open is rolled back."""
         self._connection.close()
-
-    @property
-    def connection(self) -> Connection:
-        """The session, for what the caller must do in it while no transaction is open."""
-        return self._connection
 
 
 class Appliers:
@@ -203,6 +201,11 @@ class Appliers:
         except TryAgainError:
             return False
         return True
+
+    def flush(self, position: str) -> None:
+        """Write the position on all targets."""
+        for target in self.targets:
+            target.flush(position)
 
     def rollback(self) -> None:
         """Undo what is open on any target."""

@@ -85,6 +85,11 @@ class TableMap:
         """No target has or gets any row yet."""
         return not self._edges and not self._segments[0].done and self._segments[0].chunk is None
 
+    @property
+    def busy(self) -> bool:
+        """Some chunk is under way."""
+        return any(segment.chunk is not None for segment in self._segments)
+
     def next_gap(self) -> Span | None:
         """The first span that is to be copied and that nobody is at."""
         low: Key | None = None
@@ -129,7 +134,9 @@ class TableMap:
 
     def give_up(self, chunk: Chunk) -> None:
         """Nobody is at the chunk any more; where it has not landed its span is ahead again."""
-        self._segments[self._at(chunk)].chunk = None
+        for segment in self._segments:
+            if segment.chunk is chunk:
+                segment.chunk = None
 
     def segments_of(self, connection: Connection | None, keys: Sequence[Key]) -> list[Segment]:
         """The segment of each key."""

@@ -41,6 +41,7 @@ class Route:
         self.table = table
         self.key = key
         self.vindex_columns = tuple(vindex_columns)
+        self.pick: Callable[[Row], int] = pick or _nowhere_else
         self.place: Callable[[Row], int] = (
             _nowhere_else if pick is None else _placer(self.vindex_columns, pick)
         )

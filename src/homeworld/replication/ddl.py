@@ -147,6 +147,12 @@ def _outer(options: str, pattern: re.Pattern[str]) -> str:
     )
 
 
+def without_counter(create_sql: str) -> str:
+    """The statement without the AUTO_INCREMENT counter, which moves with every row."""
+    elements, rest = split_create(create_sql)
+    return ",".join(elements) + _outer(rest, _COUNTER)
+
+
 def _without_auto_increment(element: str) -> str:
     if not element.startswith("`"):
         return element

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from homeworld.model.errors import FencedError, ServerError
+from homeworld.model.errors import FencedError, InvalidError, ServerError
 from homeworld.model.names import quote
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
@@ -98,21 +98,26 @@ def prepare(connection: Connection) -> None:
         connection.execute(statement)
 
 
-def claim(connection: Connection, stream: StreamId, epoch: int, start_position: str) -> StreamState:
+def claim(connection: Connection, stream: StreamId, epoch: int, start_position: str | None) -> StreamState:
     """Take the stream for ``epoch``; to be called in a transaction, before any other row of it is read.
 
-    :param start_position: where a stream begins that the sidecar does not know yet.
+    :param start_position: where a stream begins that the sidecar does not know yet; None: it must know it.
     :raises FencedError: a newer epoch has it.
+    :raises InvalidError: the stream is not known, and there is no position to begin at.
     """
-    connection.execute(
-        f"INSERT IGNORE INTO {SCHEMA}.streams "
-        "(workflow_id, direction, source_shard, target_shard, epoch, position, stopped_before) "
-        f"VALUES ({stream.values}, {epoch:d}, {_bytes(start_position)}, '')"
-    )
-    known, position, events, stopped = connection.query_one(
+    if start_position is not None:
+        connection.execute(
+            f"INSERT IGNORE INTO {SCHEMA}.streams "
+            "(workflow_id, direction, source_shard, target_shard, epoch, position, stopped_before) "
+            f"VALUES ({stream.values}, {epoch:d}, {_bytes(start_position)}, '')"
+        )
+    rows = connection.query_all(
         f"SELECT epoch, position, events, stopped_before FROM {SCHEMA}.streams "
         f"WHERE {stream.where} FOR UPDATE"
     )
+    if not rows:
+        raise InvalidError(f"there is no position to begin the stream from shard {stream.source_shard!r} at")
+    known, position, events, stopped = rows[0]
     if int(known or 0) > epoch:
         raise FencedError(f"epoch {int(known or 0)} has taken over from {epoch}", stream=stream, epoch=epoch)
     for table in ("streams", "copies"):

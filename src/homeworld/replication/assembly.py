@@ -1,0 +1,231 @@
+"""From a MoverSpec to the parts of a mover: what is read, claimed and checked before a thread starts.
+
+Everything that can be refused is refused here, with all reasons. It starts no thread. Invariant: when
+:func:`assemble` returns, every stream is claimed for the spec's epoch on every target, and maps, positions
+and definitions are what the sidecars say.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from homeworld.model.errors import InvalidError, NotFoundError, PreconditionsFailedError
+from homeworld.model.gtid import Position
+from homeworld.model.movers import MoverSpec
+from homeworld.model.tables import Table
+from homeworld.model.topology import Endpoint, ShardPlace
+from homeworld.replication import sidecar
+from homeworld.replication.applier import Appliers, TargetApplier
+from homeworld.replication.chunks import Span, TableMap
+from homeworld.replication.connection import Connection
+from homeworld.replication.ddl import layout_differences
+from homeworld.replication.follower import Follower
+from homeworld.replication.moving import MovingTable, make_route, writers_of
+from homeworld.replication.on_ddl import OnDdlRule
+from homeworld.replication.positions import current_position
+from homeworld.replication.sidecar import CopyState, StreamId, StreamState
+from homeworld.replication.snapshots import common_position
+from homeworld.replication.tables import read_tables
+
+#: Short, because the holder of the locks may wait for the applier's gate.
+LOCK_SECONDS = 3
+
+_EVERYTHING = (Span(None, None),)
+_State = tuple[StreamState, Mapping[str, CopyState]]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The parts.
+
+    :param followers: by source server id.
+    :param definitions: source shard to its tables.
+    """
+
+    spec: MoverSpec
+    tables: tuple[MovingTable, ...]
+    followers: Mapping[str, Follower]
+    definitions: Mapping[str, Mapping[str, Table]]
+
+    def follower_of(self, shard: str) -> Follower:
+        """Who follows this source shard's server.
+
+        :raises NotFoundError: no such source shard.
+        """
+        for place in self.spec.sources:
+            if place.shard == shard:
+                return self.followers[place.endpoint.server_id]
+        raise NotFoundError(f"the move has no source shard {shard!r}")
+
+
+def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
+    """Read, check, claim.
+
+    :raises PreconditionsFailedError: the tables do not fit; with every reason.
+    :raises FencedError: a newer epoch has a stream.
+    :raises UnavailableError: a server cannot be reached.
+    """
+    names = [placement.table for placement in spec.placements]
+    sources = {place.shard: read_tables(place, names) for place in spec.sources}
+    starts = _starts(spec)
+    states = {place.shard: _claim(spec, place, sources, starts) for place in spec.targets}
+    remembered = {
+        place.shard: [states[target.shard][place.shard] for target in spec.targets] for place in spec.sources
+    }
+    definitions = {shard: _definitions(spec, mine) for shard, mine in remembered.items()}
+    _check(spec, definitions)
+    tables = [
+        table
+        for place in spec.sources
+        for table in _moving(
+            spec, place, sources[place.shard], definitions[place.shard], remembered[place.shard]
+        )
+    ]
+    followers: dict[str, Follower] = {}
+    try:
+        for endpoint in _servers(spec.sources):
+            followers[endpoint.server_id] = _follower(spec, endpoint, tables, states, stopping)
+    except BaseException:
+        for follower in followers.values():
+            follower.appliers.close()
+        raise
+    return Assembly(spec, tuple(tables), followers, definitions)
+
+
+def _servers(places: Sequence[ShardPlace]) -> tuple[Endpoint, ...]:
+    return tuple({place.endpoint.server_id: place.endpoint for place in places}.values())
+
+
+def stream_id(spec: MoverSpec, source: ShardPlace, target: ShardPlace) -> StreamId:
+    """The stream from one shard to another."""
+    return StreamId(spec.workflow_id, spec.direction, source.shard, target.shard)
+
+
+def _check(spec: MoverSpec, sources: Mapping[str, Mapping[str, Table]]) -> None:
+    """Hold the tables to be movable, and each target to take them as they are."""
+    names = [placement.table for placement in spec.placements]
+    reasons: dict[str, None] = {}
+    targets = {place.shard: read_tables(place, names) for place in spec.targets}
+    for source, tables in sources.items():
+        for placement in spec.placements:
+            table = tables[placement.table]
+            try:
+                make_route(("", table.name), table, placement, spec.targets)
+            except InvalidError as error:
+                reasons[error.message] = None
+                continue
+            if table.engine.lower() not in {"innodb", "rocksdb"}:
+                reasons[f"table {table.name!r} uses {table.engine}, which has no transactions"] = None
+            for shard, there in targets.items():
+                for text in layout_differences(table, there[table.name]):
+                    reasons[f"{text} (shards {source} and {shard})"] = None
+    if reasons:
+        raise PreconditionsFailedError(tuple(reasons))
+
+
+def _starts(spec: MoverSpec) -> dict[str, str | None]:
+    """Where a stream begins that is new: as told, else (copying) where the source's log ends now."""
+    found: dict[str, str | None] = {}
+    for endpoint in _servers(spec.sources):
+        now = None
+        if spec.copy_rows:
+            with Connection(endpoint) as connection:
+                now = current_position(connection, endpoint.flavor)
+        for place in spec.sources:
+            if place.endpoint.server_id == endpoint.server_id:
+                found[place.shard] = spec.start_positions.get(place.shard, now)
+    return found
+
+
+def _claim(
+    spec: MoverSpec,
+    target: ShardPlace,
+    sources: Mapping[str, Mapping[str, Table]],
+    starts: Mapping[str, str | None],
+) -> dict[str, _State]:
+    """Claim all streams to one target; what it remembers of each source shard."""
+    found: dict[str, _State] = {}
+    done = () if spec.copy_rows else _EVERYTHING
+    with Connection(target.endpoint) as connection:
+        sidecar.prepare(connection)
+        connection.execute("START TRANSACTION")
+        for source in spec.sources:
+            stream = stream_id(spec, source, target)
+            state = sidecar.claim(connection, stream, spec.epoch, starts[source.shard])
+            copies = {
+                name: sidecar.claim_copy(connection, stream, spec.epoch, table, done)
+                for name, table in sources[source.shard].items()
+            }
+            found[source.shard] = (state, copies)
+        connection.execute("COMMIT")
+    return found
+
+
+def _definitions(spec: MoverSpec, mine: Sequence[_State]) -> dict[str, Table]:
+    """A source shard's tables as they were at the position from which the feed goes on."""
+    positions = [Position.parse(spec.flavor, stream.position) for stream, _ in mine]
+    common = common_position(positions)
+    oldest = next((at for at, position in enumerate(positions) if common.contains(position)), 0)
+    return {name: copy.definition for name, copy in mine[oldest][1].items()}
+
+
+def _moving(
+    spec: MoverSpec,
+    source: ShardPlace,
+    now: Mapping[str, Table],
+    definitions: Mapping[str, Table],
+    mine: Sequence[_State],
+) -> list[MovingTable]:
+    streams = tuple(stream_id(spec, source, target) for target in spec.targets)
+    made: list[MovingTable] = []
+    with Connection(source.endpoint) as order:
+        for placement in spec.placements:
+            copies = [states_of[placement.table] for _, states_of in mine]
+            table = definitions[placement.table]
+            route = make_route((source.schema, table.name), table, placement, spec.targets)
+            made.append(
+                MovingTable(
+                    source=source,
+                    placement=placement,
+                    targets=spec.targets,
+                    streams=streams,
+                    table=table,
+                    route=route,
+                    writers=writers_of(table, route, spec.targets),
+                    map=TableMap(route.key, len(spec.targets), [copy.done for copy in copies], order),
+                    rows_copied=[copy.rows_copied for copy in copies],
+                    rows_total=now[placement.table].rows_estimate,
+                    alone=sum(index.unique for index in table.indexes) == 1,
+                    # Altered while nobody looked: the log will say how, and only then its rows can be read.
+                    closed=now[placement.table].columns != table.columns,
+                )
+            )
+    return made
+
+
+def _follower(
+    spec: MoverSpec,
+    endpoint: Endpoint,
+    tables: Sequence[MovingTable],
+    states: Mapping[str, Mapping[str, _State]],
+    stopping: threading.Event,
+) -> Follower:
+    mine = [table for table in tables if table.source.endpoint.server_id == endpoint.server_id]
+    shards = [place for place in spec.sources if place.endpoint.server_id == endpoint.server_id]
+    streams = [states[target.shard][source.shard][0] for target in spec.targets for source in shards]
+    start = common_position([Position.parse(spec.flavor, stream.position) for stream in streams])
+    rule = OnDdlRule(spec.on_ddl, spec.epoch, several_sources=len(spec.sources) > 1)
+    rule.stopped_before = frozenset(stream.stopped_before for stream in streams if stream.stopped_before)
+    made: list[TargetApplier] = []
+    try:
+        for at, target in enumerate(spec.targets):
+            ids = [stream_id(spec, source, target) for source in shards]
+            writers = {table.name: table.writers[at] for table in mine}
+            made.append(TargetApplier(target, spec.epoch, ids, writers, LOCK_SECONDS))
+    except BaseException:
+        for applier in made:
+            applier.close()
+        raise
+    return Follower(endpoint, mine, Appliers(made), str(start), rule, stopping)

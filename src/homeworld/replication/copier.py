@@ -1,0 +1,356 @@
+"""Copying rows chunk by chunk, while the follower keeps what changes meanwhile.
+
+A copier is one thread with a session on each source and target. For each chunk it takes a gap of a table's
+map, cuts it, begins it between two applied batches, reads a snapshot that shows all that had been passed by
+then, loads each target's rows in a transaction, and ends it under the gate: what was kept goes on top, the
+checkpoint goes along, commit. It knows no feed.
+
+Invariant: a chunk's rows, kept changes and checkpoint become visible on a target together or not at all, and
+rows older than the follower's position never displace others (docs/decisions/data-path.md, rule 4).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from homeworld.model.errors import HomeworldError, RowRefusedError, ServerError, UnavailableError
+from homeworld.model.names import quote
+from homeworld.model.topology import Endpoint, ShardPlace
+from homeworld.replication import sidecar
+from homeworld.replication.applier import TryAgainError, or_again, write_session
+from homeworld.replication.changes import Row
+from homeworld.replication.chunks import Chunk, Span
+from homeworld.replication.coalesce import lay_over
+from homeworld.replication.connection import Connection
+from homeworld.replication.follower import Follower
+from homeworld.replication.keyorder import Key
+from homeworld.replication.loading import select_list
+from homeworld.replication.moving import MovingTable
+from homeworld.replication.snapshots import open_snapshot
+from homeworld.replication.throttle import Throttle
+
+AIM_BYTES = 2 << 20
+MOST_BYTES = 16 << 20
+MOST_ROWS = 50_000
+SNAPSHOT_SECONDS = 60.0
+LOCK_SECONDS = 3
+ATTEMPTS = 30
+"""How often one chunk is begun anew before the mover gives up (and may be started again)."""
+
+ALTERED_SECONDS = 0.5
+
+_PAUSE_SECONDS = 0.02
+# The table was altered under the snapshot, or has not the columns that the log says it has by now.
+_ALTERED = frozenset({1054, 1412, 1146})
+
+
+class _NothingNowError(HomeworldError):
+    """The table has no chunk to give now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A chunk under way. Its snapshot must show ``position``; it is void once the table's version moves."""
+
+    chunk: Chunk
+    position: str
+    version: int
+
+
+@dataclass(slots=True, eq=False)
+class CopyBoard:
+    """What the copiers of a mover share: the tables in the order in which they are taken up.
+
+    :param followers: by source server id.
+    """
+
+    epoch: int
+    tables: Sequence[MovingTable]
+    targets: Sequence[ShardPlace]
+    followers: Mapping[str, Follower]
+    throttle: Throttle
+    stopping: threading.Event
+    several_sources: bool
+    throttled_by: str = field(default="")
+
+    def follower(self, table: MovingTable) -> Follower:
+        """Who follows the table's server."""
+        return self.followers[table.source.endpoint.server_id]
+
+    def complete(self) -> bool:
+        """Whether every row of every table has landed."""
+        for table in self.tables:
+            with self.follower(table).gate:
+                if not table.map.complete:
+                    return False
+        return True
+
+
+class Copier:
+    """One copying thread. ``run`` returns when nothing is left to copy."""
+
+    def __init__(self, board: CopyBoard) -> None:
+        self._board = board
+        self._sources: dict[str, Connection] = {}
+        self._targets: dict[int, Connection] = {}
+        self._altered = 0
+
+    def run(self) -> None:
+        """Copy until every table is complete, or stopped.
+
+        :raises HomeworldError: copying cannot go on.
+        """
+        board = self._board
+        try:
+            while not board.stopping.is_set():
+                board.throttled_by = board.throttle.reason()
+                if board.throttled_by:
+                    board.stopping.wait(0.1)
+                elif not any(self._copy_next(table) for table in board.tables):
+                    if board.complete():
+                        return
+                    board.stopping.wait(_PAUSE_SECONDS)
+        finally:
+            self.close()
+
+    def cut(self) -> None:
+        """End all sessions from any thread."""
+        for connection in (*self._sources.values(), *self._targets.values()):
+            connection.abort()
+
+    def close(self) -> None:
+        """Give the sessions back; what is open is rolled back."""
+        for connection in (*self._sources.values(), *self._targets.values()):
+            connection.close()
+
+    def _copy_next(self, table: MovingTable) -> bool:
+        """Copy one chunk of the table; False where it has none to give now."""
+        if not table.planning.acquire(blocking=False):
+            return False
+        try:
+            begun = self._begin(table)
+        except _NothingNowError:
+            return False
+        finally:
+            table.planning.release()
+        gate = self._board.follower(table).gate
+        try:
+            self._copy(table, begun)
+        except ServerError as error:
+            if error.server_errno not in _ALTERED:
+                raise
+            self._undo()
+            self._altered += 1
+            if self._altered > ATTEMPTS:
+                raise UnavailableError(f"table {table.table.name!r} cannot be read: {error}") from error
+            self._board.stopping.wait(ALTERED_SECONDS)
+        else:
+            self._altered = 0
+        finally:
+            with gate:
+                table.map.give_up(begun.chunk)
+        return True
+
+    def _begin(self, table: MovingTable) -> _Begun:
+        follower = self._board.follower(table)
+        with follower.gate:
+            gap = None if table.closed else table.map.next_gap()
+        if gap is None:
+            raise _NothingNowError
+        try:
+            high = self._cut_at(table, gap)
+        except ServerError as error:
+            if error.server_errno in _ALTERED:
+                raise _NothingNowError from error
+            raise
+        while not self._board.stopping.is_set():
+            with follower.gate:
+                if table.closed:
+                    break
+                if follower.settled:
+                    return _Begun(table.map.begin(Span(gap.low, high)), follower.position, table.version)
+            self._board.stopping.wait(_PAUSE_SECONDS)
+        raise _NothingNowError
+
+    def _cut_at(self, table: MovingTable, gap: Span) -> Key | None:
+        """Where a chunk of the wanted size that begins the gap ends."""
+        key = table.key
+        columns = ", ".join(column.name for column in key.columns)
+        rows = self._source(table.source.endpoint).query_all(
+            f"SELECT {columns} FROM {_walked(table)} {_where(table, gap)} ORDER BY {key.order_by} "
+            f"LIMIT 1 OFFSET {table.rows_a_chunk - 1:d}"
+        )
+        return tuple(value or b"" for value in rows[0]) if rows else gap.high
+
+    def _copy(self, table: MovingTable, begun: _Begun) -> None:
+        """Read the chunk and land it on its targets, unless the table changes meanwhile."""
+        rows = self._read(table, begun)
+        held_back: set[int] = set()
+        gate = self._board.follower(table).gate
+        for attempt in range(ATTEMPTS):
+            for target in begun.chunk.targets:
+                if target not in held_back and not self._load(table, target, rows[target]):
+                    held_back.add(target)
+            with gate:
+                if self._board.stopping.is_set() or table.version != begun.version:
+                    self._undo()
+                    return
+                for target in begun.chunk.targets:
+                    self._land(table, begun.chunk, target, rows[target], held_back)
+            if not begun.chunk.kept:
+                return
+            self._board.stopping.wait(_PAUSE_SECONDS * (attempt + 1))
+        if held_back:
+            raise RowRefusedError(_twice(table))
+        raise UnavailableError("rows of the target have been locked by another for too long")
+
+    def _read(self, table: MovingTable, begun: _Begun) -> dict[int, list[Row]]:
+        """The chunk's rows for each target that needs them. Where they are too many it ends earlier."""
+        chunk = begun.chunk
+        rows: dict[int, list[Row]] = {target: [] for target in chunk.targets}
+        appends = [rows[at].append if at in rows else _pass for at in range(len(self._board.targets))]
+        place = table.route.place
+        needed = {*table.key.positions, *table.route.vindex_columns}
+        source = self._source(table.source.endpoint)
+        open_snapshot(source, begun.position, SNAPSHOT_SECONDS)
+        sql = (
+            f"SELECT {select_list(table.table, needed)} FROM {_walked(table)} {_where(table, chunk.span)} "
+            f"ORDER BY {table.key.order_by}"
+        )
+        stream = cast("Generator[list[Row]]", source.query_batches(sql))
+        count = size = 0
+        for batch in stream:
+            for row in batch:
+                appends[place(row)](row)
+            count += len(batch)
+            size += _size(batch)
+            if size > MOST_BYTES:
+                stream.close()  # ends the session too: the rest of the answer is in its way
+                self._end_early(table, chunk, table.key.of(batch[-1]))
+                break
+        else:
+            source.execute("COMMIT")
+        if count:
+            table.rows_a_chunk = max(1, min(MOST_ROWS, AIM_BYTES * count // max(size, 1)))
+        return rows
+
+    def _end_early(self, table: MovingTable, chunk: Chunk, high: Key) -> None:
+        follower = self._board.follower(table)
+        order = self._source(table.source.endpoint) if table.key.on_server else None
+        with follower.gate:
+            if chunk.span.high == high:
+                return
+            table.map.shorten(chunk, high)
+            for kept in chunk.kept.values():
+                keys = list(kept)
+                for key, rank in zip(keys, table.key.ranks(order, keys, [high]), strict=True):
+                    if rank:
+                        del kept[key]
+
+    def _load(self, table: MovingTable, target: int, rows: Sequence[Row]) -> bool:
+        """Load rows in a transaction that stays open. False: unique keys are in their way; nothing is open.
+
+        Met by locks, it is tried again.
+        """
+        session = self._target(target)
+        for _ in range(ATTEMPTS):
+            try:
+                session.execute("START TRANSACTION")
+                if table.writers[target].add(session, rows):
+                    return True
+            except ServerError as error:
+                session.execute("ROLLBACK")
+                if not isinstance(or_again(error), TryAgainError):
+                    raise
+                if self._board.stopping.wait(_PAUSE_SECONDS):
+                    return True  # the gate is next, and sends us home
+                continue
+            session.execute("ROLLBACK")
+            if table.alone:
+                raise RowRefusedError(_twice(table))
+            return False
+        raise UnavailableError("rows of the target have been locked by another for too long")
+
+    def _land(
+        self, table: MovingTable, chunk: Chunk, target: int, rows: Sequence[Row], held_back: set[int]
+    ) -> None:
+        """Under the gate: bring the target up to the follower's position and commit; where locks or (with
+        several sources) unique keys forbid it, the target stays among the chunk's.
+        """
+        session = self._target(target)
+        writer = table.writers[target]
+        kept = chunk.kept[target]
+        try:
+            if target in held_back:
+                session.execute("START TRANSACTION")
+                newest = lay_over(rows, table.key, kept)
+                if not self._board.several_sources:
+                    writer.put(session, newest)
+                elif not writer.add(session, newest):
+                    session.execute("ROLLBACK")
+                    return
+            else:
+                writer.take_out(session, [key for key, row in kept.items() if row is None])
+                writer.put(session, [row for row in kept.values() if row is not None])
+            spans = table.map.done_spans(target, landing=chunk)
+            stream = table.streams[target]
+            sidecar.save_copy(session, stream, self._board.epoch, table.table.name, spans, len(rows))
+            session.execute("COMMIT")
+        except ServerError as error:
+            session.execute("ROLLBACK")
+            if not isinstance(or_again(error), TryAgainError):
+                raise
+            return
+        except BaseException:
+            session.close()
+            raise
+        table.map.landed(chunk, target)
+        table.rows_copied[target] += len(rows)
+
+    def _undo(self) -> None:
+        for session in self._targets.values():
+            session.execute("ROLLBACK")
+
+    def _source(self, endpoint: Endpoint) -> Connection:
+        session = self._sources.get(endpoint.server_id)
+        if session is None or session.closed:
+            session = self._sources[endpoint.server_id] = Connection(endpoint)
+        return session
+
+    def _target(self, target: int) -> Connection:
+        if target not in self._targets:
+            self._targets[target] = write_session(self._board.targets[target], LOCK_SECONDS)
+        return self._targets[target]
+
+
+def _pass(_row: Row) -> None:
+    """The row's target has it already."""
+
+
+def _size(batch: Sequence[Row]) -> int:
+    """About how many bytes the rows have."""
+    some = batch if len(batch) < 16 else (batch[0], batch[len(batch) // 2], batch[-1])
+    return (
+        sum([len(value) + 1 for row in some for value in row if value is not None]) * len(batch) // len(some)
+    )
+
+
+def _walked(table: MovingTable) -> str:
+    return f"{quote(table.source.schema, table.table.name)} FORCE INDEX ({quote(table.key.index)})"
+
+
+def _where(table: MovingTable, span: Span) -> str:
+    parts = [table.key.after(span.low)] if span.low is not None else []
+    if span.high is not None:
+        parts.append(table.key.upto(span.high))
+    return f"WHERE {' AND '.join(parts)}" if parts else ""
+
+
+def _twice(table: MovingTable) -> str:
+    return (
+        f"table {table.table.name!r}: a row's unique key is on the target already; the table was not empty, "
+        "or several source shards have rows with the same key"
+    )

@@ -1,0 +1,318 @@
+"""Following one source server: its changes are applied in order, for all its tables and all targets.
+
+Theory of operation. Batches come from a reader thread. Each table's map says what becomes of a key: apply,
+keep with a chunk, drop; the rest is carried out on all targets. Meanwhile the follower holds the gate. A
+batch that met locks is done again with the gate open in between, so that a copier which holds those locks
+can finish; until it is done the position is not *settled* and no chunk may begin. A source transaction too
+large for one batch is applied in parts inside one target transaction, and the gate stays shut until it ends.
+
+Invariant: while the gate is free and the follower is settled, every change up to ``position`` has been
+applied, kept or dropped, and none after it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from homeworld.model.errors import DeadlineExceededError, UnavailableError
+from homeworld.model.gtid import Position
+from homeworld.model.tables import Table
+from homeworld.model.topology import Endpoint
+from homeworld.replication.applier import Appliers
+from homeworld.replication.changes import DdlEvent, FeedBatch, RowChange, TableName
+from homeworld.replication.chunks import Chunk, Outcome, TableMap
+from homeworld.replication.coalesce import Outcomes, coalesce
+from homeworld.replication.connection import Connection
+from homeworld.replication.gate import Gate
+from homeworld.replication.moving import MovingTable
+from homeworld.replication.on_ddl import DdlStopError, OnDdlRule
+from homeworld.replication.reading import FeedReader
+
+AGAIN_SECONDS = 0.05
+PATIENCE_SECONDS = 300.0
+"""How long a batch is tried against locks before the mover gives up (and may be started again)."""
+
+_TICK = 0.05
+_CURRENT_SECONDS = 3.0
+
+
+class Follower:
+    """One source server's applier. ``run`` is one thread's work; ``reader.run`` must be another's.
+
+    :param tables: the moving tables of all source shards on the server.
+    :param start: position to go on from; every target has what it names.
+    :param stopping: set by whoever ends the mover.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tables: Sequence[MovingTable],
+        appliers: Appliers,
+        start: str,
+        rule: OnDdlRule,
+        stopping: threading.Event,
+    ) -> None:
+        self.endpoint = endpoint
+        self.tables: Mapping[TableName, MovingTable] = {table.name: table for table in tables}
+        self.appliers = appliers
+        self.gate = Gate()
+        self.settled = True
+        self.events = 0
+        self.reader = FeedReader(endpoint, start, self._definitions(), stopping)
+        self._rule = rule
+        self._stopping = stopping
+        self._position = start
+        self._parsed = Position.parse(endpoint.flavor, start)
+        self._moved = threading.Condition()
+        self._inside = False  # the gate is ours
+        self._parts = False  # a source transaction is applied in part
+        self._staged: list[tuple[Chunk, int, Outcome]] = []
+        self._order: Connection | None = None
+        self._holding = False
+        self._hold_at: Position | None = None
+        self._held = threading.Event()
+        self._known_at = time.time()
+        self._current = False
+
+    @property
+    def position(self) -> str:
+        """Everything up to here is dealt with; exact with the gate held and ``settled``."""
+        return self._position
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far the targets are behind the source's clock; 0 while nothing more is known to come."""
+        behind = max(0.0, time.time() - self._known_at)
+        return 0.0 if self._current and behind < _CURRENT_SECONDS else behind
+
+    def run(self) -> None:
+        """Apply until stopped.
+
+        :raises DdlStopError: a schema change ends it.
+        :raises HomeworldError: following is over for another reason.
+        """
+        try:
+            while not self._stopping.is_set():
+                if self._rests():
+                    continue
+                batch = self.reader.take(_TICK, join=not self._holding)
+                if batch is not None:
+                    self._take(batch)
+            if self.settled:
+                self.appliers.flush(self._position)
+        finally:
+            self.appliers.rollback()
+            if self._inside:
+                self._leave()
+            if self._order is not None:
+                self._order.close()
+
+    def _definitions(self) -> dict[TableName, Table]:
+        return {name: table.table for name, table in self.tables.items()}
+
+    def _take(self, batch: FeedBatch) -> None:
+        if batch.discard_unfinished and self._parts:
+            self.appliers.rollback()
+            self._staged.clear()
+            self._parts = False
+            self._leave()
+        (ddl,) = batch.ddl or (None,)
+        if batch.mid_transaction:
+            self._apply(batch.changes, None)
+        elif batch.changes or self._parts or batch.position != self._position:
+            self._apply(batch.changes, ddl.position_before if ddl else batch.position)
+        self._current = batch.caught_up
+        self._known_at = time.time() if batch.caught_up else float(batch.timestamp) or self._known_at
+        if ddl is not None:
+            self._pass_over(ddl, batch.position)
+
+    def _apply(self, changes: Sequence[RowChange], position: str | None) -> None:
+        """Apply a batch. ``position`` None: its last transaction goes on in the next one."""
+        targets = range(len(self.appliers.targets))
+        routes = {name: table.route for name, table in self.tables.items()}
+        outcomes: Outcomes = coalesce(changes, routes, len(targets)) if changes else [{} for _ in targets]
+        if not self._inside:
+            self._enter()
+        self.settled = False
+        self._sift(outcomes)
+        if position is not None:
+            self._hand_over()
+        events = [sum(map(len, outcome.values())) for outcome in outcomes]
+        again = self.appliers.apply(outcomes, events, position, targets)
+        if again and (position is None or self._parts):
+            self._begin_again()
+            return
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while again:
+            # Whoever holds the locks may be a copier that waits for the gate.
+            self._leave()
+            if self._stopping.wait(AGAIN_SECONDS):
+                return
+            if time.monotonic() > deadline:
+                raise UnavailableError("rows of the target have been locked by another for too long")
+            self._enter()
+            again = self.appliers.apply(outcomes, events, position, again)
+        self.events += len(changes)
+        self._parts = position is None
+        if position is not None:
+            self._settle(position)
+
+    def _settle(self, position: str) -> None:
+        parsed = Position.parse(self.endpoint.flavor, position)
+        with self._moved:
+            self._position, self._parsed = position, parsed
+            self.settled = True
+            self._moved.notify_all()
+        self._leave()
+
+    def _enter(self) -> None:
+        self.gate.acquire()
+        self._inside = True
+
+    def _leave(self) -> None:
+        self._inside = False
+        self.gate.release()
+
+    def _begin_again(self) -> None:
+        """What was applied in parts is rolled back on a target: read that transaction anew."""
+        self.appliers.rollback()
+        self._staged.clear()
+        self._parts = False
+        self.reader.begin_again(self._position, self._definitions())
+        self.settled = True
+        self._leave()
+
+    def _sift(self, outcomes: Outcomes) -> None:
+        """Take out of the outcomes what is not to be applied: kept with a chunk, or dropped."""
+        for target, outcome in enumerate(outcomes):
+            for name in list(outcome):
+                moving = self.tables[name].map
+                if moving.untouched:
+                    del outcome[name]
+                elif not moving.complete:
+                    self._sift_table(moving, target, outcome[name])
+
+    def _sift_table(self, moving: TableMap, target: int, outcome: Outcome) -> None:
+        keys = list(outcome)
+        kept: dict[int, tuple[Chunk, Outcome]] = {}
+        for key, segment in zip(keys, moving.segments_of(self._ordering(moving), keys), strict=True):
+            if target in segment.done:
+                continue
+            row = outcome.pop(key)
+            chunk = segment.chunk
+            if chunk is not None:
+                kept.setdefault(id(chunk), (chunk, {}))[1][key] = row
+        self._staged += ((chunk, target, rows) for chunk, rows in kept.values())
+
+    def _ordering(self, moving: TableMap) -> Connection | None:
+        if moving.key.on_server and self._order is None:
+            self._order = Connection(self.endpoint)
+        return self._order
+
+    def _hand_over(self) -> None:
+        """Give the chunks what was kept for them, now that its transaction has ended."""
+        for chunk, target, rows in self._staged:
+            chunk.kept[target].update(rows)
+        self._staged.clear()
+
+    def _pass_over(self, ddl: DdlEvent, position: str) -> None:
+        tables = [self.tables[name] for name in sorted(ddl.tables)]
+        with self.gate:
+            for table in tables:
+                table.closed = True
+        while self._busy(tables):
+            if self._stopping.wait(_TICK):
+                return
+        self._enter()
+        try:
+            after = self._rule.pass_over(ddl, tables)
+        except DdlStopError:
+            for target in self.appliers.targets:
+                target.stop_before(ddl.position_before)
+            raise
+        for table in tables:
+            table.redefine(after[table.name])
+        for at, target in enumerate(self.appliers.targets):
+            target.writers.update({table.name: table.writers[at] for table in tables})
+            target.flush(position, [(table.streams[at], table.table) for table in tables])
+        for table in tables:
+            table.closed = False
+        self.reader.go_on_after_ddl(self._definitions())
+        self._settle(position)
+
+    def _busy(self, tables: Sequence[MovingTable]) -> bool:
+        with self.gate:
+            return any(table.map.busy for table in tables)
+
+    def wait(self, position: str, timeout_seconds: float) -> None:
+        """Return once everything in ``position`` has been applied.
+
+        :raises DeadlineExceededError: not in time.
+        """
+        wanted = Position.parse(self.endpoint.flavor, position)
+        deadline = time.monotonic() + timeout_seconds
+        with self._moved:
+            while not self._parsed.contains(wanted):
+                left = deadline - time.monotonic()
+                if left <= 0 or self._stopping.is_set():
+                    raise DeadlineExceededError(f"the targets have not applied {position} in time")
+                self._moved.wait(min(left, 1.0))
+
+    def hold(self, timeout_seconds: float) -> None:
+        """Apply nothing more until told, and from then on transaction by transaction.
+
+        When it returns, whatever was put together before is older than a position read from now on.
+
+        :raises DeadlineExceededError: the batch under way did not end in time; nothing is held.
+        """
+        self.reader.give_singly(singly=True)
+        seen = self.reader.cycles
+        self._held.clear()
+        self._hold_at = None
+        self._holding = True
+        self._until(lambda: self._held.is_set() and self.reader.older_batch_is_out(seen), timeout_seconds)
+
+    def advance(self, position: str, timeout_seconds: float) -> None:
+        """While held: apply up to the first end of a transaction that has all of ``position``; hold again.
+
+        :raises DeadlineExceededError: not in time; the hold is over.
+        """
+        wanted = Position.parse(self.endpoint.flavor, position)
+        self._held.clear()
+        self._hold_at = wanted
+
+        def there() -> bool:
+            if not self._held.is_set():
+                return False
+            # It may have been set by a look at the position before.
+            reached = self._parsed.contains(wanted)
+            if not reached:
+                self._held.clear()
+            return reached
+
+        self._until(there, timeout_seconds)
+
+    def release(self) -> None:
+        """Go on. No-op where nothing is held."""
+        self.reader.give_singly(singly=False)
+        self._holding = False
+
+    def _until(self, there: Callable[[], bool], timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while not there():
+            if time.monotonic() > deadline or self._stopping.is_set():
+                self.release()
+                raise DeadlineExceededError("the applier did not come to rest in time")
+            time.sleep(_TICK / 10)
+
+    def _rests(self) -> bool:
+        """Whether a hold is in force now; waits a moment then."""
+        wanted = self._hold_at
+        if not self._holding or self._parts or (wanted is not None and not self._parsed.contains(wanted)):
+            return False
+        self._held.set()
+        time.sleep(_TICK / 10)
+        return True

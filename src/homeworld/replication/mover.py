@@ -1,0 +1,298 @@
+"""One running mover: the threads of a MoverSpec, watched; the first failure stops them all.
+
+It orders the parts and knows none of their insides. Its phases: starting, copying, indexing, following; at
+the end stopped, ddl or failed. Invariant: when :meth:`RunningMover.stop` has returned, or the phase is one of
+the last three, no thread of it writes any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from homeworld.model.errors import (
+    DeadlineExceededError,
+    FencedError,
+    HomeworldError,
+    InvalidError,
+    NotFoundError,
+    RowRefusedError,
+    SourceLogError,
+    StoppedError,
+    UnavailableError,
+)
+from homeworld.model.movers import (
+    MoverProgress,
+    MoverSpec,
+    Phase,
+    StreamProgress,
+    TableProgress,
+)
+from homeworld.replication.assembly import Assembly, assemble, stream_id
+from homeworld.replication.copier import Copier, CopyBoard
+from homeworld.replication.deferred_keys import KeyBuilder
+from homeworld.replication.on_ddl import DdlStopError
+from homeworld.replication.throttle import Throttle, ThrottleRule, limit
+from homeworld.replication.verifier import Verifier
+
+_FINAL = (SourceLogError, FencedError, RowRefusedError, InvalidError, NotFoundError)
+_RATE_SECONDS = 10.0
+_STOP_GRACE = 2.0
+
+
+class RunningMover:
+    """A mover in this process (ports.Mover). Made by :meth:`start`.
+
+    :param throttle: further rules that slow the copy down.
+    """
+
+    def __init__(self, spec: MoverSpec, throttle: Sequence[ThrottleRule] = ()) -> None:
+        self.spec = spec
+        self._rules = tuple(throttle)
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._grace = _STOP_GRACE
+        self._lock = threading.Lock()
+        self._phase = Phase.STARTING
+        self._ddl = ""
+        self._failure: BaseException | None = None
+        self._copied = not spec.copy_rows
+        self._threads: list[threading.Thread] = []
+        self._copiers: list[Copier] = []
+        self._builder: KeyBuilder | None = None
+        self._assembly: Assembly | None = None
+        self._board: CopyBoard | None = None
+        self._verifier: Verifier | None = None
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def start(self) -> None:
+        """Claim the streams and start the threads.
+
+        :raises FencedError: a newer epoch has the streams.
+        :raises PreconditionsFailedError: the tables cannot be moved as they are.
+        :raises UnavailableError: a server cannot be reached.
+        """
+        made = self._assembly = assemble(self.spec, self._stopping)
+        lag = limit("lag", lambda: self.lag_seconds, self.spec.max_lag_seconds)
+        self._board = CopyBoard(
+            epoch=self.spec.epoch,
+            tables=sorted(made.tables, key=lambda table: -table.rows_total),
+            targets=self.spec.targets,
+            followers=made.followers,
+            throttle=Throttle((lag, *self._rules)),
+            stopping=self._stopping,
+            several_sources=len(self.spec.sources) > 1,
+        )
+        self._copied = self._board.complete() and not self.spec.defer_secondary_keys
+        self._phase = Phase.FOLLOWING if self._copied else Phase.COPYING
+        for server, follower in made.followers.items():
+            self._spawn(f"read {server}", follower.reader.run)
+            self._spawn(f"apply {server}", follower.run)
+        if not self._copied:
+            self._spawn("copy", self._copy)
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def _spawn(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
+        with self._lock:
+            self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StoppedError:
+            if not self._stopping.is_set():
+                self._fail(UnavailableError("a part of the mover has stopped by itself"))
+        except BaseException as error:  # noqa: BLE001  kept, told by progress(), and all others are stopped
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            # What comes after the first failure, or after stop(), is its consequence.
+            if self._failure is None and not self._stopping.is_set():
+                self._failure = error
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._stopping.set()
+        if self._assembly is not None:
+            for follower in self._assembly.followers.values():
+                follower.reader.stop()
+
+    def _copy(self) -> None:
+        """Copy all rows, then build what keys were left out."""
+        board = self._board
+        made = self._assembly
+        if board is None or made is None:
+            return
+        if not board.complete():
+            self._copiers = [Copier(board) for _ in range(max(1, self.spec.copy_threads))]
+            for thread in [self._spawn(f"copy {at}", copier.run) for at, copier in enumerate(self._copiers)]:
+                thread.join()
+        if not self._stopping.is_set() and self.spec.defer_secondary_keys and self.spec.copy_rows:
+            self._phase = Phase.INDEXING
+            first = self.spec.sources[0]
+            streams = [stream_id(self.spec, first, target) for target in self.spec.targets]
+            tables = made.definitions[first.shard]
+            self._builder = KeyBuilder(tables, self.spec.targets, streams, self.spec.epoch, self._stopping)
+            self._builder.run()
+        if not self._stopping.is_set():
+            self._copied = True
+            self._phase = Phase.FOLLOWING
+
+    def _watch(self) -> None:
+        """Wait for the end; then cut what does not end by itself, and say what the end was."""
+        self._stopping.wait()
+        deadline = time.monotonic() + self._grace
+        while alive := [thread for thread in self._threads if thread.is_alive()]:
+            alive[0].join(max(0.05, deadline - time.monotonic()))
+            if time.monotonic() > deadline:
+                self._cut()
+                deadline = time.monotonic() + 0.5
+        if self._assembly is not None:
+            for follower in self._assembly.followers.values():
+                follower.appliers.close()
+        with self._lock:
+            if isinstance(self._failure, DdlStopError):
+                self._ddl = self._failure.message
+                self._phase = Phase.DDL
+            else:
+                self._phase = Phase.STOPPED if self._failure is None else Phase.FAILED
+        self._ended.set()
+
+    def _cut(self) -> None:
+        for copier in self._copiers:
+            copier.cut()
+        if self._builder is not None:
+            self._builder.cut()
+        if self._verifier is not None:
+            self._verifier.cut()
+        if self._assembly is not None:
+            for follower in self._assembly.followers.values():
+                follower.appliers.cut()
+
+    @property
+    def lag_seconds(self) -> float:
+        """The largest lag of any source server."""
+        followers = self._assembly.followers.values() if self._assembly is not None else ()
+        return max((follower.lag_seconds for follower in followers), default=0.0)
+
+    def progress(self) -> MoverProgress:
+        """The newest state."""
+        failure = self._failure if self._phase is Phase.FAILED else None
+        tables = self._tables()
+        copied = sum(table.rows_copied for table in tables)
+        rate = self._rate(copied)
+        left = sum(max(0, table.rows_total - table.rows_copied) for table in tables)
+        return MoverProgress(
+            phase=self._phase,
+            copied=self._copied,
+            tables=tables,
+            streams=self._streams(),
+            lag_seconds=self.lag_seconds,
+            rows_per_second=0.0 if self._copied else rate,
+            eta_seconds=left / rate if rate and not self._copied else 0.0,
+            verification=self._verifier.progress() if self._verifier is not None else None,
+            ddl=self._ddl,
+            error=_told(failure) if failure is not None else "",
+            retryable=not isinstance(failure, _FINAL),
+        )
+
+    def _tables(self) -> tuple[TableProgress, ...]:
+        totals: dict[str, tuple[int, int, bool]] = {}
+        for table in self._assembly.tables if self._assembly is not None else ():
+            copied, total, complete = totals.get(table.table.name, (0, 0, True))
+            totals[table.table.name] = (
+                copied + sum(table.rows_copied),
+                total + table.rows_total,
+                complete and table.map.complete,
+            )
+        return tuple(
+            TableProgress(name, copied, copied if complete else max(total, copied))
+            for name, (copied, total, complete) in totals.items()
+        )
+
+    def _streams(self) -> tuple[StreamProgress, ...]:
+        made = self._assembly
+        if made is None:
+            return ()
+        throttled = self._board.throttled_by if self._board is not None and not self._copied else ""
+        found: list[StreamProgress] = []
+        for source in self.spec.sources:
+            follower = made.follower_of(source.shard)
+            mine = [table for table in made.tables if table.source == source]
+            found += (
+                StreamProgress(
+                    source_shard=source.shard,
+                    target_shard=target.shard,
+                    position=follower.position,
+                    rows_copied=sum(table.rows_copied[at] for table in mine),
+                    events_applied=follower.appliers.targets[at].events,
+                    lag_seconds=follower.lag_seconds,
+                    throttled_by=throttled,
+                )
+                for at, target in enumerate(self.spec.targets)
+            )
+        return tuple(found)
+
+    def _rate(self, copied: int) -> float:
+        """Rows a second over the last seconds that somebody asked."""
+        now = time.monotonic()
+        with self._lock:
+            samples = self._samples
+            samples.append((now, copied))
+            while len(samples) > 2 and now - samples[0][0] > _RATE_SECONDS:
+                samples.popleft()
+            since, before = samples[0]
+        return (copied - before) / (now - since) if now > since else 0.0
+
+    def drain(self, positions: Mapping[str, str], timeout_seconds: float) -> None:
+        """Return once every target has applied everything up to ``positions`` (source shard to position).
+
+        :raises DeadlineExceededError: not within the time, or the mover has ended.
+        """
+        if self._assembly is None:
+            raise UnavailableError("the mover has not started")
+        deadline = time.monotonic() + timeout_seconds
+        for shard, position in positions.items():
+            follower = self._assembly.follower_of(shard)
+            follower.wait(position, deadline - time.monotonic())
+
+    def verify(self, verify_id: str) -> None:
+        """Begin comparing both sides; ``progress().verification`` tells how it goes.
+
+        :raises UnavailableError: the copy is not complete, or another comparison is under way.
+        """
+        made = self._assembly
+        if made is None or not self._copied or self._stopping.is_set():
+            raise UnavailableError("there is nothing to compare before the copy is complete")
+        with self._lock:
+            if self._verifier is not None and not self._verifier.done:
+                raise UnavailableError("a comparison is under way")
+            verifier = self._verifier = Verifier(made, verify_id, self._stopping)
+        self._spawn("verify", verifier.run)
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Stop in order; when this returns nothing of this mover will write again.
+
+        :raises DeadlineExceededError: some thread has not ended in time; it is being cut off.
+        """
+        with self._lock:
+            self._grace = max(_STOP_GRACE, timeout_seconds / 2)
+        self._let_go()
+        if not self._ended.wait(timeout_seconds):
+            raise DeadlineExceededError("the mover has not ended in time")
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the end by itself; whether it has come."""
+        return self._ended.wait(timeout_seconds)
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, HomeworldError):
+        return str(error) or error.message
+    return f"{type(error).__name__}: {error}"

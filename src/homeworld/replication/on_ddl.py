@@ -1,0 +1,165 @@
+"""What becomes of a stream when the source's schema changes under it.
+
+The four published answers: IGNORE goes on without the statement, STOP stops in front of it until the target's
+tables fit (a stream that comes back to a statement it stopped at goes on once they do), EXEC runs it on every
+target and stops where that fails, EXEC_IGNORE runs it and goes on all the same. It is called while nothing of
+the tables is under way and knows no feed.
+
+Invariant: whatever the answer, no row change that comes after the statement is applied unless each source
+column has a column of the same shape on every target.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from homeworld.model.errors import HomeworldError, NotFoundError, ServerError
+from homeworld.model.movers import OnDdl
+from homeworld.model.names import quote
+from homeworld.model.tables import Table
+from homeworld.model.topology import ShardPlace
+from homeworld.replication import sidecar
+from homeworld.replication.changes import DdlEvent, TableName
+from homeworld.replication.ddl import layout_differences, without_counter
+from homeworld.replication.log_statements import Meaning, classify
+from homeworld.replication.moving import MovingTable
+from homeworld.replication.sidecar import StreamId
+from homeworld.replication.tables import definition_session, read_table
+
+_CARRIED = re.compile(
+    r"\s*(?:ALTER|TRUNCATE|(?:CREATE|DROP)\s+(?:UNIQUE\s+|FULLTEXT\s+|SPATIAL\s+)?INDEX)\b", re.IGNORECASE
+)
+_STRINGS = r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"\\]|\"\"|\\.)*\"|/\*.*?\*/"
+
+
+class DdlStopError(HomeworldError):
+    """The source's schema changed; the stream stands in front of the statement."""
+
+    code = "ddl"
+    retryable = True
+
+
+class OnDdlRule:
+    """The answer of one mover for one source server.
+
+    :param several_sources: rows of other sources live in the same target tables.
+    """
+
+    def __init__(self, answer: OnDdl, epoch: int, *, several_sources: bool) -> None:
+        self.answer = answer
+        self._epoch = epoch
+        self._several = several_sources
+        #: Where the streams had stopped before, as the sidecar says.
+        self.stopped_before: frozenset[str] = frozenset()
+
+    def pass_over(self, ddl: DdlEvent, tables: Sequence[MovingTable]) -> Mapping[TableName, Table]:
+        """Deal with the statement; the tables as they are on the source from here on.
+
+        :raises DdlStopError: the stream has to stop in front of the statement.
+        """
+        carried = self.answer in {OnDdl.EXEC, OnDdl.EXEC_IGNORE} and self._carry(ddl, tables)
+        found = {table.name: self._after(table, carried=carried) for table in tables}
+        differences = self._differences(tables, found)
+        first_time = ddl.position_before not in self.stopped_before
+        if differences or (self.answer is OnDdl.STOP and first_time):
+            raise DdlStopError(_message(ddl, differences))
+        return {table.name: found[table.name] or table.table for table in tables}
+
+    def _after(self, table: MovingTable, *, carried: bool) -> Table | None:
+        """The source's table behind the statement; None where it is gone.
+
+        What the source has now may be newer than the statement. Where the statement was carried over and the
+        columns are not those of now, the target's table is what the source's was then.
+        """
+        now = _read(table.source, table.table.name)
+        if not carried:
+            return now
+        there = _read(table.targets[0], table.table.name)
+        if there is None or (now is not None and _names(now) == _names(there)):
+            return now
+        return there
+
+    def _differences(
+        self, tables: Iterable[MovingTable], found: Mapping[TableName, Table | None]
+    ) -> tuple[str, ...]:
+        told: list[str] = []
+        for table in tables:
+            source = found[table.name]
+            if source is None:
+                if self.answer is not OnDdl.IGNORE:
+                    told.append(f"table {table.table.name!r} is gone from the source")
+                continue
+            for place in table.targets:
+                target = _read(place, table.table.name)
+                if target is None:
+                    told.append(f"table {table.table.name!r} is gone from target shard {place.shard}")
+                else:
+                    told += (f"{text} (shard {place.shard})" for text in layout_differences(source, target))
+        return tuple(told)
+
+    def _carry(self, ddl: DdlEvent, tables: Sequence[MovingTable]) -> bool:
+        """Run the statement on each target. Whether it is known to be in force there."""
+        statement = classify(ddl.sql)
+        if len(statement.names) != 1 or not _CARRIED.match(ddl.sql):
+            if self.answer is OnDdl.EXEC_IGNORE:
+                return False
+            raise DdlStopError(_message(ddl, ("it cannot be carried over safely",)))
+        (table,) = tables
+        if self._several:
+            # Each source brings the statement once; the first to come has changed the target already.
+            if statement.meaning is Meaning.TRUNCATE:
+                raise DdlStopError(_message(ddl, ("the target's table has rows of other shards, too",)))
+            source = _read(table.source, table.table.name)
+            if source is not None and not self._differences([table], {table.name: source}):
+                return True
+        done = [
+            self._carry_to(ddl, table, place, stream)
+            for place, stream in zip(table.targets, table.streams, strict=True)
+        ]
+        return all(done)
+
+    def _carry_to(self, ddl: DdlEvent, table: MovingTable, place: ShardPlace, stream: StreamId) -> bool:
+        with definition_session(place.endpoint) as connection:
+            sidecar.check_epoch(connection, stream, self._epoch)
+            now = without_counter(read_table(connection, place.schema, table.table.name).create_sql)
+            before = sidecar.ddl_begun(connection, stream, ddl.position_before)
+            if before is not None and before != now:
+                return True  # it was run, and then the mover died
+            if before is None:
+                sidecar.begin_ddl(connection, stream, ddl.position_before, now)
+            connection.execute(f"USE {quote(place.schema)}")
+            try:
+                connection.execute(in_target(ddl.sql, table.source.schema, table.table.name, place.schema))
+            except ServerError as error:
+                if self.answer is OnDdl.EXEC_IGNORE:
+                    return False
+                raise DdlStopError(_message(ddl, (f"target shard {place.shard} says: {error}",))) from error
+        return True
+
+
+def in_target(sql: str, source_schema: str, table: str, target_schema: str) -> str:
+    """The statement with the table's schema, where it is named, exchanged."""
+    schema = rf"(?:{re.escape(quote(source_schema))}|(?<![\w$`]){re.escape(source_schema)})"
+    behind = rf"(?:{re.escape(quote(table))}|{re.escape(table)}(?![\w$]))"
+    pattern = re.compile(
+        rf"{_STRINGS}|(?P<schema>{schema}\s*\.)(?=\s*{behind})", re.DOTALL | re.IGNORECASE
+    )
+    return pattern.sub(lambda found: f"{quote(target_schema)}." if found["schema"] else found[0], sql)
+
+
+def _read(place: ShardPlace, table: str) -> Table | None:
+    with definition_session(place.endpoint) as connection:
+        try:
+            return read_table(connection, place.schema, table)
+        except NotFoundError:
+            return None
+
+
+def _names(table: Table) -> list[str]:
+    return [column.name.lower() for column in table.columns]
+
+
+def _message(ddl: DdlEvent, reasons: Sequence[str]) -> str:
+    text = f"the source's schema changed: {ddl.sql.strip()[:500]}"
+    return f"{text} — {'; '.join(reasons)}" if reasons else text
