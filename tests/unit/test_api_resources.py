@@ -420,6 +420,19 @@ def test_a_form_is_taken_for_json(desk: Desk) -> None:
     assert answer.status_code == 201
 
 
+def test_a_change_that_gateways_do_not_take_at_once_is_stored(desk: Desk) -> None:
+    def away() -> None:
+        raise UnavailableError
+
+    desk.served.use(desk.store, Settings(StatedPreconditions(), routes_changed=away, replicas=2))
+    assert desk.http.post(f"{BRANCH}/passwords").status_code == 201
+    assert len(desk.http.get(f"{BRANCH}/passwords").json()["data"]) == 1
+    made = desk.http.post(f"{ORG}/databases", json={"name": "new", "cluster_size": "x"})
+    assert made.status_code == 201
+    keyspace = desk.http.get(f"{ORG}/databases/new/branches/main/keyspaces/new").json()
+    assert keyspace["replicas"] == 2
+
+
 class Silent:
     """Preconditions whose servers do not answer."""
 

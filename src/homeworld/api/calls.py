@@ -51,8 +51,10 @@ class Settings:
     :param public_url: how clients reach this API, without a path; empty: as each request came in.
     :param gateway_address: host or ``host:port`` where branches are reached, told in passwords and branches.
     :param dashboard_url: where ``html_url`` fields lead; empty: the public URL.
+    :param replicas: of databases whose request does not say how many.
     :param routes_changed: called after a change that gateways should know before the client goes on;
-        returns once they do, or when it has waited long enough. It does not raise.
+        returns once they do. What it raises of UnavailableError is logged, for the change is stored and the
+        gateways take it with the next one.
     :param lag_limit_seconds: how far behind a workflow may be for a switch to be asked.
     :param replicas: of each shard of databases whose request names no number.
     """
@@ -62,6 +64,7 @@ class Settings:
     public_url: str = ""
     gateway_address: str = "127.0.0.1"
     dashboard_url: str = ""
+    replicas: int = 0
     routes_changed: Callable[[], None] = _nothing
     lag_limit_seconds: float = 10.0
     replicas: int = 0
@@ -216,6 +219,13 @@ class Api:
             if tx.tokens.use_is_news(call.bearer.token):
                 tx.tokens.note_use(call.bearer.token.id)
             yield call
+
+    def tell_gateways(self) -> None:
+        """Let gateways take what was just stored, before the client is answered."""
+        try:
+            self.settings.routes_changed()
+        except UnavailableError:
+            _log.warning("gateways did not take the new routes in time", exc_info=True)
 
     def _note_use(self, bearer: Bearer) -> None:
         """Told after the answer is known: that it was used must not fail what it was used for."""

@@ -87,7 +87,7 @@ def create_branch(
     deletion_protected: bool = False,
     actor_id: str | None = None,
 ) -> Branch:
-    """A pending development branch with the keyspaces, vschemas and routing rules of its parent.
+    """A pending development branch with the keyspaces, replicas, vschemas and routing rules of its parent.
 
     :param parent: by default the database's default branch.
     :raises InvalidError: the name is not valid or taken.
@@ -109,6 +109,8 @@ def create_branch(
             shards=keyspace.shard_count,
             sharded=keyspace.sharded,
             is_default=keyspace.is_default,
+            replicas=keyspace.replicas - keyspace.extra_replicas,
+            extra_replicas=keyspace.extra_replicas,
             cluster_size=keyspace.cluster_size,
             vschema=keyspace.vschema,
             actor_id=actor_id,

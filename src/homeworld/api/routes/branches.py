@@ -100,7 +100,7 @@ def delete_branch(
     with api.write(caller, "delete_branch", path) as call:
         provision.delete_branch(call.tx, call.branch, descendants=delete_descendants, actor_id=call.actor_id)
         call.audit("branch.deleted", "branch", call.branch.id, call.branch.name)
-    api.settings.routes_changed()
+    api.tell_gateways()
 
 
 @router.post(_ONE + "/promote", operation_id="promote_branch")
@@ -144,7 +144,7 @@ def _change(api: Api, caller: Caller, path: Path, operation: str, fields: Branch
         branch = call.tx.branches.update(call.branch.id, **fields) if fields else call.branch
         call.audit("branch.updated", "branch", branch.id, branch.name, fields=dict(fields))
         shown = show_branches(call, [branch])[0]
-    api.settings.routes_changed()
+    api.tell_gateways()
     return shown
 
 
@@ -169,5 +169,5 @@ def update_branch_routing_rules(
         call.tx.routes.replace_rules(call.branch.id, rules)
         call.audit("branch.routing_rules_updated", "branch", call.branch.id, call.branch.name)
         shown = RawOut.of(routing_rules.render(rules))
-    api.settings.routes_changed()
+    api.tell_gateways()
     return shown

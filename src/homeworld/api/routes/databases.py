@@ -81,7 +81,7 @@ def update_database_settings(
             _set_default_branch(call, default_branch)
         call.audit("database.updated", "database", database.id, database.name, fields=given)
         shown = show_databases(call, [database])[0]
-    api.settings.routes_changed()
+    api.tell_gateways()
     return shown
 
 
@@ -104,6 +104,7 @@ def delete_database(api: ApiDep, caller: CallerDep, path: InDatabase) -> None:
     with api.write(caller, "delete_database", path) as call:
         provision.delete_database(call.tx, call.database, actor_id=call.actor_id)
         call.audit("database.deleted", "database", call.database.id, call.database.name)
+    api.tell_gateways()
 
 
 @router.get(_ONE + "/regions", operation_id="list_database_regions")

@@ -78,7 +78,7 @@ def delete_keyspace(api: ApiDep, caller: CallerDep, path: InKeyspace) -> None:
     with api.write(caller, "delete_keyspace", path) as call:
         provision.delete_keyspace(call.tx, call.keyspace, actor_id=call.actor_id)
         call.audit("keyspace.deleted", "keyspace", call.keyspace.id, call.keyspace.name)
-    api.settings.routes_changed()
+    api.tell_gateways()
 
 
 @router.get(_ONE + "/vschema", operation_id="get_keyspace_vschema", tags=["Keyspace VSchemas"])
@@ -97,5 +97,5 @@ def update_keyspace_vschema(api: ApiDep, caller: CallerDep, path: InKeyspace, bo
         changed = replace_vschema(call.tx, keyspace, parsed)
         call.audit("keyspace.vschema_updated", "keyspace", keyspace.id, keyspace.name)
         shown = RawOut.of(changed.vschema)
-    api.settings.routes_changed()
+    api.tell_gateways()
     return shown

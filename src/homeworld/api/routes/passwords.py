@@ -66,7 +66,7 @@ def create_password(
         )
         call.audit("password.created", "password", password.id, password.name, role=role)
         shown = show_passwords(call, [password], {password.id: plain})[0]
-    api.settings.routes_changed()
+    api.tell_gateways()
     return shown
 
 
@@ -97,7 +97,7 @@ def update_password(
         password = call.tx.passwords.update(password, **fields)
         call.audit("password.updated", "password", password.id, password.name)
         shown = show_passwords(call, [password])[0]
-    api.settings.routes_changed()
+    api.tell_gateways()
     return shown
 
 
@@ -110,7 +110,7 @@ def renew_password(api: ApiDep, caller: CallerDep, path: InBranch, password_id: 
         password = call.tx.passwords.renew(password)
         call.audit("password.renewed", "password", password.id, password.name)
         shown = show_passwords(call, [password])[0]
-    api.settings.routes_changed()
+    api.tell_gateways()
     return shown
 
 
@@ -118,7 +118,7 @@ def renew_password(api: ApiDep, caller: CallerDep, path: InBranch, password_id: 
 def delete_password(api: ApiDep, caller: CallerDep, path: InBranch, password_id: Id) -> None:
     """Take a password away; its sessions end."""
     _delete(api, caller, path, password_id)
-    api.settings.routes_changed()
+    api.tell_gateways()
 
 
 def _delete(api: Api, caller: Caller, path: Path, password_id: str) -> None:
