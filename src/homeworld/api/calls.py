@@ -51,12 +51,11 @@ class Settings:
     :param public_url: how clients reach this API, without a path; empty: as each request came in.
     :param gateway_address: host or ``host:port`` where branches are reached, told in passwords and branches.
     :param dashboard_url: where ``html_url`` fields lead; empty: the public URL.
-    :param replicas: of databases whose request does not say how many.
+    :param replicas: of each shard of databases whose request names no number.
     :param routes_changed: called after a change that gateways should know before the client goes on;
         returns once they do. What it raises of UnavailableError is logged, for the change is stored and the
         gateways take it with the next one.
     :param lag_limit_seconds: how far behind a workflow may be for a switch to be asked.
-    :param replicas: of each shard of databases whose request names no number.
     """
 
     preconditions: Preconditions
@@ -67,7 +66,6 @@ class Settings:
     replicas: int = 0
     routes_changed: Callable[[], None] = _nothing
     lag_limit_seconds: float = 10.0
-    replicas: int = 0
 
 
 @dataclass(frozen=True, slots=True)
