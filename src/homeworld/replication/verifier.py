@@ -2,10 +2,10 @@
 
 Theory of operation. The appliers are held and the feeds give transactions one by one. A snapshot of each
 source is opened whose position *g* is known exactly: on MariaDB the snapshot says it; on MySQL the moving
-tables are locked for reading while position and snapshot are taken, so that nothing of them lies between. Each
-applier goes on to the first end of a transaction that has all of *g* and is held again; what it has beyond *g*
-touches none of the tables. Then the targets' snapshots are opened, the appliers go on, and the comparison has
-all the time it needs.
+tables are locked for reading while position and snapshot are taken, so that nothing of them lies between.
+Each applier goes on to the first end of a transaction that has all of *g* and is held again; what it has
+beyond *g* touches none of the tables. Then the targets' snapshots are opened, the appliers go on, and the
+comparison has all the time it needs.
 
 Invariant: a verification is completed only when every table was compared to its end on such snapshots;
 everything else is an error with its reason.
