@@ -136,7 +136,7 @@ class Installed:
 
         :raises BenchError: the installation has more servers than one.
         """
-        layout = Layout(self.installation.data_dir / "engine")
+        layout = Layout(self.installation.data_dir)
         records = list(layout.records())
         if len(records) != 1:
             raise BenchError(f"one server is expected, there are {len(records)}")

@@ -45,7 +45,7 @@ class Lab:
         self.folder = Path(tempfile.mkdtemp(prefix="homeworld-bench-"))
         self._stack = contextlib.ExitStack()
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        guard(self.folder)
+        guard(self.folder, delete=True)
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,6 @@
 """Ours in the data path's figures: one table moved from a server to two shards, as production does it.
 
-The mover runs in its child process; only :mod:`homeworld.model.ports` is used of it. The target's tables are
-made as the workflow makes them.
+The mover runs in a child process, and the target's tables are made as the workflow makes them.
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ from typing import Self
 from tests.support.mysqld import TestServer
 
 from bench.lab import BenchError, wait_until
-from bench.production import start_movers
 from bench.tables import SCHEMA, TABLE
 from homeworld.model.movers import MoverProgress, MoverSpec, OnDdl, Phase, Placement, Verification
 from homeworld.model.names import new_id
-from homeworld.model.ports import Mover, Movers
 from homeworld.model.topology import ShardPlace
 from homeworld.replication.ddl import TargetForm, target_table
+from homeworld.replication.mover_process import MoverProcesses, ProcessMover
 from homeworld.replication.tables import create_table, read_tables
 
 SHARDS = ("-80", "80-")
@@ -37,10 +35,10 @@ class Move:
     source: TestServer
     shards: tuple[TestServer, ...]
     threads: int
-    _movers: Movers | None = None
+    _movers: MoverProcesses | None = None
     _workflow_id: str = ""
     _epoch: int = 0
-    _mover: Mover | None = None
+    _mover: ProcessMover | None = None
 
     def prepare(self) -> None:
         """Empty the shards and make the target's table on each; ends what ran before."""
@@ -77,7 +75,7 @@ class Move:
             copy_threads=self.threads,
         )
         if self._movers is None:
-            self._movers = start_movers()
+            self._movers = MoverProcesses()
         self._mover = self._movers.start(spec)
 
     def catch_up(self, position: str) -> None:
@@ -100,7 +98,7 @@ class Move:
         return seconds
 
     @property
-    def mover(self) -> Mover:
+    def mover(self) -> ProcessMover:
         """The mover under way."""
         if self._mover is None:
             raise BenchError("no mover runs")
@@ -133,6 +131,9 @@ class Move:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._movers is not None:
+            self._movers.close()
+            self._movers = None
 
     def _source(self) -> ShardPlace:
         return self.source.place("bench", "-", SCHEMA)

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import Table, func, insert, select, update
 
-from homeworld.api.scopes import ALL_ACCESSES
 from homeworld.model.names import new_id
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import Flavor
@@ -51,7 +50,7 @@ def populate(url: str, count: int) -> str:
     with store.write() as tx:
         organization = tx.organizations.by_name(ORGANIZATION)
         token, secret = tx.tokens.create(organization.id, "bench")
-        tx.tokens.grant(token.id, "organization", organization.id, ALL_ACCESSES)
+        tx.tokens.grant_all(token.id, organization.id)
         database = provision.create_database(tx, organization.id, DATABASE, Flavor.MARIADB)
         main = tx.branches.default(database.id)
         tx.keyspaces.create(main.id, SHARDED, shards=2)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from bench.context import Context
 from bench.goals import MEMORY
-from bench.harness import Figure, against_peer, children_of, peak_rss_mib
+from bench.harness import Figure, against_peer, peak_rss_mib
 from bench.lab import BenchError, Lab
 from bench.moves import Move
 from bench.tables import CREATE_WITHOUT_INDEX, count, fill
@@ -34,11 +32,9 @@ def _peak(context: Context, rows: int) -> float:
         with Move(source, shards, threads=THREADS) as move:
             move.prepare()
             context.say(f"memory: copying {rows:,} rows")
-            before = set(children_of(os.getpid()))
             move.follow()
-            (child,) = set(children_of(os.getpid())) - before
             move.wait(lambda progress: progress.copied, "the copy")
-            peak = peak_rss_mib(child)
+            peak = peak_rss_mib(move.mover.pid)
             move.stop()
             found = sum(count(shard) for shard in shards)
             if found != rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ from bench.harness import (
     Goal,
     against_peer,
     alone,
-    children_of,
     cpu_seconds,
     interleave,
     not_taken,
@@ -104,7 +102,7 @@ def test_only_names_families_in_the_reports_order() -> None:
         arguments(["--runs", "0"])
 
 
-def test_a_process_is_measured_with_its_memory_time_and_children() -> None:
+def test_a_process_is_measured_with_its_memory_and_time() -> None:
     code = "import sys; print(len(bytearray(64 << 20)), sum(range(3_000_000)), flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -112,7 +110,6 @@ def test_a_process_is_measured_with_its_memory_time_and_children() -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdout.readline()
-        assert child.pid in children_of(os.getpid())
         assert peak_rss_mib(child.pid) > 64
         assert cpu_seconds(child.pid) > 0
         child.stdin.close()
