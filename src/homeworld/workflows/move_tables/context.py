@@ -54,6 +54,7 @@ class Hand:
     """What this process holds for a workflow; gone with the process.
 
     :param touched: fleeting steps of the open run that were begun here, and ``done`` those that are done.
+    :param broken: the hold was not unbroken from the origin's last write to the publication.
     :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
     :param finals: the quiet side's final positions, read under the locks.
     :param starts: where the opposite stream will start on the other side.
@@ -65,6 +66,7 @@ class Hand:
     done: set[str] = field(default_factory=set[str])
     locks: ExitStack = field(default_factory=ExitStack)
     hold_id: str = ""
+    broken: bool = False
     held_until: float = 0.0
     finals: Mapping[str, str] = field(default_factory=dict[str, str])
     starts: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -91,6 +93,7 @@ class Hand:
         """
         self.touched.clear()
         self.done.clear()
+        self.broken = False
         hold_id, self.hold_id = self.hold_id, ""
         for act in (self.unlock, *([lambda: gateways.release(hold_id)] if hold_id else []), self.tools.close):
             try:

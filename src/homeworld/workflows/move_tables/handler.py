@@ -62,22 +62,25 @@ class MoveTables:
 
     kind = "workflow"
 
-    def __init__(self, ports: Ports, preconditions: Preconditions) -> None:
+    def __init__(
+        self, ports: Ports, preconditions: Preconditions, plans: Mapping[str, Plan[Context]] | None = None
+    ) -> None:
+        """:param plans: other plans than the usual, for tests that interrupt them."""
         self._ports = ports
-        self._plans: Mapping[str, Plan[Context]] = all_plans(preconditions)
+        self._plans: Mapping[str, Plan[Context]] = plans or all_plans(preconditions)
         self._memories: dict[str, _Memory] = {}
         self._teller = Teller()
 
     # -- what the executor calls -----------------------------------------------------------------------------
 
-    def tick(self, workflow_id: str, lease: Lease) -> Rest | None:
+    def tick(self, resource_id: str, lease: Lease) -> Rest | None:
         """One action, or a chain of fleeting steps.
 
         :returns: how long there is nothing to do; None: ask again at once.
         :raises FencedError: the lease is lost; nothing of the workflow may run here any more.
         """
-        memory = self._memories.setdefault(workflow_id, _Memory(Hand(self._ports.tools())))
-        context = look(self._ports, lease, memory.hand, workflow_id)
+        memory = self._memories.setdefault(resource_id, _Memory(Hand(self._ports.tools())))
+        context = look(self._ports, lease, memory.hand, resource_id)
         if memory.state is not context.workflow.state:
             memory.state = context.workflow.state
             memory.step.clear()
@@ -92,27 +95,27 @@ class MoveTables:
             if not go_on:
                 return rest
 
-    def lost(self, workflow_id: str) -> None:
+    def lost(self, resource_id: str) -> None:
         """Stop the workflow's streams at once: the lease is lost. May be called while a tick is under way."""
         for direction in (d.FORWARD_STREAM, d.REVERSE_STREAM):
-            mover = self._ports.movers.running(workflow_id, direction)
+            mover = self._ports.movers.running(resource_id, direction)
             if mover is not None:
                 try:
                     mover.stop(STOP_SECONDS)
                 except HomeworldError as error:  # its epoch is not the newest: it cannot write any more
-                    _log.warning("workflow %s: the %s stream did not stop: %s", workflow_id, direction, error)
+                    _log.warning("workflow %s: the %s stream did not stop: %s", resource_id, direction, error)
 
-    def loosen(self, workflow_id: str) -> None:
+    def loosen(self, resource_id: str) -> None:
         """Let holds and locks of the workflow go; its streams go on."""
-        memory = self._memories.get(workflow_id)
+        memory = self._memories.get(resource_id)
         if memory is not None:
             memory.hand.drop(self._ports.gateways)
 
-    def let_go(self, workflow_id: str) -> None:
+    def let_go(self, resource_id: str) -> None:
         """Hold nothing and run nothing of the workflow any more. Never raises."""
-        self.lost(workflow_id)
-        self.loosen(workflow_id)
-        self._memories.pop(workflow_id, None)
+        self.lost(resource_id)
+        self.loosen(resource_id)
+        self._memories.pop(resource_id, None)
 
     # -- actions ---------------------------------------------------------------------------------------------
 
@@ -184,6 +187,7 @@ class MoveTables:
         with context.write() as tx:
             if action.close:
                 self._close_run(context, memory, tx)
+            self._teller.tell_verification(tx, context)
             tx.workflows.transition(workflow.id, workflow.state, row, why=action.why, **fields)
             self._teller.tell_transition(tx, context, row.to)
         _log.info("workflow %s: %s → %s %s", workflow.id, workflow.state, row.to, action.why)

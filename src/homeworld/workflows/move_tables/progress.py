@@ -36,6 +36,15 @@ class Teller:
             tx.progress.tell(context.workflow.id, direction, progress)
         self._told[key] = (time.monotonic(), progress.phase)
 
+    @staticmethod
+    def tell_verification(tx: Transaction, context: Context) -> None:
+        """Write the newest word of a verification, so that its report is there when its verdict is."""
+        if context.workflow.state is State.VERIFYING_DATA:
+            mover = context.ports.movers.running(context.workflow.id, FORWARD_STREAM)
+            verification = None if mover is None else mover.progress().verification
+            if verification is not None:
+                tx.progress.tell_verification(context.workflow.id, verification)
+
     def tell_transition(self, tx: Transaction, context: Context, to: State) -> None:
         """Say of the streams what a transition made of them."""
         serving = {State.SWITCHED_PRIMARIES: True, State.RUNNING: False}.get(to)

@@ -14,7 +14,7 @@ from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.states.move_tables import State
 from homeworld.model.topology import BackendRole
 from homeworld.model.vschema import VSchema
-from homeworld.workflows.move_tables.context import Context, Side
+from homeworld.workflows.move_tables.context import Context
 from homeworld.workflows.move_tables.decide import (
     CANCEL,
     CUT_OVER,
@@ -166,15 +166,9 @@ def route_after_cancel(context: Context) -> None:
 
 def forget_streams(context: Context) -> None:
     """Nothing of this workflow is left in any sidecar, and no mover of it can write again."""
-    with context.write() as tx:
-        tx.workflows.update(context.workflow.id, epoch=context.workflow.epoch + 1)
     for stream, side in ((FORWARD_STREAM, context.target), (REVERSE_STREAM, context.source)):
-        _forget(context, stream, side)
-
-
-def _forget(context: Context, stream: str, side: Side) -> None:
-    places = side.places(context.ports.engine, BackendRole.MOVER)
-    context.tools.forget_stream(context.workflow.id, stream, places, context.workflow.epoch)
+        places = side.places(context.ports.engine, BackendRole.MOVER)
+        context.tools.forget_stream(context.workflow.id, stream, places)
 
 
 # -- settling ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
 from homeworld.model.vschema import VSchema, parse
+from homeworld.replication.ddl import TargetForm
 from homeworld.workflows.move_tables import ids as givers
 from homeworld.workflows.move_tables.context import Context, Side
 from homeworld.workflows.move_tables.decide import START
@@ -177,9 +178,14 @@ def make_tables(context: Context) -> None:
     """Make every listed table on every target shard; on a sharded target without AUTO_INCREMENT."""
     tables = source_tables(context)
     sharded = context.target.keyspace.sharded
+    form = TargetForm(
+        defer_keys=context.workflow.defer_secondary_keys,
+        keep_auto_increment=not sharded,
+        keep_foreign_keys=not sharded,
+    )
     for place in context.owner(context.target):
         for name in context.listed(TABLES_LISTED):
-            context.tools.make_table(place, tables[name], auto_increment=not sharded)
+            context.tools.make_table(place, tables[name], form)
 
 
 def tables_fit(context: Context) -> str:

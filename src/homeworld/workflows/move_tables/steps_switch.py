@@ -19,7 +19,7 @@ from homeworld.model.movers import Phase
 from homeworld.model.routing import HoldRequest
 from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.topology import BackendRole, TabletType
-from homeworld.workflows.move_tables.context import Context, Way
+from homeworld.workflows.move_tables.context import Context, Side, Way
 from homeworld.workflows.move_tables.decide import (
     FORWARD_STREAM,
     REVERSE_PRIMARIES,
@@ -36,10 +36,12 @@ from homeworld.workflows.steps import Plan, Sort, Step
 REPLICA_SECONDS = 30.0  # for replicas to catch up, before anything waits for it
 BEHIND_SECONDS = 20.0  # for the stream to come close, the same
 CLOSE_SECONDS = 1.0  # how close
-HOLD_SECONDS = 10.0  # after which gateways release by themselves
+# After so long gateways release by themselves. Longer than it takes another executor to take over from one
+# that died (its lease and some), so that what it left half done is mended before any client goes on.
+HOLD_SECONDS = 20.0
+SWITCH_SECONDS = 8.0  # of it that a switch may use up to its commit
 DRAIN_SECONDS = 4.0  # for transactions under way to end
 LOCK_SECONDS = 3.0  # for the locks on the origin
-MARGIN_SECONDS = 2.0  # of the hold that must be left for commit and publication
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
 
@@ -69,7 +71,7 @@ def primaries_plan(name: str, stream: str, commit: Act) -> Plan[Context]:
             _fleeting("read positions", along(read_positions)),
             _fleeting("still held", still_held),
             Step("commit", commit, sort=Sort.COMMIT),
-            _fleeting("publish", publish),
+            _fleeting("publish", along(publish_held)),
             _fleeting("sweep", along(sweep)),
             _fleeting("release", lambda context: context.release_hold()),
             _fleeting(STOP_STREAM, along(stop_stream)),
@@ -135,10 +137,8 @@ def clear_opposite(context: Context, way: Way) -> None:
     """The opposite stream is dormant: what its memory says of positions is of an earlier time. It goes, so
     that the stream starts where this switch says.
     """
-    with context.write() as tx:
-        tx.workflows.update(context.workflow.id, epoch=context.workflow.epoch + 1)
     targets = way.origin.places(context.ports.engine, BackendRole.MOVER)
-    context.tools.forget_stream(context.workflow.id, way.opposite, targets, context.workflow.epoch)
+    context.tools.forget_stream(context.workflow.id, way.opposite, targets)
 
 
 def come_close(context: Context, way: Way) -> None:
@@ -170,6 +170,10 @@ def hold(context: Context, way: Way) -> None:
 
     :raises DeadlineExceededError: transactions under way do not end in time.
     """
+    _hold(context, way.origin)
+
+
+def _hold(context: Context, *sides: Side) -> None:
     run = context.run
     hold_id = f"{context.workflow.id}-{run.number if run else 0}"
     # A process that died under the same run may have left it: it would outlast this one's release.
@@ -180,7 +184,7 @@ def hold(context: Context, way: Way) -> None:
         HoldRequest(
             hold_id=hold_id,
             branch_id=context.workflow.branch_id,
-            tables=frozenset((way.origin.name, table) for table in context.tables),
+            tables=frozenset((side.name, table) for side in sides for table in context.tables),
             tablet_types=frozenset({TabletType.PRIMARY}),
             drain_seconds=DRAIN_SECONDS,
             hold_seconds=HOLD_SECONDS,
@@ -189,14 +193,19 @@ def hold(context: Context, way: Way) -> None:
     context.hand.held_until = begun + HOLD_SECONDS
 
 
-def _left(context: Context, at_most: float) -> float:
-    """How long a step under the hold may take.
+def _held(context: Context) -> bool:
+    hold_id = context.hand.hold_id
+    return bool(hold_id) and context.ports.gateways.is_held(hold_id)
 
-    :raises DeadlineExceededError: the hold is nearly over.
+
+def _left(context: Context, at_most: float) -> float:
+    """How long a step between hold and commit may take.
+
+    :raises DeadlineExceededError: the switch has taken too long already.
     """
-    left = context.hand.remaining() - MARGIN_SECONDS
+    left = context.hand.remaining() - (HOLD_SECONDS - SWITCH_SECONDS)
     if left <= 0:
-        raise DeadlineExceededError("the hold was nearly over before the traffic could move")
+        raise DeadlineExceededError(f"the traffic could not move within {SWITCH_SECONDS:g} s of holding it")
     return min(left, at_most)
 
 
@@ -236,7 +245,7 @@ def still_held(context: Context) -> None:
     :raises DeadlineExceededError: a gateway may have released by itself, or soon would.
     """
     _left(context, HOLD_SECONDS)
-    if not context.ports.gateways.is_held(context.hand.hold_id):
+    if not _held(context):
         raise DeadlineExceededError("a gateway released the hold before the traffic could move")
 
 
@@ -285,18 +294,36 @@ def commit_replicas_back(context: Context) -> None:
 # -- after the commit --------------------------------------------------------------------------------------
 
 
+def publish_held(context: Context, way: Way) -> None:
+    """Every gateway takes the new routes, and none lets a statement go on before all have them.
+
+    Where the hold is not unbroken (its holder died, or it took too long), a statement may have reached the
+    origin by the old routes. Then both sides are held, and :func:`sweep` carries it over before anybody
+    writes to the other side: its row might have an id that the other side would give out, too.
+
+    :raises DeadlineExceededError: the hold ended meanwhile; tried again.
+    """
+    if not _held(context):
+        context.hand.unlock()  # what waits at our own locks is under way, and would never end
+        context.hand.broken = True
+        _hold(context, way.origin, way.to)
+    publish(context)
+    if not _held(context):
+        raise DeadlineExceededError("the hold ended before every gateway had the new routes")
+
+
 def sweep(context: Context, way: Way) -> None:
-    """Where the hold was not unbroken until every gateway had the new routes, a statement may have reached
-    the origin by the old ones: carry it over. All gateways have the new routes by now, so it is the last.
+    """Carry over what reached the origin while the hold was broken; nothing where it was not.
 
     :raises DeadlineExceededError: not in time; tried again.
     """
-    if context.hand.hold_id and context.ports.gateways.is_held(context.hand.hold_id):
+    if not context.hand.broken:
         return
-    context.hand.unlock()  # what waits at our own locks must be let through before it can be carried over
     mover = context.ports.movers.running(context.workflow.id, way.stream) or context.start_mover(way.stream)
     _lock(context, way, LOCK_SECONDS)
     mover.drain(context.hand.finals, BEHIND_SECONDS)
+    raise_ids(context, way)
+    context.hand.broken = False
 
 
 def stop_stream(context: Context, way: Way) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
+from homeworld.replication.ddl import TargetForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class IdColumn:
 class Tools(Protocol):
     """Acts on tables. Places carry the OWNER account unless said otherwise."""
 
-    def describe(self, place: ShardPlace, tables: Sequence[str]) -> Mapping[str, Table]:
+    def describe(self, place: ShardPlace, names: Sequence[str]) -> Mapping[str, Table]:
         """The base tables of these names that exist, by the name asked for."""
         ...
 
@@ -33,11 +34,11 @@ class Tools(Protocol):
         """Whether the (existing) table holds any row."""
         ...
 
-    def make_table(self, place: ShardPlace, like: Table, *, auto_increment: bool) -> None:
-        """Make a table defined like ``like`` where it is absent, with or without its AUTO_INCREMENT."""
+    def make_table(self, place: ShardPlace, like: Table, form: TargetForm) -> None:
+        """Make a table defined like ``like`` where it is absent."""
         ...
 
-    def drop_tables(self, place: ShardPlace, tables: Sequence[str]) -> None:
+    def drop_tables(self, place: ShardPlace, names: Sequence[str]) -> None:
         """Drop the tables that exist."""
         ...
 
@@ -47,7 +48,7 @@ class Tools(Protocol):
         """
         ...
 
-    def references(self, place: ShardPlace, tables: Sequence[str]) -> Sequence[str]:
+    def references(self, place: ShardPlace, names: Sequence[str]) -> Sequence[str]:
         """What outside these tables depends on them (foreign keys, views, triggers, routines, events), as
         sentences.
         """
@@ -57,11 +58,9 @@ class Tools(Protocol):
         """Each shard's server's position now (shard name to position); one query a server."""
         ...
 
-    def forget_stream(
-        self, workflow_id: str, direction: str, targets: Sequence[ShardPlace], epoch: int
-    ) -> None:
-        """Remove what the sidecars of these places know of a stream's progress, as the owner of ``epoch``: a
-        mover with an older one can not write again.
+    def forget_stream(self, workflow_id: str, direction: str, targets: Sequence[ShardPlace]) -> None:
+        """Remove what the sidecars of these places (seen as MOVER) know of a stream. A mover of it that is
+        still alive somewhere finds its rows gone and can not write again.
         """
         ...
 
@@ -74,9 +73,13 @@ class Tools(Protocol):
         ...
 
     def largest_ids(self, places: Sequence[ShardPlace], columns: Sequence[IdColumn]) -> Mapping[str, int]:
-        """Table name to the largest id over all places that was ever given out there, as far as the servers
-        know (0: none).
+        """Table name to the largest id over all places that is in a row or that AUTO_INCREMENT gave out
+        (0: none).
         """
+        ...
+
+    def given_by(self, place: ShardPlace, sequences: Sequence[str]) -> Mapping[str, int]:
+        """The largest id that each sequence gave out (0: none)."""
         ...
 
     def raise_sequences(self, place: ShardPlace, above: Mapping[str, int]) -> None:

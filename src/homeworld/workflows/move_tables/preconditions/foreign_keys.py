@@ -9,26 +9,36 @@ from homeworld.workflows.move_tables.preconditions.world import ForeignKey, Rule
 _CASCADING = {"CASCADE", "SET NULL", "SET DEFAULT"}
 
 
+def left_behind(shard: ShardFacts, tables: tuple[str, ...]) -> Iterator[str]:
+    """Each foreign key of a table left behind that refers to one of the tables on a shard."""
+    moving = {name.lower() for name in tables}
+    for key in shard.foreign_keys:
+        child = _inside(key.schema, key.table, shard, moving)
+        if not child and _inside(key.parent_schema, key.parent_table, shard, moving):
+            yield (
+                f"foreign key {key.name} of table {key.table} on {shard.where}, which is left behind, refers "
+                f"to moving table {key.parent_table}"
+            )
+
+
 def _check(world: World) -> Iterator[str]:
     moving = {name.lower() for name in world.tables}
     for shard in world.source.shards:
+        yield from left_behind(shard, world.tables)
         for key in shard.foreign_keys:
-            child = _inside(key.schema, key.table, shard, moving)
-            parent = _inside(key.parent_schema, key.parent_table, shard, moving)
-            if child or parent:
-                yield from _judge(world, key, shard.where, child=child, parent=parent)
+            if _inside(key.schema, key.table, shard, moving):
+                parent = _inside(key.parent_schema, key.parent_table, shard, moving)
+                yield from _judge(world, key, shard.where, parent=parent)
 
 
 def _inside(schema: str, table: str, shard: ShardFacts, moving: set[str]) -> bool:
     return schema.lower() == shard.schema.lower() and table.lower() in moving
 
 
-def _judge(world: World, key: ForeignKey, where: str, *, child: bool, parent: bool) -> Iterator[str]:
+def _judge(world: World, key: ForeignKey, where: str, *, parent: bool) -> Iterator[str]:
     named = f"foreign key {key.name} of table {key.table} on {where}"
-    if child and not parent:
+    if not parent:
         yield f"{named} refers to table {key.parent_table}, which is left behind"
-    elif parent and not child:
-        yield f"{named}, which is left behind, refers to moving table {key.parent_table}"
     elif world.target.sharded:
         yield f"{named} cannot hold across shards; drop it before the move"
     elif {key.on_delete.upper(), key.on_update.upper()} & _CASCADING:

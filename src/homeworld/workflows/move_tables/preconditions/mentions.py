@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from homeworld.workflows.move_tables.preconditions.world import Body, Rule, World
+from homeworld.workflows.move_tables.preconditions.world import Body, Rule, ShardFacts, World
 
 
 def mentions(body: Body, tables: tuple[str, ...]) -> tuple[str, ...]:
@@ -20,11 +20,16 @@ def mentions(body: Body, tables: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
+def users(shard: ShardFacts, tables: tuple[str, ...]) -> Iterator[str]:
+    """Each use of one of the tables on a shard."""
+    for body in shard.bodies:
+        for name in mentions(body, tables):
+            yield f"{body.kind} {body.name} on {shard.where} uses table {name} and would be left behind"
+
+
 def _check(world: World) -> Iterator[str]:
     for shard in world.source.shards:
-        for body in shard.bodies:
-            for name in mentions(body, world.tables):
-                yield f"{body.kind} {body.name} on {shard.where} uses table {name} and would be left behind"
+        yield from users(shard, world.tables)
 
 
 RULE = Rule("mentions", "no view, routine, event or other trigger of the source uses a moved table", _check)

@@ -135,11 +135,15 @@ def _keyspace(
         sharded=keyspace.sharded,
         ready=ready,
         vschema=parse(keyspace.vschema),
-        shards=tuple(_shard(place, tables) for place in places) if tables else (),
+        shards=tuple(read_shard(place, tables) for place in places) if tables else (),
     )
 
 
-def _shard(place: ShardPlace, names: Sequence[str]) -> ShardFacts:
+def read_shard(place: ShardPlace, names: Sequence[str]) -> ShardFacts:
+    """One shard's schema, as far as these tables are concerned.
+
+    :raises UnavailableError: the server does not answer.
+    """
     tables = find_tables(place, names)
     with definition_session(place.endpoint) as connection:
         filled = {

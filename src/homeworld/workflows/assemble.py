@@ -1,0 +1,55 @@
+"""Puts the executor together from its ports, for the composition root and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from homeworld.model.ports import Engine, Gateways, Movers, Preconditions, SourceFence
+from homeworld.store.store import Store
+from homeworld.workflows import provisioning
+from homeworld.workflows.executor import POLL_SECONDS, Executor
+from homeworld.workflows.leases import TTL_SECONDS
+from homeworld.workflows.move_tables.context import Ports
+from homeworld.workflows.move_tables.handler import MoveTables
+from homeworld.workflows.move_tables.preconditions.checker import Checker
+from homeworld.workflows.move_tables.servers import ServerTools
+from homeworld.workflows.provisioning.branches import Branches, Databases
+from homeworld.workflows.provisioning.keyspaces import Keyspaces
+
+
+def make_preconditions(store: Store, engine: Engine) -> Preconditions:
+    """What the API asks before it accepts a workflow."""
+    return Checker(store, engine)
+
+
+def make_executor(
+    store: Store,
+    engine: Engine,
+    gateways: Gateways,
+    movers: Movers,
+    fence: SourceFence,
+    publish: Callable[[], None],
+    *,
+    owner: str,
+    placement: provisioning.Placement = provisioning.Placement.SHARED,
+    workers: int = 6,
+    poll_seconds: float = POLL_SECONDS,
+    ttl_seconds: float = TTL_SECONDS,
+) -> Executor:
+    """An executor with all handlers; not started.
+
+    :param publish: reads the routes from the store and returns once every gateway serves them.
+    :param owner: this executor's name among all, at most 64 characters.
+    :param placement: how shards are spread over servers.
+    """
+    making = provisioning.Ports(store, engine, publish, placement)
+    moving = Ports(store, engine, gateways, movers, fence, publish, ServerTools)
+    handlers = (
+        Databases(making),
+        Branches(making),
+        Keyspaces(making),
+        MoveTables(moving, make_preconditions(store, engine)),
+    )
+    return Executor(
+        store, handlers, owner, workers=workers, poll_seconds=poll_seconds, ttl_seconds=ttl_seconds
+    )

@@ -1,0 +1,202 @@
+"""The real tools: what the workflow does to tables, on MySQL and MariaDB servers.
+
+Definitions go through :mod:`homeworld.replication.tables`, each in a session of its own. What is asked under
+a hold goes through connections that stay open for the workflow, so that it costs one round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from homeworld.model.errors import ConnectionLostError, NotFoundError
+from homeworld.model.names import quote
+from homeworld.model.tables import Table
+from homeworld.model.topology import Endpoint, Flavor, ShardPlace
+from homeworld.replication import sidecar, tables
+from homeworld.replication.changes import Row
+from homeworld.replication.connection import Connection
+from homeworld.replication.ddl import TargetForm, layout_differences, target_table
+from homeworld.replication.positions import current_position
+from homeworld.workflows.move_tables.preconditions.foreign_keys import left_behind
+from homeworld.workflows.move_tables.preconditions.mentions import users
+from homeworld.workflows.move_tables.preconditions.reader import read_shard
+from homeworld.workflows.move_tables.tools import IdColumn
+
+LOCK_SECONDS = 2  # for a table's definition; whoever waits longer than that under a hold gives the hold up
+ANSWER_SECONDS = 30.0
+_SEQUENCE_COLUMNS = {"id", "next_id", "cache"}
+
+
+class ServerTools:
+    """Implements the Tools protocol for one workflow. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], Connection] = {}
+
+    # -- definitions -----------------------------------------------------------------------------------------
+
+    def describe(self, place: ShardPlace, names: Sequence[str]) -> Mapping[str, Table]:
+        """The base tables of these names that exist."""
+        return tables.find_tables(place, names)
+
+    def has_rows(self, place: ShardPlace, table: str) -> bool:
+        """Whether the table holds any row."""
+        return not tables.is_empty(place, table)
+
+    def make_table(self, place: ShardPlace, like: Table, form: TargetForm) -> None:
+        """Make a table where it is absent."""
+        tables.create_table(place, like.name, target_table(like, form).create_sql)
+
+    def drop_tables(self, place: ShardPlace, names: Sequence[str]) -> None:
+        """Drop the tables that exist; together, because foreign keys may lie among them."""
+        if names:
+            joined = ", ".join(quote(place.schema, name) for name in names)
+            tables.run_ddl(place, f"DROP TABLE IF EXISTS {joined}")
+
+    def difference(self, place: ShardPlace, table: Table) -> str:
+        """How the place's table differs as far as rows are concerned."""
+        found = tables.find_tables(place, [table.name]).get(table.name)
+        if found is None:
+            return f"table {table.name} is missing"
+        return "; ".join(layout_differences(table, found))
+
+    def references(self, place: ShardPlace, names: Sequence[str]) -> Sequence[str]:
+        """What is left behind and depends on these tables."""
+        shard = read_shard(place, names)
+        return [*left_behind(shard, tuple(names)), *users(shard, tuple(names))]
+
+    # -- streams ---------------------------------------------------------------------------------------------
+
+    def forget_stream(self, workflow_id: str, direction: str, targets: Sequence[ShardPlace]) -> None:
+        """Remove a stream from the sidecars."""
+        sidecar.forget(targets, workflow_id, direction)
+
+    def positions(self, places: Sequence[ShardPlace]) -> Mapping[str, str]:
+        """Each shard's server's position now; a server is asked once."""
+        asked: dict[str, str] = {}
+        for place in places:
+            server = place.endpoint.server_id
+            if server not in asked:
+                asked[server] = current_position(self._connection(place.endpoint), place.endpoint.flavor)
+        return {place.shard: asked[place.endpoint.server_id] for place in places}
+
+    # -- ids -------------------------------------------------------------------------------------------------
+
+    def make_sequence(self, place: ShardPlace, name: str) -> None:
+        """Make a sequence in Vitess's form where it is absent."""
+        table = quote(place.schema, name)
+        connection = self._connection(place.endpoint)
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {table} (id BIGINT NOT NULL PRIMARY KEY, next_id BIGINT, "
+            "cache BIGINT) ENGINE=InnoDB COMMENT='vitess_sequence'"
+        )
+        connection.execute(f"INSERT IGNORE INTO {table} (id, next_id, cache) VALUES (0, 1, 1000)")
+
+    def is_sequence(self, place: ShardPlace, name: str) -> bool | None:
+        """Whether the table is a sequence's; None: there is no such table."""
+        found = tables.find_tables(place, [name]).get(name)
+        if found is None:
+            return None
+        return {column.name.lower() for column in found.columns} >= _SEQUENCE_COLUMNS
+
+    def largest_ids(self, places: Sequence[ShardPlace], columns: Sequence[IdColumn]) -> Mapping[str, int]:
+        """The largest id in a row or given out by AUTO_INCREMENT, by table; one query a server."""
+        largest = dict.fromkeys((column.table for column in columns), 0)
+        by_server: dict[str, list[ShardPlace]] = {}
+        for place in places:
+            by_server.setdefault(place.endpoint.server_id, []).append(place)
+        for group in by_server.values():
+            parts = [
+                part
+                for place in group
+                for number, column in enumerate(columns)
+                for part in _largest_of(place, number, column)
+            ]
+            rows = self._connection(group[0].endpoint).query_all(" UNION ALL ".join(parts))
+            for number, value in rows:
+                table = columns[int(number or 0)].table
+                largest[table] = max(largest[table], int(value or 0))
+        return largest
+
+    def given_by(self, place: ShardPlace, sequences: Sequence[str]) -> Mapping[str, int]:
+        """The largest id that each sequence gave out."""
+        return {name: max(0, self._next_id(place, name) - 1) for name in sequences}
+
+    def raise_sequences(self, place: ShardPlace, above: Mapping[str, int]) -> None:
+        """Let each sequence give only greater ids; in one transaction."""
+        connection = self._connection(place.endpoint)
+        lower = {name: least for name, least in above.items() if self._next_id(place, name) <= least}
+        if not lower:
+            return
+        connection.execute("START TRANSACTION")
+        for name, least in lower.items():
+            connection.execute(
+                f"UPDATE {quote(place.schema, name)} SET next_id = {least + 1:d} "
+                f"WHERE id = 0 AND next_id <= {least:d}"
+            )
+        connection.execute("COMMIT")
+
+    def raise_auto_increments(self, places: Sequence[ShardPlace], above: Mapping[str, int]) -> None:
+        """Let each AUTO_INCREMENT give only greater ids; a table that does already is not touched."""
+        for place in places:
+            connection = self._connection(place.endpoint)
+            for name, least in above.items():
+                row = connection.query_all(_counter_of(place, name))
+                if row and row[0][0] is not None and int(row[0][0]) <= least:
+                    connection.execute(
+                        f"ALTER TABLE {quote(place.schema, name)} AUTO_INCREMENT = {least + 1:d}"
+                    )
+
+    def _next_id(self, place: ShardPlace, name: str) -> int:
+        rows: list[Row] = self._connection(place.endpoint).query_all(
+            f"SELECT next_id FROM {quote(place.schema, name)} WHERE id = 0"
+        )
+        if not rows:
+            raise NotFoundError(f"sequence {place.keyspace}.{name} has no row")
+        return int(rows[0][0] or 0)
+
+    # -- connections -----------------------------------------------------------------------------------------
+
+    def warm(self, places: Sequence[ShardPlace]) -> None:
+        """Open connections, and see that those which are open still answer."""
+        for place in places:
+            try:
+                self._connection(place.endpoint).execute("DO 1")
+            except ConnectionLostError:
+                self._connection(place.endpoint)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for connection in self._open.values():
+            connection.close()
+        self._open.clear()
+
+    def _connection(self, endpoint: Endpoint) -> Connection:
+        key = (endpoint.server_id, endpoint.user)
+        known = self._open.get(key)
+        if known is not None and not known.closed and known.endpoint == endpoint:
+            return known
+        if known is not None:
+            known.close()
+        made = Connection(endpoint, fidelity=False, timeout_seconds=ANSWER_SECONDS)
+        made.execute(f"SET SESSION lock_wait_timeout={LOCK_SECONDS}, innodb_lock_wait_timeout={LOCK_SECONDS}")
+        if endpoint.flavor is Flavor.MYSQL:
+            made.execute("SET SESSION information_schema_stats_expiry=0")
+        self._open[key] = made
+        return made
+
+
+def _counter_of(place: ShardPlace, table: str) -> str:
+    return (
+        "SELECT AUTO_INCREMENT FROM information_schema.TABLES "
+        f"WHERE TABLE_SCHEMA = {tables.literal(place.schema)} AND TABLE_NAME = {tables.literal(table)}"
+    )
+
+
+def _largest_of(place: ShardPlace, number: int, column: IdColumn) -> tuple[str, str]:
+    """Two queries of (number, id): the largest in a row, the last that AUTO_INCREMENT gave."""
+    table = quote(place.schema, column.table)
+    return (
+        f"SELECT {number:d}, COALESCE(MAX({quote(column.column)}), 0) FROM {table}",
+        f"SELECT {number:d}, COALESCE(({_counter_of(place, column.table)}), 1) - 1",
+    )
