@@ -113,7 +113,7 @@ def test_savepoints() -> None:
 def test_a_savepoint_in_a_part_already_given_is_refused() -> None:
     found = transactions()
     assert (
-        run(found, gtid(1), query("BEGIN"), table_map(), query("SAVEPOINT a"), insert(1, 2), limit=2)
+        run(found, gtid(1), query("BEGIN"), table_map(), query("SAVEPOINT a"), insert(1, 2), limit=1)
         is Pause.FULL
     )
     assert ids(found.take_part()) == [1, 2]
@@ -124,24 +124,24 @@ def test_a_savepoint_in_a_part_already_given_is_refused() -> None:
 def test_a_large_group_in_parts() -> None:
     found = transactions()
     assert (
-        run(found, gtid(1), query("BEGIN"), table_map(), insert(1, 2), insert(3), XID, limit=2) is Pause.FULL
+        run(found, gtid(1), query("BEGIN"), table_map(), insert(1, 2), insert(3), XID, limit=1) is Pause.FULL
     )
-    assert found.part_waits(2)
+    assert found.part_waits(1)
     assert ids(found.take_part()) == [1, 2]
     assert found.progress.text() == ""
-    assert found.run(2) is Pause.EMPTY
+    assert found.run(1) is Pause.FULL
     assert (ids(found.changes), found.progress.text()) == ([3], f"{UUID}:1")
 
 
 def test_what_ends_a_group_given_in_parts_without_commit_is_told() -> None:
     for end in (query("ROLLBACK"), event(EventType.FORMAT_DESCRIPTION, bytes(60))):
         found = transactions()
-        run(found, gtid(1), query("BEGIN"), table_map(), insert(1, 2), limit=2)
+        run(found, gtid(1), query("BEGIN"), table_map(), insert(1, 2), limit=1)
         found.take_part()
         run(found, end)
         assert found.void
     found = transactions()
-    run(found, gtid(1), query("BEGIN"), table_map(), insert(1, 2), limit=2)
+    run(found, gtid(1), query("BEGIN"), table_map(), insert(1, 2), limit=1)
     found.take_part()
     found.restart()
     assert (found.void, found.holding) == (True, False)

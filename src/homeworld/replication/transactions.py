@@ -165,8 +165,8 @@ class Transactions:
         return part
 
     def part_waits(self, limit: int) -> bool:
-        """Whether the group under way has ``limit`` rows or more that may be given in parts."""
-        return len(self._open) >= limit and not self._xa
+        """Whether the group under way has more than ``limit`` rows, and they may be given in parts."""
+        return len(self._open) > limit and not self._xa
 
     def run(self, limit: int) -> Pause:
         """Go through the events until there are ``limit`` changes, a DDL, or no more events.
@@ -180,7 +180,7 @@ class Transactions:
         for kind, timestamp, server, flags, _, buffer, start, end in self._events:
             if kind in rows_events:
                 self._rows(rows_events[kind], buffer, start, end)
-                if len(self._open) >= limit and self.part_waits(limit):
+                if len(self._open) > limit and self.part_waits(limit):
                     return Pause.FULL
             elif kind == _TABLE_MAP:
                 # Parsed once for each content: the id in front of it changes, the map hardly ever.
