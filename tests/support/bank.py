@@ -157,7 +157,7 @@ class Teller(threading.Thread):
         with connection.cursor() as cursor:
             self._felt(
                 cursor.execute,
-                "INSERT INTO transfers (ref, source, target, amount, note) VALUES (%s, %s, %s, %s, 'one row')",
+                "INSERT INTO transfers (ref, source, target, amount, note) VALUES (%s, %s, %s, %s, 'single')",
                 (self._ref, *entry),
             )
         with self._bank.lock:

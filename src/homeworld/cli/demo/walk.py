@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -176,7 +176,7 @@ class Walk:
             last.statements += count
 
     @contextmanager
-    def _step(self, name: str) -> Iterator[StepResult]:
+    def _step(self, name: str) -> Generator[StepResult]:
         result = StepResult(name)
         self._scene.current = name
         self._scene.since = begun = time.monotonic()
