@@ -57,6 +57,8 @@ _VERBS: dict[bytes, Verb] = {
 
 # Functions in whose parentheses FROM does not begin a list of tables.
 _FROM_FUNCTIONS = frozenset({b"EXTRACT", b"SUBSTRING", b"SUBSTR", b"MID", b"TRIM", b"OVERLAY"})
+# Verbs whose words before a parenthesis are functions.
+_CALLING = frozenset({Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.REPLACE})
 _DML_WORDS = frozenset({b"LOW_PRIORITY", b"DELAYED", b"HIGH_PRIORITY", b"IGNORE", b"QUICK", b"INTO", b"FROM"})
 
 
@@ -177,8 +179,12 @@ def _look_at_words(found: Scan) -> None:
                 found.keeps_state = True
             behind = words[at - 1] if at else None
             declares = behind is not None and behind.upper in {b"TABLE", b"INTO", b"EXISTS", b"KEY", b"INDEX"}
-            if token.kind is Kind.QUOTED or (name not in BUILT_IN and name not in GRAMMAR):
-                found.unknown_functions = found.unknown_functions or not declares
+            if (
+                found.verb in _CALLING
+                and not declares
+                and (token.kind is Kind.QUOTED or (name not in BUILT_IN and name not in GRAMMAR))
+            ):
+                found.unknown_functions = True
         elif token.kind is Kind.WORD and found.verb is Verb.SELECT:
             nxt = found.word(at + 1)
             if (upper == b"FOR" and nxt in {b"UPDATE", b"SHARE"}) or (
@@ -392,10 +398,12 @@ class _Walk:
             return True
         return False
 
-    def on_references(self, frame: _Frame) -> bool:
+    def on_references(self, _frame: _Frame) -> bool:
         if self.found.verb is not Verb.DDL:
             return False
-        frame.expects = True
+        self.at += 1
+        self.name()
+        self.at -= 1
         return True
 
     def on_set(self, frame: _Frame) -> bool:

@@ -84,7 +84,7 @@ _TOKEN = re.compile(
     rb"|(?P<QUOTED>`(?:[^`]++|``)++`)"
     rb"|(?P<VARIABLE>@@?(?:`(?:[^`]++|``)++`|" + _STRING + rb"|[0-9A-Za-z_$.\x80-\xff]+)?)"
     rb"|(?P<PARAM>\?)"
-    rb"|(?P<OP><=>|->>|->|<<|>>|<>|!=|>=|<=|:=|\|\||&&|[-+*/%(),.;=<>!~^|&:{}])",
+    rb"|(?P<OP><=>|->>|->|<<|>>|<>|!=|>=|<=|:=|\|\||&&|/(?!\*)|[-+*%(),.;=<>!~^|&:{}])",
     re.DOTALL,
 )
 _KINDS = {kind.name: kind for kind in Kind}
@@ -116,17 +116,22 @@ def tokenize(sql: bytes) -> list[Token]:
 
 
 # The same rules once more, written so that the regular expression engine can leap from one possible first
-# byte to the next: what may stand before is looked at behind the first byte.
+# byte to the next: what may stand before is looked at behind the first byte. What is never closed reaches to
+# the end, so that a text costs no more than its length (and tokenize refuses it).
 _BEFORE = rb"(?<![0-9A-Za-z_$`.@\x80-\xff].)"
+_OPEN_STRING = rb"'(?:[^'\\]++|\\.|'')*+(?:'|\\?\Z)|\"(?:[^\"\\]++|\\.|\"\")*+(?:\"|\\?\Z)"
+_OPEN_NAME = rb"`(?:[^`]++|``)*+(?:`|\Z)"
 _VALUE = (
-    rb"'(?:[^'\\]++|\\.|'')*+'|\"(?:[^\"\\]++|\\.|\"\")*+\""
-    rb"|0" + _BEFORE + rb"(?:x[0-9a-fA-F]+|b[01]+)(?!" + _W + rb")"
+    _OPEN_STRING
+    + rb"|0" + _BEFORE + rb"(?:x[0-9a-fA-F]+|b[01]+)(?!" + _W + rb")"
     rb"|[0-9]" + _BEFORE + rb"[0-9]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?(?!" + _W + rb")"
     rb"|\." + _BEFORE + rb"[0-9]+(?:[eE][+-]?[0-9]+)?(?!" + _W + rb")"
     rb"|[xX]" + _BEFORE + rb"'[0-9a-fA-F]*'|[bB]" + _BEFORE + rb"'[01]*'"
+)  # fmt: skip
+_KEPT = (
+    _OPEN_NAME + rb"|@@?(?:" + _OPEN_NAME + rb"|" + _OPEN_STRING + rb")|/\*(?:\+|[vV][tT]\+|M?!).*?(?:\*/|\Z)"
 )
-_KEPT = rb"`(?:[^`]++|``)++`|@@?(?:`(?:[^`]++|``)++`|" + _STRING + rb")|/\*(?:\+|[vV][tT]\+|M?!).*?\*/"
-_DROPPED = rb"/\*.*?\*/|#[^\n]*|" + _DASHES
+_DROPPED = rb"/\*.*?(?:\*/|\Z)|#[^\n]*|" + _DASHES
 _SPLIT = re.compile(rb"(" + _KEPT + rb")|" + _DROPPED + rb"|" + _VALUE, re.DOTALL)
 _LITERAL = re.compile(_KEPT + rb"|" + _DROPPED + rb"|(" + _VALUE + rb")", re.DOTALL)
 

@@ -1,0 +1,287 @@
+"""The router: one statement in, one plan out; pure, and cheap for what it has seen before.
+
+A statement is read once for its fingerprint (its text without literals) and makes a *template*, which plans
+every later text of that fingerprint. Theory of operation for a statement seen for the first time: its words
+are scanned for verb and tables, the tables are found (rules, vschema, servers), and then
+
+* no table, or only system schemas: ``router_info``;
+* one unsharded keyspace: handed through untouched, whatever it says;
+* a session aimed at one shard: handed through to it;
+* one sharded keyspace: parsed wholly and planned exactly, or refused (``router_sharded``);
+* several keyspaces: refused.
+
+Invariant: a plan's answer is the one that a single server with all the rows would give, or it is a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from homeworld.gateway.plan import Pass, Plan, Prepared, Refuse, SchemaView, SessionView, Target, Verb
+from homeworld.gateway.router_context import Compiled, Context, Template, apply, passing_edited
+from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupported
+from homeworld.gateway.router_info import last_id_edits, of_no_table, of_session, of_system
+from homeworld.gateway.router_names import Aim, Edit, Found, Names, identifier
+from homeworld.gateway.router_sequences import next_values
+from homeworld.gateway.router_session import control
+from homeworld.gateway.router_sharded import Sharded
+from homeworld.gateway.router_show import describe, explain, explain_prefix, show
+from homeworld.gateway.router_vschema import alter_vschema
+from homeworld.gateway.sql_tables import scan
+from homeworld.gateway.sql_tokens import Fingerprint, Kind, fingerprint, split_statements, tokenize
+from homeworld.model.errors import HomeworldError
+from homeworld.model.routing import BranchRoutes
+from homeworld.model.topology import TabletType
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+_MOST_TEMPLATES = 5_000
+_CONTROL = frozenset({Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.SAVEPOINT, Verb.SET, Verb.USE})
+# Statements that run hidden text, change the server or its accounts, or begin a compound statement.
+_NOT_OFFERED = frozenset(
+    {
+        b"BACKUP", b"BINLOG", b"CACHE", b"CASE", b"CHANGE", b"CLONE", b"DEALLOCATE", b"DECLARE", b"EXECUTE",
+        b"FLUSH", b"FOR", b"GET", b"GRANT", b"IF", b"IMPORT", b"INSTALL", b"KILL", b"LOOP", b"PREPARE",
+        b"PURGE", b"REPEAT", b"RESET", b"RESIGNAL", b"RESTART", b"REVOKE", b"SHUTDOWN", b"SIGNAL", b"START",
+        b"STOP", b"UNINSTALL", b"VEXPLAIN", b"VTEXPLAIN", b"WHILE", b"XA",
+    }
+)  # fmt: skip
+_OF_SERVER = frozenset(
+    {b"DATABASE", b"SCHEMA", b"USER", b"ROLE", b"SERVER", b"TABLESPACE", b"LOGFILE", b"INSTANCE"}
+)
+
+
+class Router:
+    """The router of one branch at one version of its routes: a
+    :class:`~homeworld.gateway.plan.RouterPort`.
+
+    :param schema: what is known of the tables on the servers.
+    :raises InvalidError: a keyspace's vschema cannot be routed by.
+    """
+
+    def __init__(self, routes: BranchRoutes, schema: SchemaView) -> None:
+        self._names = Names(routes, schema)
+        self._schema = schema
+        self._seen_version = schema.version
+        self._caches: dict[tuple[Target, bool], dict[Fingerprint, Template]] = {}
+        self._texts: dict[tuple[Target, bool], dict[bytes, Template]] = {}
+        self._prepared: dict[bytes, tuple[bytes, ...]] = {}
+        self._sharded = Sharded(self._names)
+
+    # --- the port
+
+    def plan(self, sql: bytes, view: SessionView) -> Plan:
+        """Plan one statement."""
+        if self._schema.version != self._seen_version:
+            self._forget()
+        aim = (view.target, view.replica_only)
+        try:
+            cache = self._caches.get(aim)
+            if cache is None:
+                cache = self._caches[aim] = {}
+                self._texts[aim] = {}
+            template = cache.get(shape := fingerprint(sql)) or self._texts[aim].get(sql)
+            if template is None:
+                compiled = self.compile(sql, view)
+                template = compiled.template
+                if compiled.shape:
+                    remember(cache, shape, template)
+                else:
+                    remember(self._texts[aim], sql, template)
+            return template(sql, view)
+        except (RefusedError, NeedsError) as answer:
+            return answer.plan
+        except HomeworldError as error:
+            return Refuse(error.mysql_errno, error.sqlstate, error.message)
+
+    def split(self, sql: bytes) -> tuple[bytes, ...]:
+        """The statements of a text."""
+        return split_statements(sql)
+
+    def plan_prepared(self, sql: bytes, view: SessionView) -> Prepared:
+        """Plan COM_STMT_PREPARE."""
+        try:
+            compiled = self.compile(sql, view, prepared=True)
+            self._remember_parts(sql)
+            plan = compiled.prepare or compiled.template(sql, view)
+        except (RefusedError, NeedsError) as answer:
+            return Prepared(answer.plan, fixed=False)
+        except HomeworldError as error:
+            return Prepared(Refuse(error.mysql_errno, error.sqlstate, error.message), fixed=False)
+        return Prepared(plan, fixed=compiled.fixed)
+
+    def plan_params(self, sql: bytes, params: Sequence[bytes], view: SessionView) -> Plan:
+        """Plan one execution of a prepared statement."""
+        try:
+            parts = self._prepared.get(sql) or self._remember_parts(sql)
+        except HomeworldError as error:
+            return Refuse(error.mysql_errno, error.sqlstate, error.message)
+        if len(parts) != len(params) + 1:
+            return Refuse(1210, "HY000", "Incorrect arguments to EXECUTE")
+        pieces = [parts[0]]
+        for param, part in zip(params, parts[1:], strict=True):
+            # Spaces keep a literal from growing together with what stands beside it.
+            pieces += (b" ", param, b" ", part)
+        text = b"".join(pieces)
+        plan = self.plan(text, view)
+        if isinstance(plan, Pass) and plan.sql == text:
+            return Pass(plan.destination, sql, plan.footprint)
+        return plan
+
+    # --- what is behind it
+
+    def _forget(self) -> None:
+        self._seen_version = self._schema.version
+        for cache in self._caches.values():
+            cache.clear()
+        for texts in self._texts.values():
+            texts.clear()
+
+    def _context(self, sql: bytes, view: SessionView) -> Context:
+        tablet_type = view.target.tablet_type
+        if view.replica_only and tablet_type is TabletType.PRIMARY:
+            tablet_type = TabletType.REPLICA
+        return Context(self._names, Aim(view.target, tablet_type), sql, scan(sql), view)
+
+    def _remember_parts(self, sql: bytes) -> tuple[bytes, ...]:
+        """The text between the ``?`` of a prepared statement."""
+        parts: list[bytes] = []
+        at = 0
+        for token in tokenize(sql):
+            if token.kind is Kind.PARAM:
+                parts.append(sql[at : token.start])
+                at = token.end
+        parts.append(sql[at:])
+        found = tuple(parts)
+        remember(self._prepared, sql, found)
+        return found
+
+    def compile(self, sql: bytes, view: SessionView, *, prepared: bool = False) -> Compiled:
+        """Make the template of a text.
+
+        :param prepared: ``?`` stand for values that come later.
+        :raises RefusedError: refused.
+        :raises NeedsError: something must be known first.
+        """
+        context = self._context(sql, view)
+        found = context.scan
+        first = found.word(0)
+        if first == b"ALTER" and found.word(1) == b"VSCHEMA":
+            altered = alter_vschema(self._names, found, view.target)
+            return Compiled(lambda _sql, _view: altered, shape=False)
+        if found.verb in _CONTROL:
+            acted = control(self._names, sql, found)
+            return Compiled(lambda _sql, _view: acted, shape=False)
+        if first == b"SHOW":
+            return show(context)
+        if first in {b"EXPLAIN", b"DESC", b"DESCRIBE"}:
+            start = explain_prefix(context)
+            return describe(context) if start < 0 else explain(context, self.plan(sql[start:], view))
+        _check_offered(context)
+        sequence = next_values(context)
+        if sequence is not None:
+            return sequence
+        if b"LAST_INSERT_ID" in found.calls and self._names.only is None:
+            session = of_session(context)
+            return session or self._with_last_id(context)
+        return self._by_tables(context, prepared=prepared)
+
+    def _with_last_id(self, context: Context) -> Compiled:
+        """The id that the session knows stands in for the function: another server never made it."""
+        places = last_id_edits(context)
+        if not places:
+            raise unsupported("LAST_INSERT_ID(expression) on a branch with several keyspaces")
+
+        def template(_sql: bytes, view: SessionView) -> Plan:
+            number = b"%d" % view.last_insert_id
+            return self.plan(apply(context.sql, [(start, end, number) for start, end in places]), view)
+
+        return Compiled(template, shape=False)
+
+    def _by_tables(self, context: Context, *, prepared: bool) -> Compiled:
+        names, aim, verb = self._names, context.aim, context.scan.verb
+        found = [names.find(ref, aim, creates=verb is Verb.DDL) for ref in context.scan.tables]
+        keyspaces = {one.keyspace for one in found if not one.system}
+        target = aim.target
+        if target.shard:
+            return self._to_shard(context, found, keyspaces)
+        if not keyspaces:
+            if found:
+                return of_system(context, found)
+            return self._without_tables(context)
+        if len(keyspaces) > 1:
+            raise unsupported(f"one statement on several keyspaces ({', '.join(sorted(keyspaces))})")
+        keyspace = names.keyspace(keyspaces.pop())
+        if keyspace.sharded:
+            return self._sharded.compile(context, keyspace, found, prepared=prepared)
+        destination, shard = context.first(keyspace)
+        edits = physical_edits(context, found, shard.schema)
+        return passing_edited(context, destination, context.footprint(found, keyspace.name), edits)
+
+    def _without_tables(self, context: Context) -> Compiled:
+        verb = context.scan.verb
+        if verb in {Verb.CALL, Verb.DDL, Verb.LOCK, Verb.OTHER, Verb.LOAD}:
+            keyspace = self._names.default(context.aim.target)
+            if keyspace.sharded:
+                raise unsupported(f"{context.scan.word(0).decode('utf-8', 'replace')} on a sharded keyspace")
+        return of_no_table(context)
+
+    def _to_shard(self, context: Context, found: Sequence[Found], keyspaces: set[str]) -> Compiled:
+        """A session aimed at one shard: everything goes there."""
+        target = context.aim.target
+        if keyspaces - {target.keyspace}:
+            other = ", ".join(sorted(keyspaces - {target.keyspace}))
+            raise unsupported(f"tables of {other} while the session is aimed at one shard")
+        session = of_session(context) if not found else None
+        if session is not None:
+            return session
+        destination, shard = context.first(self._names.keyspace(target.keyspace))
+        edits = physical_edits(context, found, shard.schema)
+        return passing_edited(context, destination, context.footprint(found, target.keyspace), edits)
+
+
+def _check_offered(context: Context) -> None:
+    """Refuse statements that reach around the router or past the branch.
+
+    :raises RefusedError: they do.
+    """
+    found = context.scan
+    first, second = found.word(0), found.word(1)
+    if first in _NOT_OFFERED:
+        raise unsupported(f"{first.decode()} statements")
+    if first == b"ANALYZE" and second in {b"SELECT", b"UPDATE", b"DELETE", b"INSERT", b"REPLACE", b"FORMAT"}:
+        raise unsupported("ANALYZE of a statement")
+    if found.verb is Verb.DDL and first in {b"CREATE", b"DROP", b"ALTER", b"RENAME"}:
+        kinds = {second, found.word({b"UNDO": 2, b"OR": 3}.get(second, 1))}
+        if kinds & _OF_SERVER:
+            raise unsupported(
+                f"{first.decode()} {second.decode()}; keyspaces and passwords are made by the API"
+            )
+
+
+def physical_edits(context: Context, found: Sequence[Found], schema: str) -> list[Edit]:
+    """The edits for table names and for columns that are qualified by schema and table."""
+    edits = context.names.physical(found, schema)
+    if not edits:
+        return edits
+    qualifiers = {one.ref.schema for one in found if one.ref.schema and not one.system}
+    at_tables = {one.ref.start for one in found}
+    words = context.scan.words
+    for at in range(len(words) - 4):
+        first = words[at]
+        if words[at + 1].text != b"." or words[at + 3].text != b".":
+            continue
+        named = first.kind in (Kind.WORD, Kind.QUOTED) and first.start not in at_tables
+        if named and first.name() in qualifiers and first.name() != schema:
+            edits.append((first.start, first.end, identifier(schema)))
+    return edits
+
+
+def remember(cache: dict[_K, _V], key: _K, value: _V) -> None:
+    """Keep at most so many; the oldest go first."""
+    if len(cache) >= _MOST_TEMPLATES:
+        for old in list(cache)[: _MOST_TEMPLATES // 4]:
+            del cache[old]
+    cache[key] = value

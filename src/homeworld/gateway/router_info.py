@@ -1,0 +1,148 @@
+"""Statements that touch no table of a keyspace: ``SELECT 1``, ``SELECT @@version``, information_schema.
+
+They go to the session's keyspace, or to the one whose name stands in the text. Where a schema has another
+name on the server than its keyspace (sharded keyspaces), names are changed on the way there and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeworld.gateway.plan import (
+    Answer,
+    ColumnSpec,
+    Footprint,
+    Plan,
+    Row,
+    Scatter,
+    SessionView,
+    Verb,
+)
+from homeworld.gateway.router_context import Compiled, Context, apply, passing, passing_edited
+from homeworld.gateway.router_errors import unsupported
+from homeworld.gateway.router_names import Edit, Found
+from homeworld.gateway.router_target import target_text
+from homeworld.gateway.sql_tokens import Kind, Token, quote_string, string_value
+from homeworld.model.routing import KeyspaceRoute
+
+_LONGLONG = 8
+_BINARY = 63
+
+
+def _alias(words: list[Token], at: int) -> str | None:
+    """The alias that ends the statement at ``at``; an empty one where nothing follows, None: more follows."""
+    rest = words[at:]
+    if len(rest) >= 2 and rest[-2].upper == b"LIMIT" and rest[-1].text == b"1":
+        rest = rest[:-2]
+    if len(rest) >= 2 and rest[-2].upper == b"FROM" and rest[-1].upper == b"DUAL":
+        rest = rest[:-2]
+    if not rest:
+        return ""
+    if rest[0].upper == b"AS":
+        rest = rest[1:]
+    if len(rest) == 1 and rest[0].kind in (Kind.WORD, Kind.QUOTED):
+        return rest[0].name()
+    if len(rest) == 1 and rest[0].kind is Kind.STRING:
+        return string_value(rest[0].text).decode("utf-8", "replace")
+    return None
+
+
+def of_session(context: Context) -> Compiled | None:
+    """``SELECT DATABASE()``, ``SELECT LAST_INSERT_ID()``, ``SELECT @@identity``: what the session knows."""
+    words = context.scan.words
+    if context.scan.word(0) != b"SELECT" or len(words) < 2:
+        return None
+    name = words[1].upper
+    if words[1].kind is Kind.VARIABLE and words[1].text.lower() in {b"@@identity", b"@@last_insert_id"}:
+        alias = _alias(words, 2)
+        return None if alias is None else _last_id(alias or words[1].text.decode())
+    if len(words) < 4 or words[2].text != b"(" or words[3].text != b")":
+        return None
+    alias = _alias(words, 4)
+    if alias is None or words[1].kind is not Kind.WORD:
+        return None
+    title = alias or context.sql[words[1].start : words[3].end].decode("utf-8", "replace")
+    if name == b"LAST_INSERT_ID":
+        return _last_id(title)
+    if name in {b"DATABASE", b"SCHEMA"}:
+        text = target_text(context.aim.target, context.names.routes.database).encode()
+        made = Answer((ColumnSpec(title),), ((text,),))
+        return Compiled(lambda _sql, _view: made)
+    return None
+
+
+def _last_id(title: str) -> Compiled:
+    columns = (ColumnSpec(title, _LONGLONG, _BINARY, 21),)
+    return Compiled(lambda _sql, view: Answer(columns, ((b"%d" % view.last_insert_id,),)))
+
+
+def last_id_edits(context: Context) -> list[tuple[int, int]]:
+    """Where ``LAST_INSERT_ID()`` stands in the text."""
+    words = context.scan.words
+    return [
+        (token.start, words[at + 2].end)
+        for at, token in enumerate(words[:-2])
+        if token.upper == b"LAST_INSERT_ID" and words[at + 1].text == b"(" and words[at + 2].text == b")"
+    ]
+
+
+def of_no_table(context: Context) -> Compiled:
+    """No table at all."""
+    known = of_session(context)
+    if known is not None:
+        return known
+    keyspace = context.names.default(context.aim.target)
+    destination, _ = context.first(keyspace)
+    scan = context.scan
+    tables = frozenset[tuple[str, str]]()
+    if scan.unknown_functions:
+        tables = context.names.all_tables(keyspace.name)
+    return passing(destination, Footprint(scan.verb, tables, scan.locking_read, scan.keeps_state))
+
+
+def of_system(context: Context, found: Sequence[Found]) -> Compiled:
+    """Only tables of system schemas."""
+    if context.scan.verb is not Verb.SELECT:
+        raise unsupported("changing tables of system schemas")
+    keyspace, edits = _named_keyspace(context)
+    destination, shard = context.first(keyspace)
+    edits += context.names.physical(found, shard.schema)
+    footprint = Footprint(Verb.SELECT, keeps_state=context.scan.keeps_state)
+    if shard.schema == keyspace.name:
+        return passing_edited(context, destination, footprint, edits)
+    sql = apply(context.sql, edits)
+    there, here = shard.schema.encode(), keyspace.name.encode()
+
+    def merge(results: Sequence[Sequence[Row]]) -> Sequence[Row]:
+        return [tuple(here if value == there else value for value in row) for row in results[0]]
+
+    def template(_sql: bytes, _view: SessionView) -> Plan:
+        return Scatter(((destination, sql),), footprint, merge)
+
+    return Compiled(template, shape=False)
+
+
+def _named_keyspace(context: Context) -> tuple[KeyspaceRoute, list[Edit]]:
+    """The keyspace that the statement asks about, and the literals to change so that the server knows it."""
+    names = context.names
+    routes = names.routes
+    named: dict[str, KeyspaceRoute] = {}
+    edits: list[Edit] = []
+    for token in context.scan.words:
+        if token.kind is not Kind.STRING:
+            continue
+        text = string_value(token.text).decode("utf-8", "replace")
+        route = routes.keyspaces.get(text)
+        if route is None and text == routes.database:
+            route = names.keyspace(routes.default_keyspace)
+        if route is None:
+            continue
+        named[route.name] = route
+        schema = names.shard(route).schema
+        if schema != text:
+            edits.append((token.start, token.end, quote_string(schema.encode())))
+    if len(named) > 1:
+        raise unsupported("information_schema of several keyspaces in one statement")
+    if named:
+        return next(iter(named.values())), edits
+    return names.default(context.aim.target), edits

@@ -1,0 +1,201 @@
+"""Transaction control, ``USE`` and ``SET``: what the session performs on all its servers.
+
+Refused here is what would make the router's own reading of later statements wrong (modes that change the
+lexical rules, character sets with ASCII bytes inside characters), and what would break replication or reach
+the whole server.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from homeworld.gateway.plan import Control, Done, Plan, Verb
+from homeworld.gateway.router_errors import RefusedError, unsupported
+from homeworld.gateway.router_names import Names
+from homeworld.gateway.router_target import parse_target
+from homeworld.gateway.sql_functions import CONNECTION, PURE
+from homeworld.gateway.sql_tables import Scan
+from homeworld.gateway.sql_tokens import Kind, Token, string_value
+
+_BAD_MODES = re.compile(
+    rb"\b(ANSI(?:_QUOTES)?|NO_BACKSLASH_ESCAPES|PIPES_AS_CONCAT|HIGH_NOT_PRECEDENCE|ORACLE|MSSQL|DB2"
+    rb"|POSTGRESQL|MAXDB|EMPTY_STRING_IS_NULL|PAD_CHAR_TO_FULL_LENGTH)\b",
+    re.IGNORECASE,
+)
+_MULTIBYTE = frozenset({"big5", "cp932", "gb18030", "gb2312", "gbk", "sjis", "euckr", "eucjpms", "ujis"})
+_BREAKS_REPLICATION = frozenset(
+    {
+        "binlog_direct_non_transactional_updates",
+        "binlog_format",
+        "binlog_row_image",
+        "binlog_row_metadata",
+        "binlog_row_value_options",
+        "gtid_domain_id",
+        "gtid_next",
+        "gtid_seq_no",
+        "server_id",
+        "skip_replication",
+        "sql_log_bin",
+    }
+)
+# Settings of Vitess that have no meaning here: accepted, as clients made for it send them.
+_VITESS = frozenset(
+    {
+        "boost_cached_queries",
+        "ddl_strategy",
+        "enable_system_settings",
+        "migration_context",
+        "query_timeout",
+        "read_after_write_gtid",
+        "read_after_write_timeout",
+        "session_enable_system_settings",
+        "session_track_gtids",
+        "skip_query_plan_cache",
+        "transaction_mode",
+        "transaction_timeout",
+        "vitess_metadata",
+        "workload",
+    }
+)
+_NOT_SCATTERED = frozenset({"sql_select_limit", "div_precision_increment", "max_sort_length"})
+_SCOPES = frozenset({b"SESSION", b"LOCAL"})
+
+
+def control(names: Names, sql: bytes, found: Scan) -> Plan:
+    """Plan BEGIN, COMMIT, ROLLBACK, savepoints, USE and SET.
+
+    :raises RefusedError: not allowed through a gateway.
+    """
+    match found.verb:
+        case Verb.USE:
+            return Control(Verb.USE, sql, parse_target(_use_name(found), names.routes))
+        case Verb.SET:
+            return _set(names, sql, found)
+        case Verb.BEGIN:
+            if found.word(0) == b"BEGIN" and found.word(1) not in {b"", b"WORK"}:
+                raise unsupported("compound statements")
+        case _:
+            pass
+    return Control(found.verb, sql)
+
+
+def _use_name(found: Scan) -> str:
+    words = found.words[1:]
+    if len(words) == 1 and words[0].kind is Kind.STRING:
+        return string_value(words[0].text).decode("utf-8", "replace")
+    if len(words) == 1 and words[0].kind is Kind.QUOTED:
+        return words[0].name()
+    return b"".join(word.text.strip(b"`") for word in words).decode("utf-8", "replace")
+
+
+def _assignments(words: list[Token]) -> Iterable[list[Token]]:
+    depth = 0
+    part: list[Token] = []
+    for token in words:
+        depth += {b"(": 1, b")": -1}.get(token.text, 0)
+        if token.text == b"," and depth == 0:
+            yield part
+            part = []
+        else:
+            part.append(token)
+    yield part
+
+
+def _set(names: Names, sql: bytes, found: Scan) -> Plan:
+    first, second = found.word(1), found.word(2)
+    if first in {b"PASSWORD", b"DEFAULT", b"ROLE", b"RESOURCE", b"GLOBAL", b"STATEMENT"}:
+        raise unsupported(f"SET {first.decode()}")
+    if first == b"TRANSACTION" or (first in _SCOPES and second == b"TRANSACTION"):
+        return Control(Verb.SET, sql)
+    if first in {b"NAMES", b"CHARSET"} or (first == b"CHARACTER" and second == b"SET"):
+        at = 3 if first == b"CHARACTER" else 2
+        if at < len(found.words):
+            _check_charset(_plain(found.words[at]))
+        return Control(Verb.SET, sql)
+    ours = 0
+    parts = list(_assignments(found.words[1:]))
+    for part in parts:
+        ours += _check_assignment(names, part)
+    if ours == len(parts):
+        return Done()
+    if ours:
+        raise unsupported("SET of Vitess settings together with others")
+    return Control(Verb.SET, sql)
+
+
+def _plain(token: Token) -> str:
+    if token.kind is Kind.STRING:
+        return string_value(token.text).decode("utf-8", "replace").lower()
+    return token.name().lower()
+
+
+def _check_charset(charset: str) -> None:
+    if charset in _MULTIBYTE:
+        raise unsupported(f"character set {charset} for statements; use utf8mb4")
+
+
+def _check_assignment(names: Names, part: list[Token]) -> bool:
+    """Look at ``variable = value``; True: it is a setting that only Vitess has."""
+    at = 0
+    if part and part[0].upper in {b"GLOBAL", b"PERSIST", b"PERSIST_ONLY"}:
+        raise unsupported("SET GLOBAL")
+    if part and part[0].upper in _SCOPES:
+        at = 1
+    if at >= len(part):
+        return False
+    variable = part[at]
+    text = variable.text
+    value = part[at + 1 :]
+    if variable.kind is Kind.VARIABLE and not text.startswith(b"@@"):
+        _check_user_variable(names, text, value)
+        return False
+    name = text.lstrip(b"@").strip(b"`").decode("utf-8", "replace").lower()
+    scope, dot, rest = name.partition(".")
+    if dot and scope in {"global", "persist", "persist_only"}:
+        raise unsupported("SET GLOBAL")
+    if dot and scope in {"session", "local"}:
+        name = rest
+    if name.partition(".")[0] in _VITESS:
+        return True
+    _check_value(names, name, value)
+    return False
+
+
+def _check_user_variable(names: Names, text: bytes, value: list[Token]) -> None:
+    if b"sql_mode" in text.lower() and _BAD_MODES.search(b" ".join(token.text for token in value)):
+        raise unsupported("this sql_mode")
+    for at, token in enumerate(value):
+        if token.upper == b"SELECT" and token.kind is Kind.WORD:
+            raise unsupported("subqueries in SET")
+        follows = value[at + 1].text if at + 1 < len(value) else b""
+        calls = token.kind in (Kind.WORD, Kind.QUOTED) and follows == b"("
+        name = token.upper.decode("utf-8", "replace")
+        if calls and name not in PURE and name not in CONNECTION and names.only is None:
+            raise unsupported(f"SET of a variable by {name.lower()}(), which other servers would repeat")
+
+
+def _check_value(names: Names, name: str, value: list[Token]) -> None:
+    text = b" ".join(token.text for token in value)
+    if name in _BREAKS_REPLICATION:
+        raise RefusedError(1231, "42000", f"VT05006: {name} cannot be changed through a gateway")
+    if name == "sql_mode":
+        if _BAD_MODES.search(text):
+            raise unsupported("this sql_mode: it changes how statements are read")
+        for token in value:
+            odd_number = token.kind in (Kind.NUMBER, Kind.HEX) and token.text != b"0"
+            is_user = token.kind is Kind.VARIABLE and not token.text.startswith(b"@@")
+            if odd_number or (is_user and b"sql_mode" not in token.text.lower()):
+                raise unsupported("sql_mode from a number or variable; write its modes out")
+    elif name in {"character_set_client", "character_set_connection"}:
+        if value:
+            _check_charset(_plain(value[-1]))
+    elif name == "sql_auto_is_null":
+        if value and value[-1].upper not in {b"0", b"OFF", b"FALSE"}:
+            raise unsupported("sql_auto_is_null")
+    elif name in _NOT_SCATTERED:
+        sharded = any(keyspace.sharded for keyspace in names.routes.keyspaces.values())
+        if sharded and value and value[-1].upper != b"DEFAULT":
+            raise unsupported(f"{name} on a branch with a sharded keyspace")
+    if any(token.upper == b"SELECT" and token.kind is Kind.WORD for token in value):
+        raise unsupported("subqueries in SET")

@@ -1,0 +1,613 @@
+"""The router on unsharded keyspaces, targets, SHOW, SET and prepared statements."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from homeworld.gateway.plan import (
+    AlterVschema,
+    Answer,
+    Control,
+    Done,
+    NeedSchema,
+    NeedSequence,
+    Pass,
+    Plan,
+    Refuse,
+    Scatter,
+    SessionView,
+    Target,
+    Verb,
+)
+from homeworld.gateway.router import Router, remember
+from homeworld.gateway.router_errors import RefusedError
+from homeworld.gateway.router_target import parse_target, target_text
+from homeworld.model.topology import TabletType
+from tests.support.routing_world import KnownTables, branch, keyspace, router, view
+
+ONE = branch(keyspace("shop"))
+SHARDED: dict[str, Any] = {
+    "vindexes": {"xxhash": {"type": "xxhash"}},
+    "tables": {"users": {"column_vindexes": [{"column": "id", "name": "xxhash"}]}},
+}
+WORLD = branch(
+    keyspace("main", {"tables": {"users_seq": {"type": "sequence"}, "listed": {}}}),
+    keyspace("other"),
+    keyspace("sh", SHARDED, "-80", "80-"),
+    rules={
+        "moved": "other.moved",
+        "main.moved": "other.moved",
+        "half": "main.half",
+        "half@replica": "other.half",
+        "renamed": "main.new_name",
+    },
+)
+KNOWN = {
+    "main": {"a": {"id": "bigint"}, "both": {"id": "bigint"}, "listed": {"id": "bigint"}},
+    "other": {"b": {"id": "bigint"}, "both": {"id": "bigint"}, "listed": {"id": "bigint"}},
+    "sh": {"users": {"id": "bigint", "name": "varchar(20)"}},
+}
+
+
+def plan(text: str, *, target: Target | None = None, **facts: Any) -> Plan:
+    return router(WORLD, KNOWN).plan(text.encode(), view(target, **facts))
+
+
+def passed(text: str, *, target: Target | None = None, **facts: Any) -> Pass:
+    found = plan(text, target=target, **facts)
+    assert isinstance(found, Pass), found
+    return found
+
+
+def refused(text: str, *, target: Target | None = None, **facts: Any) -> Refuse:
+    found = plan(text, target=target, **facts)
+    assert isinstance(found, Refuse), found
+    return found
+
+
+# ------------------------------------------------------------------------------- one unsharded keyspace
+
+
+@pytest.mark.parametrize(
+    ("text", "verb", "tables"),
+    [
+        ("select * from t where id = 5", Verb.SELECT, {"t"}),
+        ("insert into t values (1), (2)", Verb.INSERT, {"t"}),
+        ("replace into t values (1)", Verb.REPLACE, {"t"}),
+        ("update t, u set t.a = u.b where t.id = u.id", Verb.UPDATE, {"t", "u"}),
+        ("delete from t limit 5", Verb.DELETE, {"t"}),
+        ("create table t (id int)", Verb.DDL, {"t"}),
+        ("truncate table t", Verb.DDL, {"t"}),
+        ("load data local infile 'x' into table t", Verb.LOAD, {"t"}),
+        ("call p(1)", Verb.CALL, set[str]()),
+        ("lock tables t write", Verb.LOCK, {"t"}),
+        ("select 1", Verb.SELECT, set[str]()),
+        ("select @@version", Verb.SELECT, set[str]()),
+        ("selct 1", Verb.OTHER, set[str]()),
+        ("do sleep(0)", Verb.SELECT, set[str]()),
+        ("show warnings", Verb.SHOW, set[str]()),
+        ("show create table t", Verb.SHOW, {"t"}),
+        ("describe t", Verb.SHOW, {"t"}),
+        ("handler t open", Verb.OTHER, {"t"}),
+    ],
+)
+def test_everything_passes_untouched_with_its_footprint(text: str, verb: Verb, tables: set[str]) -> None:
+    one = router(ONE)
+    for _ in range(2):  # first time, and from the cache
+        found = one.plan(text.encode(), view())
+        assert isinstance(found, Pass)
+        assert found.sql == text.encode()
+        assert (found.destination.keyspace, found.destination.shard) == ("shop", "-")
+        assert found.footprint.verb is verb
+        assert found.footprint.tables == {("shop", table) for table in tables}
+
+
+def test_a_template_serves_other_literals() -> None:
+    one = router(ONE)
+    first = one.plan(b"select * from t where id = 5", view())
+    second = one.plan(b"select * from t where id = 'x'", view())
+    assert isinstance(first, Pass)
+    assert isinstance(second, Pass)
+    assert second.sql == b"select * from t where id = 'x'"
+    assert second.footprint is first.footprint
+
+
+def test_the_database_s_own_name_and_the_keyspace_s_name_qualify() -> None:
+    routes = branch(keyspace("main"), database="shop")
+    found = router(routes).plan(b"select shop.t.a, t.b from shop.t join `main`.u on shop.t.a = u.a", view())
+    assert isinstance(found, Pass)
+    assert found.sql == b"select `main`.t.a, t.b from `main`.t join `main`.u on `main`.t.a = u.a"
+    untouched = router(routes).plan(b"select main.t.a from main.t", view())
+    assert isinstance(untouched, Pass)
+    assert untouched.sql == b"select main.t.a from main.t"
+    unknown = router(routes).plan(b"select * from nowhere.t", view())
+    assert unknown == Refuse(1049, "42000", "VT05003: unknown database 'nowhere' in vschema")
+
+
+def test_a_view_s_tables_are_in_the_footprint() -> None:
+    tables = KnownTables({"shop": {"v": {}, "t": {}}}, {("shop", "v"): frozenset({"t"})})
+    found = Router(ONE, tables).plan(b"select * from v", view())
+    assert isinstance(found, Pass)
+    assert found.footprint.tables == {("shop", "v"), ("shop", "t")}
+
+
+def test_a_stored_function_may_touch_every_table() -> None:
+    tables = KnownTables({"shop": {"u": {}, "t": {}}})
+    found = Router(ONE, tables).plan(b"select f(1) from t", view())
+    assert isinstance(found, Pass)
+    assert found.footprint.tables == {("shop", "u"), ("shop", "t")}
+    assert router(ONE).plan(b"select f(1) from t", view()) == NeedSchema("shop")
+
+
+def test_templates_are_dropped_when_the_tables_change() -> None:
+    tables = KnownTables({"shop": {"t": {}}})
+    one = Router(ONE, tables)
+    assert isinstance(one.plan(b"select f(1) from t", view()), Pass)
+    tables.known = {"shop": {"t": {}, "u": {}}}
+    tables.version += 1
+    found = one.plan(b"select f(1) from t", view())
+    assert isinstance(found, Pass)
+    assert ("shop", "u") in found.footprint.tables
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prepare s from 'drop table t'", "execute s", "deallocate prepare s", "execute immediate 'x'",
+        "xa start 'x'", "flush tables", "grant all on *.* to x", "create database x", "drop schema x",
+        "alter database x charset utf8", "create user x", "shutdown", "reset master", "start replica",
+        "analyze update t set a = 1", "begin not atomic select 1; end", "show vitess_migrations",
+        "create or replace database x", "vexplain plan select 1",
+    ],
+)  # fmt: skip
+def test_what_reaches_around_the_router_is_refused(text: str) -> None:
+    found = router(ONE).plan(text.encode(), view())
+    assert isinstance(found, Refuse)
+    assert found.errno == 1235
+    assert found.message.startswith("VT12001: unsupported: ")
+
+
+@pytest.mark.parametrize(("text", "errno"), [("", 1064), ("-- x", 1064), ("select 'x", 1064)])
+def test_what_cannot_be_read_is_a_syntax_error(text: str, errno: int) -> None:
+    found = router(ONE).plan(text.encode(), view())
+    assert isinstance(found, Refuse)
+    assert found.errno == errno
+
+
+# ------------------------------------------------------------------------------- several keyspaces
+
+
+@pytest.mark.parametrize(
+    ("text", "keyspace_name", "sql"),
+    [
+        ("select * from a", "main", None),
+        ("select * from b", "other", None),
+        ("select * from listed", "main", None),  # the vschema speaks first
+        ("select * from other.listed", "other", None),
+        ("select * from unknown_table", "main", None),  # its server says what is wrong
+        ("select * from moved", "other", None),
+        ("select moved.x from moved", "other", None),
+        ("select main.moved.x from main.moved where 'main.moved' = 5", "other",
+         "select `other`.moved.x from `other`.moved where 'main.moved' = 5"),
+        ("insert into main.moved values (1)", "other", "insert into `other`.moved values (1)"),
+        ("select * from half", "main", None),
+        ("create table fresh (id int)", "main", None),
+        ("show columns from b", "other", None),
+        ("show columns from moved from main", "other", "show columns from `other`.moved "),
+        ("show index from `b`", "other", None),
+        ("show create table main.moved", "other", "show create table `other`.moved"),
+        ("explain select * from b", "other", None),
+        ("explain main.moved", "other", "explain `other`.moved"),
+        ("show tables", "main", None),
+        ("show tables from other", "other", None),
+        ("show full tables from shop like 'x%'", "main", "show full tables from `main` like 'x%'"),
+        ("show variables like 'x'", "main", None),
+    ],
+)  # fmt: skip
+def test_tables_are_found(text: str, keyspace_name: str, sql: str | None) -> None:
+    found = passed(text)
+    assert found.destination.keyspace == keyspace_name
+    assert found.sql.decode() == (sql or text)
+
+
+def test_rules_by_tablet_type() -> None:
+    assert passed("select * from half").destination.keyspace == "main"
+    replica = passed("select * from half", target=Target(tablet_type=TabletType.REPLICA))
+    assert (replica.destination.keyspace, replica.destination.tablet_type) == ("other", TabletType.REPLICA)
+    only = passed("select * from half", replica_only=True)
+    assert (only.destination.keyspace, only.destination.tablet_type) == ("other", TabletType.REPLICA)
+
+
+def test_a_keyspace_target_is_where_unqualified_names_live() -> None:
+    aimed = Target("other")
+    assert passed("select * from both", target=aimed).destination.keyspace == "other"
+    assert passed("select * from a", target=aimed).destination.keyspace == "other"
+    assert passed("select 1", target=aimed).destination.keyspace == "other"
+    moved = passed("select * from moved", target=Target("main"))
+    assert moved.destination.keyspace == "other"
+    assert moved.sql == b"select * from moved"  # its connection's schema is the keyspace's
+
+
+def test_names_that_could_mean_two_tables_are_refused() -> None:
+    assert refused("select * from both").message == "ambiguous table reference: both"
+    assert "renam" in refused("select * from renamed").message
+    assert refused("select * from a join b").message == (
+        "VT12001: unsupported: one statement on several keyspaces (main, other)"
+    )
+    assert router(WORLD).plan(b"select * from a", view()) == NeedSchema("main")
+
+
+def test_a_shard_target_takes_everything() -> None:
+    aimed = Target("sh", "80-")
+    for text in (
+        "select * from users",
+        "update users set id = 1 limit 5",
+        "select 1",
+        "drop table x",
+        "call p()",
+    ):
+        found = passed(text, target=aimed)
+        assert (found.destination.keyspace, found.destination.shard) == ("sh", "80-")
+        assert found.sql == text.encode()
+    assert passed("select * from sh.users", target=aimed).sql == b"select * from `sh_80_`.users"
+    assert passed("select * from users", target=aimed).footprint.tables == {("sh", "users")}
+    assert "aimed at one shard" in refused("select * from main.a", target=aimed).message
+
+
+# ------------------------------------------------------------------------------- what the session knows
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("select last_insert_id()", "last_insert_id()"),
+        ("SELECT LAST_INSERT_ID() AS id", "id"),
+        ("select last_insert_id ( ) `x` limit 1", "x"),
+        ("select @@identity", "@@identity"),
+        ("select last_insert_id() from dual", "last_insert_id()"),
+    ],
+)
+def test_last_insert_id_is_the_session_s(text: str, title: str) -> None:
+    one = router(WORLD, KNOWN)
+    for number in (7, 8):
+        found = one.plan(text.encode(), view(last_insert_id=number))
+        assert isinstance(found, Answer)
+        assert found.columns[0].name == title
+        assert found.rows == ((b"%d" % number,),)
+
+
+def test_last_insert_id_inside_a_statement_becomes_its_number() -> None:
+    one = router(WORLD, KNOWN)
+    for number in (7, 8):
+        found = one.plan(
+            b"insert into a values (last_insert_id(), 'last_insert_id()')", view(last_insert_id=number)
+        )
+        assert isinstance(found, Pass)
+        assert found.sql == b"insert into a values (%d, 'last_insert_id()')" % number
+    assert isinstance(plan("update a set id = last_insert_id(id + 1)"), Refuse)
+
+
+def test_database_is_what_the_session_is_aimed_at() -> None:
+    def shown(target: Target) -> bytes | None:
+        found = plan("select database()", target=target)
+        assert isinstance(found, Answer)
+        return found.rows[0][0]
+
+    assert shown(Target()) == b"shop"
+    assert shown(Target("main")) == b"main"
+    assert shown(Target("sh", "-80", TabletType.REPLICA)) == b"sh/-80@replica"
+    assert plan("select schema() as x", target=Target("main")) == plan(
+        "select database() as x", target=Target("main")
+    )
+
+
+def test_information_schema_knows_keyspaces_by_their_names() -> None:
+    found = passed("select * from information_schema.tables where table_schema = 'other'")
+    assert found.destination.keyspace == "other"
+    assert found.footprint.tables == frozenset()
+    renamed = passed("select * from information_schema.tables where table_schema = 'shop'")
+    assert renamed.sql.endswith(b"table_schema = 'main'")
+    there = plan("select table_schema, 1 from information_schema.tables where table_schema = 'sh'")
+    assert isinstance(there, Scatter)
+    assert there.statements[0][1].endswith(b"table_schema = 'sh__80'")
+    assert there.merge is not None
+    assert there.merge([[(b"sh__80", b"1"), (None, b"x")]]) == [(b"sh", b"1"), (None, b"x")]
+    both = refused("select * from information_schema.tables where table_schema in ('main', 'other')")
+    assert "several keyspaces" in both.message
+    assert isinstance(plan("delete from mysql.user"), Refuse)
+    inside = passed("select * from tables", target=Target("information_schema"))
+    assert inside.sql == b"select * from `information_schema`.tables"
+
+
+# ------------------------------------------------------------------------------- targets
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("", Target()),
+        ("shop", Target()),
+        ("@primary", Target()),
+        ("@master", Target()),
+        ("@replica", Target(tablet_type=TabletType.REPLICA)),
+        ("shop@rdonly", Target(tablet_type=TabletType.RDONLY)),
+        ("main", Target("main")),
+        ("main@replica", Target("main", "", TabletType.REPLICA)),
+        ("sh/-80", Target("sh", "-80")),
+        ("sh:80-@replica", Target("sh", "80-", TabletType.REPLICA)),
+        ("main/0", Target("main", "-")),
+        ("information_schema", Target("information_schema")),
+    ],
+)
+def test_targets(text: str, target: Target) -> None:
+    assert parse_target(text, WORLD) == target
+    use = router(WORLD, KNOWN).plan(f"use `{text}`".encode(), view()) if text else None
+    if use is not None:
+        assert use == Control(Verb.USE, f"use `{text}`".encode(), target)
+        bare = router(WORLD, KNOWN).plan(f"USE {text}".encode(), view())
+        assert isinstance(bare, Control)
+        assert bare.target == target
+    assert parse_target(target_text(target, "shop"), WORLD) == target
+
+
+@pytest.mark.parametrize("text", ["nowhere", "main@leader", "sh/40-", "sh/xyz", "/-80", "shop/-80", "a.b"])
+def test_unknown_targets(text: str) -> None:
+    with pytest.raises(RefusedError):
+        parse_target(text, WORLD)
+    found = router(WORLD).plan(f"use `{text}`".encode(), view())
+    assert isinstance(found, Refuse)
+    assert found.errno == 1049
+
+
+# ------------------------------------------------------------------------------- control and SET
+
+
+@pytest.mark.parametrize(
+    ("text", "verb"),
+    [
+        ("begin", Verb.BEGIN),
+        ("START TRANSACTION READ ONLY", Verb.BEGIN),
+        ("commit and chain", Verb.COMMIT),
+        ("rollback", Verb.ROLLBACK),
+        ("savepoint a", Verb.SAVEPOINT),
+        ("rollback to savepoint a", Verb.SAVEPOINT),
+        ("release savepoint a", Verb.SAVEPOINT),
+        ("set names utf8mb4 collate utf8mb4_bin", Verb.SET),
+        ("set names 'latin1'", Verb.SET),
+        ("set autocommit = 0", Verb.SET),
+        ("set session transaction isolation level read committed", Verb.SET),
+        ("set transaction read only", Verb.SET),
+        ("set @a = 1, @b = 'x'", Verb.SET),
+        ("set sql_mode = ''", Verb.SET),
+        ("set @@session.sql_mode = concat(@@sql_mode, ',STRICT_TRANS_TABLES')", Verb.SET),
+        ("set sql_mode = @OLD_SQL_MODE", Verb.SET),
+        ("/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */", Verb.SET),
+        ("set foreign_key_checks = 0", Verb.SET),
+        ("set sql_select_limit = default", Verb.SET),
+    ],
+)
+def test_control(text: str, verb: Verb) -> None:
+    assert plan(text) == Control(verb, text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "set workload = 'olap'",
+        "set @@session.boost_cached_queries = true",
+        "set @@vitess_metadata.x = 'y'",
+        "set transaction_mode = 'multi', workload = oltp",
+    ],
+)
+def test_settings_of_vitess_alone_are_accepted(text: str) -> None:
+    assert plan(text) == Done()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "set sql_mode = 'ANSI_QUOTES'", "set session sql_mode = concat(@@sql_mode, ',ansi')",
+        "set sql_mode = 4", "set sql_mode = @x", "set @old_sql_mode = 'ANSI_QUOTES'",
+        "set sql_mode = 'NO_BACKSLASH_ESCAPES'", "set sql_mode = 'PIPES_AS_CONCAT'", "set names gbk",
+        "set character set sjis", "set character_set_client = big5", "set global x = 1", "set @@global.x = 1",
+        "set persist x = 1", "set password = 'x'", "set role x", "set default role x to y",
+        "set sql_log_bin = 0", "set binlog_format = 'STATEMENT'",
+        "set @@session.binlog_row_image = 'MINIMAL'", "set gtid_next = 'x'",
+        "set sql_auto_is_null = 1", "set sql_select_limit = 5", "set div_precision_increment = 8",
+        "set @a = (select 1)", "set autocommit = (select 1)", "set @a = now()", "set @a = my_function()",
+        "set workload = 'olap', autocommit = 1", "set statement max_statement_time = 1 for select 1",
+    ],
+)  # fmt: skip
+def test_settings_that_would_make_later_reading_wrong_are_refused(text: str) -> None:
+    assert isinstance(plan(text), Refuse)
+
+
+def test_where_one_server_is_all_a_variable_may_be_computed() -> None:
+    assert isinstance(router(ONE).plan(b"set @a = now()", view()), Control)
+    assert isinstance(router(ONE).plan(b"set sql_select_limit = 5", view()), Control)
+
+
+# ------------------------------------------------------------------------------- SHOW and ALTER VSCHEMA
+
+
+def _V(check: Callable[[Any], bool]) -> Callable[[Any], bool]:  # noqa: N802 short in a table
+    return check
+
+
+def shown(text: str, target: Target | None = None) -> list[list[str | None]]:
+    found = plan(text, target=target)
+    assert isinstance(found, Answer), found
+    titles: list[list[str | None]] = [[column.name for column in found.columns]]
+    return titles + [[None if value is None else value.decode() for value in row] for row in found.rows]
+
+
+def test_shows_that_the_gateway_answers() -> None:
+    assert shown("show databases") == [
+        ["Database"], ["main"], ["other"], ["sh"], ["shop"],
+        ["information_schema"], ["mysql"], ["performance_schema"], ["sys"],
+    ]  # fmt: skip
+    assert shown("show schemas like 's_'") == [["Database (s_)"], ["sh"]]
+    assert shown("show keyspaces") == [["Database"], ["main"], ["other"], ["sh"]]
+    assert shown("show vitess_shards like 'sh/%'") == [["Shards"], ["sh/-80"], ["sh/80-"]]
+    assert shown("show vitess_target", Target("main")) == [["Target"], ["main"]]
+    assert shown("show vschema keyspaces")[1:] == [
+        ["main", "false", "unmanaged", ""],
+        ["other", "false", "unmanaged", ""],
+        ["sh", "true", "unmanaged", ""],
+    ]  # fmt: skip
+    assert shown("show vschema tables", Target("sh")) == [["Tables"], ["users"]]
+    assert [row[0] for row in shown("show vschema tables")] == ["Tables", "a", "both", "listed", "users_seq"]
+    assert shown("show vschema vindexes", Target("sh")) == [
+        ["Keyspace", "Name", "Type", "Params", "Owner"], ["sh", "xxhash", "xxhash", "", ""],
+    ]  # fmt: skip
+    assert shown("show vschema vindexes on sh.users") == [
+        ["Columns", "Name", "Type", "Params", "Owner"], ["id", "xxhash", "xxhash", "", ""],
+    ]  # fmt: skip
+    tablets = shown("show vitess_tablets")
+    assert tablets[0][:6] == ["Cell", "Keyspace", "Shard", "TabletType", "State", "Alias"]
+    assert ["main", "-", "REPLICA"] in [row[1:4] for row in tablets]
+
+
+def test_show_tables_of_a_sharded_keyspace_has_the_keyspace_s_name() -> None:
+    found = passed("show full tables from sh like 'u%'")
+    assert found.destination.shard == "-80"
+    assert found.sql == (
+        b"SELECT TABLE_NAME AS 'Tables_in_sh (u%)', TABLE_TYPE AS 'Table_type' "
+        b"FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'sh__80' AND TABLE_NAME LIKE 'u%' ORDER BY TABLE_NAME"
+    )
+    assert passed("show create table sh.users").sql == b"show create table `sh__80`.users"
+    assert isinstance(plan("show table status", target=Target("sh")), Refuse)
+
+
+@pytest.mark.parametrize(
+    ("text", "keyspace_name", "changed"),
+    [
+        ("alter vschema add table main.x", "main", _V(lambda v: "x" in v["tables"])),
+        ("alter vschema drop table main.listed", "main", _V(lambda v: "listed" not in v["tables"])),
+        (
+            "alter vschema add sequence main.`s 2`",
+            "main",
+            _V(lambda v: v["tables"]["s 2"]["type"] == "sequence"),
+        ),
+        ("alter vschema drop sequence main.users_seq", "main", _V(lambda v: "users_seq" not in v["tables"])),
+        (
+            "alter vschema create vindex sh.r using multicol with column_count=2, column_bytes=`1,7`",
+            "sh",
+            _V(lambda v: v["vindexes"]["r"]["params"] == {"column_count": "2", "column_bytes": "1,7"}),
+        ),
+        (
+            "ALTER VSCHEMA ON sh.orders ADD VINDEX xxhash(user_id);",
+            "sh",
+            _V(
+                lambda v: (
+                    v["tables"]["orders"]["column_vindexes"] == [{"column": "user_id", "name": "xxhash"}]
+                )
+            ),
+        ),
+        (
+            "alter vschema on sh.o add vindex h(a) using hash",
+            "sh",
+            _V(lambda v: v["vindexes"]["h"] == {"type": "hash"}),
+        ),
+        (
+            "alter vschema on sh.users add auto_increment id using main.users_seq",
+            "sh",
+            _V(lambda v: v["tables"]["users"]["auto_increment"]["sequence"] == "main.users_seq"),
+        ),
+        (
+            "alter vschema on sh.users drop vindex xxhash",
+            "sh",
+            _V(lambda v: "users" not in v.get("tables", {})),
+        ),
+    ],
+)
+def test_alter_vschema(text: str, keyspace_name: str, changed: Callable[[Any], bool]) -> None:
+    found = plan(text)
+    assert isinstance(found, AlterVschema), found
+    assert found.keyspace == keyspace_name
+    assert changed(json.loads(found.vschema_json))
+
+
+@pytest.mark.parametrize(
+    ("text", "errno"),
+    [
+        ("alter vschema add table x", 1046),
+        ("alter vschema add table nowhere.x", 1049),
+        ("alter vschema add table main.listed", 1105),
+        ("alter vschema drop vindex sh.xxhash", 1105),
+        ("alter vschema add vindex sh.x", 1064),
+        ("alter vschema create vindex sh.x", 1064),
+        ("alter vschema on sh.users add vindex", 1064),
+        ("alter vschema add table main.x y", 1064),
+        ("alter vschema", 1064),
+    ],
+)
+def test_alter_vschema_refused(text: str, errno: int) -> None:
+    assert refused(text).errno == errno
+
+
+def test_next_value() -> None:
+    one = router(WORLD, KNOWN)
+    assert one.plan(b"select next value from main.users_seq", view()) == NeedSequence("main", "users_seq", 1)
+    assert one.plan(b"select next 5 values from users_seq", view()) == NeedSequence("main", "users_seq", 5)
+    found = one.plan(b"select next 5 values from users_seq", view(sequence_ids=(40, 41, 42, 43, 44)))
+    assert isinstance(found, Answer)
+    assert (found.columns[0].name, found.rows) == ("nextval", ((b"40",),))
+    assert isinstance(one.plan(b"select next value from a", view()), Refuse)
+    assert isinstance(one.plan(b"select next 0 values from users_seq", view()), Refuse)
+
+
+# ------------------------------------------------------------------------------- prepared statements
+
+
+def test_prepared_on_an_unsharded_keyspace_is_fixed() -> None:
+    one = router(WORLD, KNOWN)
+    found = one.plan_prepared(b"select * from a where id = ? and x = 'it''s ?'", view())
+    assert found.fixed
+    assert isinstance(found.plan, Pass)
+    assert found.plan.sql == b"select * from a where id = ? and x = 'it''s ?'"
+    moved = one.plan_prepared(b"select * from main.moved where id = ?", view())
+    assert moved.fixed
+    assert isinstance(moved.plan, Pass)
+    assert moved.plan.sql == b"select * from `other`.moved where id = ?"
+
+
+def test_prepared_without_a_server() -> None:
+    one = router(WORLD, KNOWN)
+    assert one.plan_prepared(b"begin", view()).plan == Control(Verb.BEGIN, b"begin")
+    assert isinstance(one.plan_prepared(b"select last_insert_id()", view(last_insert_id=5)).plan, Answer)
+    assert isinstance(one.plan_prepared(b"select 'x", view()).plan, Refuse)
+    assert isinstance(one.plan_prepared(b"select * from both where id = ?", view()).plan, Refuse)
+
+
+def test_params_take_their_places() -> None:
+    one = router(WORLD, KNOWN)
+    text = b"insert into a values (?, '?', ?, last_insert_id())"
+    assert not one.plan_prepared(text, view()).fixed
+    found = one.plan_params(text, [b"1", b"'a?b'"], view(last_insert_id=9))
+    assert isinstance(found, Pass)
+    assert found.sql == b"insert into a values ( 1 , '?',  'a?b' , 9)"
+    wrong = one.plan_params(text, [b"1"], view())
+    assert isinstance(wrong, Refuse)
+    assert wrong.errno == 1210
+
+
+def test_the_cache_is_bounded() -> None:
+    cache: dict[int, int] = {}
+    for number in range(12_000):
+        remember(cache, number, number)
+    assert len(cache) <= 5_000
+    assert 11_999 in cache
+
+
+def test_views_of_other_facts_share_nothing_wrongly() -> None:
+    one = router(WORLD, KNOWN)
+    facts: list[SessionView] = [view(), view(Target("other")), view(replica_only=True)]
+    found = [one.plan(b"select * from listed", facts[number % 3]) for number in range(9)]
+    assert [plan.destination for plan in found if isinstance(plan, Pass)] == [
+        plan.destination for plan in found[:3] * 3 if isinstance(plan, Pass)
+    ]
