@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import Flavor
@@ -69,6 +69,11 @@ class PostgresStores:
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url)
         upgrade(self._engine)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the database."""
+        return self._engine
 
     @contextmanager
     def fresh(self, clock: TestClock) -> Generator[Store]:
