@@ -1,6 +1,6 @@
 """What a session is aimed at: the text of a schema name or ``USE``, read.
 
-Forms: the database's own name or nothing (global routing), ``keyspace``, ``keyspace/-80`` or
+Forms: nothing, or the database's own name where no keyspace has it (global routing), ``keyspace``, ``keyspace/-80`` or
 ``keyspace:-80``, each also with ``@primary``, ``@replica`` or ``@rdonly`` behind it, or one of these alone.
 """
 
@@ -36,7 +36,8 @@ def parse_target(text: str, routes: BranchRoutes) -> Target:
         return Target(tablet_type=tablet_type)
     if keyspace.lower() in SYSTEM_SCHEMAS and not shard:
         return Target(keyspace.lower(), tablet_type=tablet_type)
-    if keyspace == routes.database and not shard:
+    # A keyspace may have the database's name, as the default one does: who names it means the keyspace.
+    if keyspace == routes.database and not shard and keyspace not in routes.keyspaces:
         return Target(tablet_type=tablet_type)
     route = routes.keyspaces.get(keyspace)
     if route is None:

@@ -28,7 +28,7 @@ def demo(
     replicas: Annotated[int, typer.Option(min=0, max=5, help="Replicas of each shard.")] = 1,
     writers: Annotated[int, typer.Option(min=1, help="Writers of each kind (text, prepared).")] = 2,
     readers: Annotated[int, typer.Option(min=1, help="Replica readers of each kind.")] = 1,
-    keep: Annotated[Path | None, typer.Option(help="Keep data and servers here.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep all data here.")] = None,
 ) -> None:
     """Move real tables to two shards while an application writes, and prove that nothing was lost."""
     console = Console()
@@ -67,8 +67,8 @@ def demo(
     except InstallationError as error:
         failure = str(error)
     finally:
+        installation.destroy()
         if keep is None:
-            installation.destroy()
             shutil.rmtree(folder)
     if walk is None:
         console.print(f"The demo failed: {failure}", style="red", markup=False)
