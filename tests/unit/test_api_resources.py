@@ -462,6 +462,9 @@ def test_the_process_says_that_it_serves(desk: Desk) -> None:
     assert desk.http.get("/healthz").json() == {"status": "ok"}
     described = desk.http.get("/v1/openapi.json").json()
     assert all(path.startswith("/v1/") for path in described["paths"])
+    operations = [o for methods in described["paths"].values() for o in methods.values()]
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorOut"}}}
+    assert all(operation["responses"]["422"]["content"] == error for operation in operations)
 
 
 def test_a_database_may_name_its_flavor(desk: Desk) -> None:

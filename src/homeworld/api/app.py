@@ -6,7 +6,8 @@ managed server.
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Security
+from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeworld.api import errors
@@ -60,7 +61,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.api = Api(store, settings)
-    v1 = APIRouter(prefix="/v1")
+    token = APIKeyHeader(name="Authorization", auto_error=False, description="ID:TOKEN of a service token")
+    v1 = APIRouter(prefix="/v1", dependencies=[Security(token)], responses=errors.DESCRIBED)
     for router in ROUTERS:
         v1.include_router(router)
     app.include_router(v1)

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +22,24 @@ from homeworld.model.errors import HomeworldError, UnauthorizedError
 _log = logging.getLogger(__name__)
 
 _CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found"}
+
+
+class ErrorOut(BaseModel):
+    """Every error's body."""
+
+    code: str
+    message: str
+
+
+DESCRIBED: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorOut, "description": "The body is not JSON"},
+    401: {"model": ErrorOut, "description": "No valid token"},
+    403: {"model": ErrorOut, "description": "The token lacks the access"},
+    404: {"model": ErrorOut, "description": "No such resource"},
+    409: {"model": ErrorOut, "description": "The resource changed in the meantime; read it again"},
+    422: {"model": ErrorOut, "description": "Refused; the message says why"},
+    503: {"model": ErrorOut, "description": "A part that this needs does not answer right now"},
+}
 
 
 class InvalidBearerError(UnauthorizedError):
