@@ -296,6 +296,25 @@ def test_which_ddl_touches(sql: str, schema: str, touches: bool) -> None:
     assert found.progress.text() == f"{UUID}:1"
 
 
+@pytest.mark.parametrize(
+    ("sql", "charset", "touches"),
+    [
+        ("ALTER TABLE tä ADD x int".encode(), 33, True),
+        ("ALTER TABLE tä ADD x int".encode("latin-1"), 8, True),
+        ("ALTER TABLE tä ADD x int".encode(), 8, True),  # written by the server
+        ("ALTER TABLE to ADD x int /* ä */".encode("latin-1"), 8, False),
+        (b"ALTER TABLE t\xff ADD x int", 33, True),  # who knows
+    ],
+)
+def test_ddl_in_other_character_sets(sql: bytes, charset: int, touches: bool) -> None:
+    found = Transactions(Position.parse(Flavor.MYSQL, ""), {("s", "tä"): TABLE})
+    status = b"\x04" + pack("<HHH", charset, charset, charset)
+    body = pack("<IIBHH", 1, 0, 1, 0, len(status)) + status + b"s\0" + sql
+    run(found, gtid(1), event(EventType.QUERY, body))
+    assert (found.ddl is not None) == touches
+    assert found.progress.text() == f"{UUID}:1"
+
+
 def test_mariadb_logs_a_long_alter_twice_and_it_counts_once() -> None:
     found = transactions(Flavor.MARIADB)
     start = event(EventType.MARIADB_GTID, pack("<QIB", 1, 0, 41) + b"\2" + bytes(5))

@@ -78,7 +78,7 @@ _DECLARED: Mapping[int, frozenset[str]] = {
     Type.DATETIME2: frozenset({"datetime"}),
     Type.TIMESTAMP: frozenset({"timestamp"}),
     Type.TIMESTAMP2: frozenset({"timestamp"}),
-    Type.VARCHAR: frozenset({"varchar", "varbinary"}),
+    Type.VARCHAR: frozenset({"varchar", "varbinary", "vector"}),  # MariaDB's VECTOR is a VARBINARY
     VARCHAR_COMPRESSED: frozenset({"varchar", "varbinary"}),
     Type.STRING: frozenset({"char", "binary", "uuid", "inet4", "inet6"}),
     Type.ENUM: frozenset({"enum"}),

@@ -64,6 +64,42 @@ _TOKEN = re.compile(
     | (?P<mark>.)""",
     re.VERBOSE | re.DOTALL,
 )
+# Collation ids of client character sets in which a statement's bytes may not be UTF-8.
+_CODECS = {
+    "cp1252": (5, 8, 15, 31, 47, 48, 49, 94),
+    "iso8859-2": (2, 9, 21, 27, 77),
+    "cp1250": (26, 34, 44, 66, 99),
+    "cp1251": (14, 23, 50, 51, 52),
+    "koi8-r": (7, 74),
+    "gbk": (28, 87),
+    "gb18030": (24, 86, 248, 249, 250),
+    "big5": (1, 84),
+    "cp932": (13, 88, 95, 96),
+    "euc_jp": (12, 91, 97, 98),
+    "euc_kr": (19, 85),
+}
+_CODEC_OF = {number: codec for codec, numbers in _CODECS.items() for number in numbers}
+
+
+def readings(sql: bytes, charset: int) -> list[str]:
+    """How the statement's bytes can be read, the likeliest first; empty where they cannot.
+
+    They are in the client's character set, except that statements which the server wrote itself are in
+    UTF-8 under the same mark; where the two differ both readings count.
+
+    :param charset: the client's collation id as logged.
+    """
+    if sql.isascii():
+        return [sql.decode("ascii")]
+    found: list[str] = []
+    for codec in dict.fromkeys(("utf-8", _CODEC_OF.get(charset, "utf-8"))):
+        try:
+            found.append(sql.decode(codec))
+        except UnicodeDecodeError:
+            continue
+    return found
+
+
 _FRAMES = {
     "BEGIN": Meaning.BEGIN,
     "COMMIT": Meaning.COMMIT,

@@ -18,7 +18,7 @@ given, and no row is given whose transaction may still be undone, except with ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -33,7 +33,7 @@ from homeworld.model.tables import Table
 from homeworld.model.topology import Flavor
 from homeworld.replication.changes import DdlEvent, RowChange, TableName
 from homeworld.replication.decoder import RowDecoder
-from homeworld.replication.log_statements import Meaning, Statement, classify
+from homeworld.replication.log_statements import Meaning, Statement, classify, readings
 from homeworld.wire import binlog_events as events
 from homeworld.wire.binlog import IGNORABLE_FLAG, Event, EventType, payload_events
 from homeworld.wire.binlog_rows import read_table_map
@@ -340,11 +340,11 @@ class Transactions:
         self._end_group()
 
     def _statement(self, query: events.Query) -> None:
-        sql = query.sql.decode("utf-8", "surrogateescape")
-        schema = query.schema.decode("utf-8", "surrogateescape")
         if self._gtid is None:
             raise MalformedPacketError("the binlog has a statement outside a transaction")
-        statement = classify(sql)
+        # Bytes that cannot be read at all are a statement that may touch anything in its schema.
+        texts = readings(query.sql, query.charset) or [""]
+        statement = classify(texts[0])
         meaning = statement.meaning
         if meaning is Meaning.BEGIN:
             self._framed = True
@@ -363,7 +363,8 @@ class Transactions:
         elif meaning in {Meaning.XA_COMMIT, Meaning.XA_ROLLBACK}:
             self._decide(statement.label.encode("latin-1"), commit=meaning is Meaning.XA_COMMIT)
         else:
-            self._touch(statement, sql, schema)
+            schema = query.schema.decode("utf-8", "surrogateescape")
+            self._touch([classify(text) for text in texts], texts[0] or repr(query.sql), schema)
             if not self._framed:
                 self._complete()
 
@@ -391,17 +392,17 @@ class Transactions:
                 self._pass(gtid)
         self._complete()
 
-    def _touch(self, statement: Statement, sql: str, schema: str) -> None:
+    def _touch(self, statements: Sequence[Statement], sql: str, schema: str) -> None:
         """A statement that is not part of a transaction's frame: does it touch wanted tables?"""
-        meaning = statement.meaning
         # MariaDB logs a long ALTER twice; it takes effect where it says COMMIT.
-        if meaning is Meaning.HARMLESS or self._alter & (events.START_ALTER | events.ROLLBACK_ALTER):
+        if self._alter & (events.START_ALTER | events.ROLLBACK_ALTER):
             return
-        if meaning in {Meaning.XA_END, Meaning.RELEASE}:
-            return
-        touched = self._touched(statement, schema.lower())
+        touched: set[TableName] = set()
+        for statement in statements:
+            touched |= self._touched(statement, schema.lower())
         if not touched:
             return
+        meaning = statements[0].meaning
         if meaning is Meaning.ROWS_BY_STATEMENT:
             raise UnsupportedLogError(_BY_STATEMENT)
         truncates = meaning is Meaning.TRUNCATE
@@ -411,6 +412,8 @@ class Transactions:
             self._known.clear()
 
     def _touched(self, statement: Statement, schema: str) -> set[TableName]:
+        if statement == _UNREADABLE:
+            return {name for name in self._tables if name[0].lower() == schema}
         names = {(own.lower(), table.lower()) for own, table in statement.names}
         if statement.meaning is Meaning.DROP_SCHEMA:
             return {name for name in self._tables if (name[0].lower(), "") in names}
@@ -429,6 +432,7 @@ class Transactions:
         }
 
 
+_UNREADABLE = Statement(Meaning.UNKNOWN)
 _BY_STATEMENT = (
     "the binlog holds statements instead of rows; set binlog_format=ROW on the source, in every session"
 )
