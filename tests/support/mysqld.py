@@ -111,6 +111,7 @@ class TestServer:
         """Start and return once the server answers."""
         assert not self.running
         guard(self._place.folder)
+        guard(self._short, delete=True)
         prepare_socket(self.socket)
         self._place.files.mkdir(exist_ok=True, parents=True)
         if not self._place.data.exists():
