@@ -277,9 +277,21 @@ class Walk:
             return sum(load(connection, dataset, Path(scratch)) for dataset in DATASETS)
 
     def _start_application(self) -> None:
-        with self._connect(SOURCE) as connection:
+        with self._connect(SOURCE) as connection, self._connect(f"{SOURCE}@replica") as replica:
             self.ledger.read_before(connection, DELAYED_FLIGHTS)
+            self._until("replica", lambda: self._flights(replica) == self.ledger.flights_before)
         self._application = Application(
             self._address("readwriter"), SOURCE, self.ledger, self._writers, self._readers
         )
         self._application.start()
+
+    @staticmethod
+    def _flights(connection: pymysql.connections.Connection[Any]) -> int:
+        with connection.cursor() as cursor:
+            try:
+                cursor.execute("SELECT COUNT(*) FROM flights")
+            except pymysql.err.ProgrammingError:  # the replica has not created the table yet
+                return 0
+            row = cursor.fetchone()
+            connection.commit()
+            return int(row[0]) if row else 0

@@ -110,10 +110,13 @@ class Client(threading.Thread):
                 while not (self._stop.is_set() or self._reconnect.is_set()):
                     self.turn()
                     self._stop.wait(PAUSE_SECONDS * (0.5 + self._random.random()))
-                self._connection.close()
             except (pymysql.MySQLError, mysql.connector.Error, AssertionError, OSError) as error:
                 self._meter.failed(f"{self.name}: {type(error).__name__}: {error}")
                 self._stop.wait(0.2)
+            finally:
+                connection, self._connection = self._connection, None
+                if connection is not None:
+                    connection.close()
 
     @abstractmethod
     def connect(self, schema: str) -> Any:
@@ -163,6 +166,8 @@ class PreparedDriver(Client):
         return mysql.connector.connect(
             host=a.host, port=a.port, user=a.user, password=a.password, database=schema,
             ssl_ca=a.ca_file, ssl_verify_cert=True, connection_timeout=30, use_pure=True,
+            # The driver's own default is a collation that MariaDB does not know.
+            collation="utf8mb4_general_ci",
         )  # fmt: skip
 
     def prepared(self, sql: str, values: Sequence[object]) -> Any:
