@@ -288,8 +288,8 @@ class FakeTools:
     def largest_ids(self, places: Sequence[ShardPlace], columns: Sequence[IdColumn]) -> Mapping[str, int]:
         return {c.table: self.world.largest(places[0].keyspace, c.table) for c in columns}
 
-    def given_by(self, place: ShardPlace, sequences: Sequence[str]) -> Mapping[str, int]:
-        return {name: self.world.sequences[name] - 1 for name in sequences}
+    def given_by(self, place: ShardPlace, names: Sequence[str]) -> Mapping[str, int]:
+        return {name: self.world.sequences[name] - 1 for name in names}
 
     def raise_sequences(self, place: ShardPlace, above: Mapping[str, int]) -> None:
         for name, least in above.items():

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from homeworld.model.movers import MoverProgress, MoverSpec
 from homeworld.model.routing import HoldRequest, RoutingSnapshot
@@ -145,6 +145,15 @@ class Movers(Protocol):
         ...
 
 
+@runtime_checkable
+class Holding(Protocol):
+    """What a fence gives may tell whether it still holds."""
+
+    def holding(self) -> bool:
+        """Whether every server still keeps the tables locked, asked now."""
+        ...
+
+
 class SourceFence(Protocol):
     """Stops every write to tables on a set of shards for a short while (LOCK TABLES … READ)."""
 
@@ -152,9 +161,11 @@ class SourceFence(Protocol):
         self, places: Sequence[ShardPlace], tables: Sequence[str], timeout_seconds: float
     ) -> AbstractContextManager[Mapping[str, str]]:
         """Enter: the tables are locked on all shards and open transactions on them have ended; gives the
-        position of each shard's server at that moment (shard name to position). Leave: unlocked.
+        position of each shard's server at that moment (shard name to position), which may be
+        :class:`Holding`. Leave: unlocked.
 
         :raises DeadlineExceededError: some lock was not had in time; none is held.
+        :raises UnavailableError: on leaving, when a server had let go before.
         """
         ...
 

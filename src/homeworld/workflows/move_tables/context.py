@@ -53,6 +53,7 @@ class Ports:
 class Hand:
     """What this process holds for a workflow; gone with the process.
 
+    :param movers: the movers started here, by direction, until they are stopped.
     :param touched: fleeting steps of the open run that were begun here, and ``done`` those that are done.
     :param broken: the hold was not unbroken from the origin's last write to the publication.
     :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
@@ -62,6 +63,7 @@ class Hand:
     """
 
     tools: Tools
+    movers: dict[str, Mover] = field(default_factory=dict[str, Mover])
     touched: set[str] = field(default_factory=set[str])
     done: set[str] = field(default_factory=set[str])
     locks: ExitStack = field(default_factory=ExitStack)
@@ -279,12 +281,23 @@ class Context:
 
     # -- streams ---------------------------------------------------------------------------------------------
 
+    def live_mover(self, stream: str) -> Mover | None:
+        """The mover of a direction that this process started; one that ended by itself can still say why."""
+        return self.hand.movers.get(stream) or self.ports.movers.running(self.workflow.id, stream)
+
+    def stop_mover(self, stream: str, timeout_seconds: float) -> None:
+        """Stop the direction's mover, if there is one; nothing of it writes any more."""
+        mover = self.live_mover(stream)
+        if mover is not None:
+            mover.stop(timeout_seconds)
+            self.hand.movers.pop(stream, None)
+
     def mover(self, stream: str) -> Mover:
         """The live mover of a direction.
 
         :raises UnavailableError: there is none.
         """
-        mover = self.ports.movers.running(self.workflow.id, stream)
+        mover = self.live_mover(stream)
         if mover is None:
             raise UnavailableError(f"the {stream} stream is not running")
         return mover
@@ -293,7 +306,8 @@ class Context:
         """Start the direction's mover under a new epoch. A verification made before stands no more."""
         with self.write() as tx:
             tx.workflows.update(self.workflow.id, epoch=self.workflow.epoch + 1, verified=False)
-        return self.ports.movers.start(self._spec(stream))
+        mover = self.hand.movers[stream] = self.ports.movers.start(self._spec(stream))
+        return mover
 
     def _spec(self, stream: str) -> MoverSpec:
         way, workflow = self.way(stream), self.workflow

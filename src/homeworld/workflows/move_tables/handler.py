@@ -97,8 +97,10 @@ class MoveTables:
 
     def lost(self, resource_id: str) -> None:
         """Stop the workflow's streams at once: the lease is lost. May be called while a tick is under way."""
+        memory = self._memories.get(resource_id)
         for direction in (d.FORWARD_STREAM, d.REVERSE_STREAM):
-            mover = self._ports.movers.running(resource_id, direction)
+            mover = memory.hand.movers.get(direction) if memory is not None else None
+            mover = mover or self._ports.movers.running(resource_id, direction)
             if mover is not None:
                 try:
                     mover.stop(STOP_SECONDS)
@@ -331,7 +333,7 @@ class MoveTables:
         if trouble:
             memory.stream.add(trouble)
         self._teller.tell(context, direction, progress_of(context, direction), now=True)
-        context.mover(direction).stop(STOP_SECONDS)
+        context.stop_mover(direction, STOP_SECONDS)
         with context.write() as tx:
             tx.workflows.update(context.workflow.id, lag_seconds=None)
 

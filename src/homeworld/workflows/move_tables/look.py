@@ -99,7 +99,7 @@ def see(context: Context, stream_trouble: Troubles, step_trouble: Troubles) -> S
 
 def progress_of(context: Context, direction: str) -> MoverProgress | None:
     """What the live mover of a direction says, if there is one."""
-    mover = context.ports.movers.running(context.workflow.id, direction)
+    mover = context.live_mover(direction)
     return None if mover is None else mover.progress()
 
 

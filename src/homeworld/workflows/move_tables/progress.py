@@ -40,7 +40,7 @@ class Teller:
     def tell_verification(tx: Transaction, context: Context) -> None:
         """Write the newest word of a verification, so that its report is there when its verdict is."""
         if context.workflow.state is State.VERIFYING_DATA:
-            mover = context.ports.movers.running(context.workflow.id, FORWARD_STREAM)
+            mover = context.live_mover(FORWARD_STREAM)
             verification = None if mover is None else mover.progress().verification
             if verification is not None:
                 tx.progress.tell_verification(context.workflow.id, verification)

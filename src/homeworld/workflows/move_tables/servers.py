@@ -12,7 +12,7 @@ from homeworld.model.errors import ConnectionLostError, NotFoundError
 from homeworld.model.names import quote
 from homeworld.model.tables import Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
-from homeworld.replication import sidecar, tables
+from homeworld.replication import sequences, sidecar, tables
 from homeworld.replication.changes import Row
 from homeworld.replication.connection import Connection
 from homeworld.replication.ddl import TargetForm, layout_differences, target_table
@@ -84,13 +84,7 @@ class ServerTools:
 
     def make_sequence(self, place: ShardPlace, name: str) -> None:
         """Make a sequence in Vitess's form where it is absent."""
-        table = quote(place.schema, name)
-        connection = self._connection(place.endpoint)
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {table} (id BIGINT NOT NULL PRIMARY KEY, next_id BIGINT, "
-            "cache BIGINT) ENGINE=InnoDB COMMENT='vitess_sequence'"
-        )
-        connection.execute(f"INSERT IGNORE INTO {table} (id, next_id, cache) VALUES (0, 1, 1000)")
+        sequences.create_sequence(place, name)
 
     def is_sequence(self, place: ShardPlace, name: str) -> bool | None:
         """Whether the table is a sequence's; None: there is no such table."""
@@ -118,9 +112,9 @@ class ServerTools:
                 largest[table] = max(largest[table], int(value or 0))
         return largest
 
-    def given_by(self, place: ShardPlace, sequences: Sequence[str]) -> Mapping[str, int]:
+    def given_by(self, place: ShardPlace, names: Sequence[str]) -> Mapping[str, int]:
         """The largest id that each sequence gave out."""
-        return {name: max(0, self._next_id(place, name) - 1) for name in sequences}
+        return {name: max(0, self._next_id(place, name) - 1) for name in names}
 
     def raise_sequences(self, place: ShardPlace, above: Mapping[str, int]) -> None:
         """Let each sequence give only greater ids; in one transaction."""

@@ -151,9 +151,7 @@ def route_after_cutover(context: Context) -> None:
 def stop_streams(context: Context) -> None:
     """No mover of this workflow writes any more."""
     for stream in (FORWARD_STREAM, REVERSE_STREAM):
-        mover = context.ports.movers.running(context.workflow.id, stream)
-        if mover is not None:
-            mover.stop(STOP_SECONDS)
+        context.stop_mover(stream, STOP_SECONDS)
 
 
 def route_after_cancel(context: Context) -> None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from homeworld.model.errors import DeadlineExceededError
+from homeworld.model.errors import DeadlineExceededError, UnavailableError
 from homeworld.model.movers import Phase
+from homeworld.model.ports import Holding
 from homeworld.model.routing import HoldRequest
 from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.topology import BackendRole, TabletType
@@ -243,10 +244,13 @@ def still_held(context: Context) -> None:
     """The last look before the commit.
 
     :raises DeadlineExceededError: a gateway may have released by itself, or soon would.
+    :raises UnavailableError: the tables are not locked any more.
     """
     _left(context, HOLD_SECONDS)
     if not _held(context):
         raise DeadlineExceededError("a gateway released the hold before the traffic could move")
+    if isinstance(context.hand.finals, Holding) and not context.hand.finals.holding():
+        raise UnavailableError("a server let go of the locked tables before the traffic could move")
 
 
 # -- the commit points -------------------------------------------------------------------------------------
@@ -319,7 +323,7 @@ def sweep(context: Context, way: Way) -> None:
     """
     if not context.hand.broken:
         return
-    mover = context.ports.movers.running(context.workflow.id, way.stream) or context.start_mover(way.stream)
+    mover = context.live_mover(way.stream) or context.start_mover(way.stream)
     _lock(context, way, LOCK_SECONDS)
     mover.drain(context.hand.finals, BEHIND_SECONDS)
     raise_ids(context, way)
@@ -330,6 +334,4 @@ def stop_stream(context: Context, way: Way) -> None:
     """The stream that led here ends, while its origin is still quiet: it must not see what the opposite
     stream will write.
     """
-    mover = context.ports.movers.running(context.workflow.id, way.stream)
-    if mover is not None:
-        mover.stop(STOP_SECONDS)
+    context.stop_mover(way.stream, STOP_SECONDS)

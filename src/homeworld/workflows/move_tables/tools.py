@@ -78,7 +78,7 @@ class Tools(Protocol):
         """
         ...
 
-    def given_by(self, place: ShardPlace, sequences: Sequence[str]) -> Mapping[str, int]:
+    def given_by(self, place: ShardPlace, names: Sequence[str]) -> Mapping[str, int]:
         """The largest id that each sequence gave out (0: none)."""
         ...
 

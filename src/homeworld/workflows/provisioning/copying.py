@@ -13,6 +13,7 @@ from homeworld.model.topology import ShardPlace
 from homeworld.model.vschema import SEQUENCE, parse
 from homeworld.replication.connection import Connection
 from homeworld.replication.ddl import TargetForm, target_table
+from homeworld.replication.sequences import create_sequence
 from homeworld.replication.tables import (
     create_table,
     definition_session,
@@ -20,7 +21,6 @@ from homeworld.replication.tables import (
     literal,
     read_tables,
 )
-from homeworld.workflows.move_tables.servers import ServerTools
 
 _WHOLE = TargetForm(defer_keys=False, keep_auto_increment=True, keep_foreign_keys=True)
 
@@ -32,13 +32,11 @@ def copy_definitions(source: ShardPlace, target: ShardPlace, vschema: Mapping[st
     :raises InvalidError: views refer to what is not there.
     """
     entries = parse(vschema).tables
-    tools = ServerTools()
     for name, table in read_tables(source, list_tables(source)).items():
         if name in entries and entries[name].type == SEQUENCE:
-            tools.make_sequence(target, name)
+            create_sequence(target, name)
         else:
             create_table(target, name, target_table(table, _WHOLE).create_sql)
-    tools.close()
     _copy_views(source, target)
 
 
