@@ -34,6 +34,25 @@ ACTIONS = {
 }
 
 
+# Operation and the state that it leads to, of workflows that really run.
+WALK_THERE_AND_BACK = (
+    ("", "running"),
+    ("verify_workflow", "verified_data"),
+    ("workflow_switch_replicas", "switched_replicas"),
+    ("workflow_reverse_traffic", "running"),
+    ("workflow_switch_primaries", "switched_primaries"),
+    ("workflow_reverse_traffic", "running"),
+    ("workflow_cancel", "cancelled"),
+)
+WALK_TO_THE_END = (
+    ("", "running"),
+    ("workflow_switch_primaries", "switched_primaries"),
+    ("workflow_cutover", "cutover"),
+    ("workflow_reverse_cutover", "reversed_cutover"),
+    ("workflow_complete", "completed"),
+)
+
+
 @dataclass
 class Report:
     """What the walk found. ``checked`` counts answers by operation."""
@@ -50,8 +69,9 @@ class Check:
 
     :param published: the published description.
     :param http: a client with the base URL (without ``/v1``) and the credentials.
-    :param put_in_state: brings the walk's workflow into a state, where the walk has the store at hand;
-        without it of the workflow operations only the list is asked for.
+    :param put_in_state: brings the walk's workflow into a state, where the walk has the store at hand.
+    :param make_table: makes the table ``t`` with a few rows, given a password of the branch and the database,
+        where the walk has a whole platform before it: its workflows then really run.
     :param ready_seconds: how long a new database may take to be ready; 0: it need not be.
     """
 
@@ -59,6 +79,7 @@ class Check:
     http: httpx.Client
     organization: str
     put_in_state: Callable[[str, int, str], None] | None = None
+    make_table: Callable[[Mapping[str, Any], str], None] | None = None
     ready_seconds: float = 0.0
     report: Report = field(default_factory=Report)
 
@@ -140,10 +161,12 @@ class Check:
 
     def _workflows(self, at: dict[str, str], name: str) -> None:
         self.ask("list_workflows", **at)
+        body = {"name": "move", "source_keyspace": name, "target_keyspace": "sharded", "tables": ["t"]}
+        if self.make_table is not None:
+            self._real_workflows(at, body, name)
         if self.put_in_state is None:
             return
         self.put_in_state("ready", 0, name)
-        body = {"name": "move", "source_keyspace": name, "target_keyspace": "sharded", "tables": ["t"]}
         for operation, state in ACTIONS.items():
             made = self.ask("create_workflow", body, **at)
             one = {**at, "number": str(made["number"])}
@@ -152,6 +175,24 @@ class Check:
             self.ask("get_workflow", **one)
             self.ask("list_workflows", **at)
             self.put_in_state("completed", made["number"], name)
+
+    def _real_workflows(self, at: dict[str, str], body: Mapping[str, object], name: str) -> None:
+        assert self.make_table is not None
+        self.make_table(self.ask("create_password", {"role": "admin"}, **at, branch="main"), name)
+        for walk in (WALK_THERE_AND_BACK, WALK_TO_THE_END):
+            made = self.ask("create_workflow", body, **at)
+            one = {**at, "number": str(made.get("number"))}
+            for operation, state in walk:
+                if operation:
+                    self.ask(operation, **one)
+                deadline = time.monotonic() + self.ready_seconds
+                while (told := self.ask("get_workflow", **one)).get("state") != state:
+                    if time.monotonic() > deadline:
+                        found = f"{told.get('state')}: {told.get('workflow_errors')}"
+                        self.report.wrong.append(f"{operation}: wanted {state}, is {found}")
+                        return
+                    time.sleep(0.1)
+            self.ask("list_workflows", **at)
 
     def _ready(self, operation: str, **names: str) -> None:
         deadline = time.monotonic() + self.ready_seconds
