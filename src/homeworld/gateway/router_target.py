@@ -1,8 +1,8 @@
 """What a session is aimed at: the text of a schema name or ``USE``, read.
 
 Forms: nothing, or the database's own name where no keyspace has it (global routing), ``keyspace``,
-``keyspace/-80`` or ``keyspace:-80``, each also with ``@primary``, ``@replica`` or ``@rdonly`` behind it, or one
-of these alone.
+``keyspace/-80`` or ``keyspace:-80``, each also with ``@primary``, ``@replica`` or ``@rdonly`` behind it, or
+one of these alone.
 """
 
 from __future__ import annotations

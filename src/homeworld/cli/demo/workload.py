@@ -85,7 +85,7 @@ class Client(threading.Thread):
         self._schema = schema
         self._meter = meter
         self._ledger = ledger
-        self._stop = threading.Event()
+        self._halt = threading.Event()
         self._reconnect = threading.Event()
         self._random = random.Random(name)  # noqa: S311 - a workload, not a secret
         self._connection: Any = None  # two drivers, one shape (DB-API)
@@ -99,20 +99,20 @@ class Client(threading.Thread):
 
     def stop(self) -> None:
         """End after the present transaction; the caller joins."""
-        self._stop.set()
+        self._halt.set()
 
     def run(self) -> None:
         """Work until stopped. An error is counted, shown, and the connection made anew."""
-        while not self._stop.is_set():
+        while not self._halt.is_set():
             try:
                 self._connection = self.connect(self._schema)
                 self._reconnect.clear()
-                while not (self._stop.is_set() or self._reconnect.is_set()):
+                while not (self._halt.is_set() or self._reconnect.is_set()):
                     self.turn()
-                    self._stop.wait(PAUSE_SECONDS * (0.5 + self._random.random()))
+                    self._halt.wait(PAUSE_SECONDS * (0.5 + self._random.random()))
             except (pymysql.MySQLError, mysql.connector.Error, AssertionError, OSError) as error:
                 self._meter.failed(f"{self.name}: {type(error).__name__}: {error}")
-                self._stop.wait(0.2)
+                self._halt.wait(0.2)
             finally:
                 connection, self._connection = self._connection, None
                 if connection is not None:
