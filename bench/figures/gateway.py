@@ -78,5 +78,5 @@ def cpu_per_query(server: Server, pid: int, idle: float, mode: str, seconds: flo
 
 def _idle(pid: int) -> float:
     before, begun = cpu_seconds(pid), time.monotonic()
-    time.sleep(3.0)
+    time.sleep(5.0)
     return (cpu_seconds(pid) - before) / (time.monotonic() - begun)

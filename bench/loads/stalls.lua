@@ -35,6 +35,7 @@ function sysbench.hooks.sql_error_ignorable(error)
     connection:disconnect()
     connection = sysbench.sql.driver():connect()
   end
+  ffi.C.usleep(10000)
   return true
 end
 

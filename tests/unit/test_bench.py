@@ -116,7 +116,16 @@ def test_a_process_is_measured_with_its_memory_and_time() -> None:
 
 
 def test_a_stall_belongs_to_every_window_in_which_it_was_under_way() -> None:
-    felt = stalls.read(["B 100.000 0.010", "B 101.000 0.400", "E 1105 no more", "queries: 3", "FATAL: x"])
+    felt = stalls.read(
+        [
+            "B 100.000 0.010",
+            "B 101.000 0.400",
+            "FATAL: mysql_drv_query() returned error 1105",
+            "E 1105 no more",
+            "queries: 3",
+            "FATAL: x",
+        ]
+    )
     assert felt.longest(100.7, 100.8) == 0.4
     assert felt.longest(99.0, 100.5) == 0.01
     assert felt.longest(101.1, 102.0) == 0.0
