@@ -138,9 +138,9 @@ class View:
 def final_table(steps: list[StepResult]) -> Table:
     """The closing table: each step with what it took and what the application felt."""
     table = Table(title="What happened", title_justify="left")
-    table.add_column("step")
-    for name in ("time", "rows", "rows/s", "verified", "statements", "longest stall"):
-        table.add_column(name, justify="right")
+    table.add_column("step", no_wrap=True)
+    for name in ("time", "rows", "rows/s", "verified", "statements", "stall"):
+        table.add_column(name, justify="right", no_wrap=True)
     for step in steps:
         table.add_row(
             step.name,

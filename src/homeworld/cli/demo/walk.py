@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -62,6 +63,11 @@ class Report:
     failure: str = ""
 
 
+def most_common(errors: list[str]) -> list[str]:
+    """The errors, each text once with how often it came, the most frequent first; at most 20."""
+    return [f"{count} × {text}" for text, count in Counter(errors).most_common(20)]
+
+
 class Walk:
     """Performs the steps upon a running installation.
 
@@ -96,13 +102,13 @@ class Walk:
         with self._step("load 2013's flights") as step:
             step.rows = self._load()
             step.rows_per_second = step.rows / max(time.monotonic() - self._scene.since, 0.001)
-        with self._step("create keyspace, 2 shards"):
+        with self._step("create 2-shard keyspace"):
             at = (self._organization, DATABASE, "main")
             self._client.create_keyspace(*at, TARGET, shards=2)
             self._until("keyspace", lambda: bool(self._client.get_keyspace(*at, TARGET)["ready"]))
             self._client.update_vschema(*at, TARGET, VSCHEMA)
             self._client.enable_safe_migrations(*at)
-        with self._step("start the application"):
+        with self._step("start application"):
             self._start_application()
             time.sleep(DWELL_SECONDS)
         with self._step("copy and follow") as step:
@@ -121,7 +127,7 @@ class Walk:
         self._simple("switch primaries", "switch-primaries", "switched_primaries")
         self._simple("reverse", "reverse-traffic", "running")
         self._simple("switch primaries again", "switch-primaries", "switched_primaries")
-        with self._step("application reconnects to @primary"):
+        with self._step("reconnect to @primary"):
             assert self._application is not None  # noqa: S101 - started above
             self._application.aim("@primary", "@replica")
             time.sleep(DWELL_SECONDS)
@@ -129,7 +135,7 @@ class Walk:
         self._simple("reverse the cutover", "reverse-cutover", "reversed_cutover")
         self._simple("cut over again", "cutover", "cutover")
         self._simple("complete", "complete", "completed")
-        with self._step("stop the application, hold the ledger against the tables"):
+        with self._step("ledger against tables"):
             self._application.stop()
             with self._connect("@primary") as connection:
                 self.losses = self.ledger.losses(connection)
@@ -148,7 +154,7 @@ class Walk:
             commits=self.ledger.commits,
             statements=application.meter.statements if application else 0,
             client_errors=len(errors),
-            errors=errors[:20],
+            errors=most_common(errors),
             rows_lost=len(losses),
             losses=losses[:20],
             longest_stall_ms=round(application.meter.longest * 1000, 1) if application else 0.0,

@@ -111,7 +111,7 @@ class Client(threading.Thread):
                     self.turn()
                     self._halt.wait(PAUSE_SECONDS * (0.5 + self._random.random()))
             except (pymysql.MySQLError, mysql.connector.Error, AssertionError, OSError) as error:
-                self._meter.failed(f"{self.name}: {type(error).__name__}: {error}")
+                self._meter.failed(f"{type(self).__name__}: {type(error).__name__}: {error}")
                 self._halt.wait(0.2)
             finally:
                 connection, self._connection = self._connection, None
