@@ -65,7 +65,7 @@ class Report:
 
 def most_common(errors: list[str]) -> list[str]:
     """The errors, each text once with how often it came, the most frequent first; at most 20."""
-    return [f"{count} × {text}" for text, count in Counter(errors).most_common(20)]
+    return [f"{count} times: {text}" for text, count in Counter(errors).most_common(20)]
 
 
 class Walk:
