@@ -27,7 +27,7 @@ from homeworld.replication.on_ddl import OnDdlRule
 from homeworld.replication.positions import current_position
 from homeworld.replication.sidecar import CopyState, StreamId, StreamState
 from homeworld.replication.snapshots import common_position
-from homeworld.replication.tables import read_tables
+from homeworld.replication.tables import is_empty, read_tables
 
 #: Short, because the holder of the locks may wait for the applier's gate.
 LOCK_SECONDS = 3
@@ -75,7 +75,7 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
         place.shard: [states[target.shard][place.shard] for target in spec.targets] for place in spec.sources
     }
     definitions = {shard: _definitions(spec, mine) for shard, mine in remembered.items()}
-    _check(spec, definitions)
+    _check(spec, definitions, {shard: _begun(mine) for shard, mine in states.items()})
     tables = [
         table
         for place in spec.sources
@@ -103,8 +103,18 @@ def stream_id(spec: MoverSpec, source: ShardPlace, target: ShardPlace) -> Stream
     return StreamId(spec.workflow_id, spec.direction, source.shard, target.shard)
 
 
-def _check(spec: MoverSpec, sources: Mapping[str, Mapping[str, Table]]) -> None:
-    """Hold the tables to be movable, and each target to take them as they are."""
+def _begun(states: Mapping[str, _State]) -> frozenset[str]:
+    """The tables of which a target has rows from any source shard."""
+    return frozenset(name for _, copies in states.values() for name, copy in copies.items() if copy.done)
+
+
+def _check(
+    spec: MoverSpec, sources: Mapping[str, Mapping[str, Table]], begun: Mapping[str, frozenset[str]]
+) -> None:
+    """Hold the tables to be movable, and each target to take them as they are.
+
+    :param begun: target shard to the tables that are not expected to be empty there.
+    """
     names = [placement.table for placement in spec.placements]
     reasons: dict[str, None] = {}
     targets = {place.shard: read_tables(place, names) for place in spec.targets}
@@ -121,6 +131,10 @@ def _check(spec: MoverSpec, sources: Mapping[str, Mapping[str, Table]]) -> None:
             for shard, there in targets.items():
                 for text in layout_differences(table, there[table.name]):
                     reasons[f"{text} (shards {source} and {shard})"] = None
+    for place in spec.targets:
+        for name in names:
+            if name not in begun[place.shard] and not is_empty(place, name):
+                reasons[f"table {name!r} on target shard {place.shard} is not empty"] = None
     if reasons:
         raise PreconditionsFailedError(tuple(reasons))
 

@@ -143,6 +143,25 @@ class TableMap:
         ranks = self.key.ranks(connection, keys, self._edges)
         return [self._segments[rank] for rank in ranks]
 
+    def sift(
+        self, connection: Connection | None, target: int, outcome: Outcome
+    ) -> list[tuple[Chunk, Outcome]]:
+        """Leave in ``outcome`` what is to be applied to the target now: keys of spans that it has.
+
+        What belongs to a chunk under way for it is given back, to be kept; the rest is dropped, because a later
+        snapshot has it.
+        """
+        keys = list(outcome)
+        kept: dict[int, tuple[Chunk, Outcome]] = {}
+        for key, segment in zip(keys, self.segments_of(connection, keys), strict=True):
+            if target in segment.done:
+                continue
+            row = outcome.pop(key)
+            chunk = segment.chunk
+            if chunk is not None:
+                kept.setdefault(id(chunk), (chunk, {}))[1][key] = row
+        return list(kept.values())
+
     def done_spans(self, target: int, landing: Chunk | None = None) -> tuple[Span, ...]:
         """What the target has, joined; ``landing`` counts as there already."""
         spans: list[Span] = []

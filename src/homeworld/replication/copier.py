@@ -41,6 +41,7 @@ ATTEMPTS = 30
 """How often one chunk is begun anew before the mover gives up (and may be started again)."""
 
 ALTERED_SECONDS = 0.5
+AGAIN_SECONDS = 0.1
 
 _PAUSE_SECONDS = 0.02
 # The table was altered under the snapshot, or has not the columns that the log says it has by now.
@@ -190,7 +191,7 @@ class Copier:
         rows = self._read(table, begun)
         held_back: set[int] = set()
         gate = self._board.follower(table).gate
-        for attempt in range(ATTEMPTS):
+        for _ in range(ATTEMPTS):
             for target in begun.chunk.targets:
                 if target not in held_back and not self._load(table, target, rows[target]):
                     held_back.add(target)
@@ -202,7 +203,7 @@ class Copier:
                     self._land(table, begun.chunk, target, rows[target], held_back)
             if not begun.chunk.kept:
                 return
-            self._board.stopping.wait(_PAUSE_SECONDS * (attempt + 1))
+            self._board.stopping.wait(AGAIN_SECONDS)
         if held_back:
             raise RowRefusedError(_twice(table))
         raise UnavailableError("rows of the target have been locked by another for too long")

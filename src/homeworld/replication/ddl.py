@@ -175,7 +175,7 @@ def _leading_columns_needed(table: Table, elements: tuple[str, ...], form: Targe
 
 
 def _first_column(element: str) -> str:
-    found = re.search(rf"\(({_NAME})", element)
+    found = re.search(rf"KEY {_NAME} \(({_NAME})", element)
     return found[1][1:-1].replace("``", "`").lower() if found else ""
 
 

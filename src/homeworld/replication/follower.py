@@ -193,19 +193,8 @@ class Follower:
                 if moving.untouched:
                     del outcome[name]
                 elif not moving.complete:
-                    self._sift_table(moving, target, outcome[name])
-
-    def _sift_table(self, moving: TableMap, target: int, outcome: Outcome) -> None:
-        keys = list(outcome)
-        kept: dict[int, tuple[Chunk, Outcome]] = {}
-        for key, segment in zip(keys, moving.segments_of(self._ordering(moving), keys), strict=True):
-            if target in segment.done:
-                continue
-            row = outcome.pop(key)
-            chunk = segment.chunk
-            if chunk is not None:
-                kept.setdefault(id(chunk), (chunk, {}))[1][key] = row
-        self._staged += ((chunk, target, rows) for chunk, rows in kept.values())
+                    kept = moving.sift(self._ordering(moving), target, outcome[name])
+                    self._staged += ((chunk, target, rows) for chunk, rows in kept)
 
     def _ordering(self, moving: TableMap) -> Connection | None:
         if moving.key.on_server and self._order is None:

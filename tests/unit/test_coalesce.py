@@ -1,0 +1,59 @@
+"""Coalescing changes by key: what remains does what all of them did."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeworld.replication.coalesce import Route, coalesce, lay_over
+from homeworld.replication.keyorder import TableKey
+from tests.support.tables import column, table
+from tests.unit.test_copy_rule import KEY, NAME, ROUTE, Source, Target
+
+OTHER = ("s", "other")
+LOOSE = TableKey(table(column("k", "varchar", charset="latin1")))
+
+
+@given(st.integers(0, 1 << 32), st.integers(1, 30))
+def test_batches_of_any_size_end_in_the_same_rows(seed: int, size: int) -> None:
+    source = Source(random.Random(seed))
+    for _ in range(60):
+        source.change()
+    targets = [Target(0), Target(0)]
+    for start in range(0, source.now, size):
+        outcomes = coalesce(source.events[start : start + size], {NAME: ROUTE}, 2)
+        for target, outcome in zip(targets, outcomes, strict=True):
+            target.apply(outcome.get(NAME, {}))
+    for at, target in enumerate(targets):
+        rows = [row for row in source.rows.values() if ROUTE.place(row) == at]
+        assert target.rows == {KEY.of(row): row for row in rows}
+
+
+def test_a_row_that_changes_its_shard_leaves_the_old_one() -> None:
+    changes = [(NAME, (b"1", None, b"0"), (b"1", None, b"1"))]
+    assert coalesce(changes, {NAME: ROUTE}, 2) == [
+        {NAME: {(b"1",): None}},
+        {NAME: {(b"1",): (b"1", None, b"1")}},
+    ]
+
+
+def test_tables_do_not_mix_and_a_key_that_only_changes_its_case_is_deleted_before_it_is_put() -> None:
+    loose = Route(OTHER, table(column("k", "varchar")), LOOSE)
+    changes = [
+        (OTHER, (b"abc",), (b"ABC",)),
+        (NAME, None, (b"1", None, b"0")),
+        (OTHER, None, (b"x",)),
+        (OTHER, (b"x",), None),
+    ]
+    first, second = coalesce(changes, {NAME: ROUTE, OTHER: loose}, 2)
+    assert first[OTHER] == {(b"abc",): None, (b"ABC",): (b"ABC",), (b"x",): None}
+    assert first[NAME] == {(b"1",): (b"1", None, b"0")}
+    assert not any(second.values())
+
+
+def test_an_outcome_is_laid_over_rows() -> None:
+    rows = [(b"1", b"a", b"0"), (b"2", b"b", b"0"), (b"3", b"c", b"0")]
+    outcome = {(b"1",): None, (b"2",): (b"2", b"z", b"0"), (b"9",): (b"9", b"n", b"0")}
+    assert lay_over(rows, KEY, outcome) == [rows[2], (b"2", b"z", b"0"), (b"9", b"n", b"0")]
