@@ -36,7 +36,8 @@ def table(figures: Sequence[Figure], title: str) -> Table:
     """The figures as a table for a terminal."""
     made = Table(title=title, show_lines=True)
     for column in ("figure", "unit", "ours", "peer", "ratio", "target", "verdict"):
-        made.add_column(column, justify="right" if column in {"ours", "peer", "ratio"} else "left")
+        justify = "right" if column in {"ours", "peer", "ratio"} else "left"
+        made.add_column(column, justify=justify, no_wrap=column in {"figure", "verdict"})
     for figure in figures:
         peer = f"{number(figure.peer)}\n{figure.peer_name}" if figure.peer_name else "-"
         colour = "green" if figure.met else "red"
