@@ -30,8 +30,9 @@ def secret(role: BackendRole) -> str:
     return f"pw-{role.value}"
 
 
-def account(role: BackendRole, **changes: Any) -> Account:
+def account(of: BackendRole, /, **changes: Any) -> Account:
     """A branch password of that role, its name the role's."""
+    role = of
     made = Account(
         role.value,
         BRANCH,

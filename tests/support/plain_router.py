@@ -24,9 +24,10 @@ from homeworld.model.topology import TabletType
 _WORD = re.compile(rb"^\s*(\w+)")
 _TABLES = re.compile(
     rb"\b(?:from|into|update|join|table(?:\s+if\s+(?:not\s+)?exists)?|tables)\s+`?(\w+)`?(?:\.`?(\w+)`?)?",
-    re.I,
+    re.IGNORECASE,
 )
-_KEEPS = re.compile(rb"(?<!@)@\w|get_lock|temporary|\block\s+tables", re.I)
+_KEEPS = re.compile(rb"(?<!@)@\w|get_lock|temporary|\block\s+tables", re.IGNORECASE)
+_PART = re.compile(rb"(?:'[^']*'|[^;'])+")
 _VERBS = {
     b"start": Verb.BEGIN,
     b"begin": Verb.BEGIN,
@@ -106,7 +107,7 @@ class PlainRouter:
         return Control(Verb.USE, sql, target)
 
     def split(self, sql: bytes) -> tuple[bytes, ...]:
-        return tuple(part.strip() for part in sql.split(b";") if part.strip())
+        return tuple(part.strip() for part in _PART.findall(sql) if part.strip())
 
     def plan_prepared(self, sql: bytes, view: SessionView) -> Prepared:
         return Prepared(self.plan(sql, view), fixed=True)

@@ -43,7 +43,7 @@ class Branch:
         self.routes = routes
         self.tracker = SchemaTracker()
         self.router = make_router(routes, self.tracker)
-        self.holds = holds or Holds()
+        self.holds = Holds() if holds is None else holds
         self.draining = False
         self.sessions: set[Session] = set()
         self._places: dict[tuple[str, str, TabletType, BackendRole, int], Place] = {}

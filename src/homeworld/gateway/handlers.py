@@ -69,12 +69,9 @@ def _field_list(session: Session, payload: bytes) -> Dialogue[None]:
     yield Relay(Request(link, frame(payload), Expect.FIELDS))
 
 
-def _statistics(session: Session, _payload: bytes) -> Dialogue[None]:
-    session.answer(
-        f"Threads: {len(session.branch.sessions)}  Branch: {session.branch.routes.branch}".encode()
-    )
-    return
-    yield  # a dialogue without effects
+def _statistics(session: Session, payload: bytes) -> Dialogue[None]:
+    link = yield from control.any_link(session, begin=False)
+    yield Relay(Request(link, frame(payload), Expect.LONE))
 
 
 def _process_kill(session: Session, payload: bytes) -> Dialogue[None]:

@@ -155,7 +155,7 @@ class Pool(LinkOwner):
         self._connect_seconds = connect_seconds
         self._idle: dict[_Key, list[tuple[float, Link]]] = {}
         self._restore: dict[_Key, bytes] = {}
-        self._resets: set[asyncio.Task[None]] = set()
+        self._resets: dict[asyncio.Task[None], Link] = {}
         self._closing = False
 
     async def lease(self, endpoint: Endpoint, capabilities: int, charset: int, schema: str = "") -> Link:
@@ -255,8 +255,8 @@ class Pool(LinkOwner):
             return
         link.channel.resume_reading()
         task = asyncio.get_running_loop().create_task(self._reset(link), name=f"reset {link.endpoint_id}")
-        self._resets.add(task)
-        task.add_done_callback(self._resets.discard)
+        self._resets[task] = link
+        task.add_done_callback(lambda done: self._resets.pop(done, None))
 
     async def _reset(self, link: Link) -> None:
         key = link.key
@@ -301,8 +301,9 @@ class Pool(LinkOwner):
             for _, link in idle:
                 link.close()
         self._idle.clear()
-        for task in list(self._resets):
+        for task, link in list(self._resets.items()):
             task.cancel()
+            link.close()
         await asyncio.gather(*self._resets, return_exceptions=True)
 
     # What links of the pool's own tell; a lost idle link is passed over when it is its turn.

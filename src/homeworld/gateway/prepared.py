@@ -144,7 +144,8 @@ def _passing(session: Session, prepared: Prepared) -> Pass | None:
     plan = prepared.plan
     if not prepared.fixed or not isinstance(plan, Pass) or plan.footprint.keeps_state:
         return None
-    return plan if plan.footprint.verb in session.plain else None
+    plain = plan.footprint.verb in session.plain and not plan.footprint.locking_read
+    return plan if plain else None
 
 
 def _new(session: Session, sql: bytes, router: RouterPort, prepared: Prepared) -> Statement:

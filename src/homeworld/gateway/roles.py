@@ -36,7 +36,10 @@ def check(role: BackendRole, user: str, footprint: Footprint) -> None:
     :raises ServerError: 1142, in Vitess's words.
     """
     verb = footprint.verb
-    if verb not in DENIED.get(role, frozenset()) or (verb is Verb.SELECT and not footprint.tables):
+    locks = footprint.locking_read and role is BackendRole.READER
+    if not locks and (
+        verb not in DENIED.get(role, frozenset()) or (verb is Verb.SELECT and not footprint.tables)
+    ):
         return
     table = min(footprint.tables)[1] if footprint.tables else "*"
     raise ServerError(

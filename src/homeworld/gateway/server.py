@@ -238,6 +238,11 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._pool.close()
+        for session in list(self._sessions.values()):
+            for link in session.links.values():
+                link.close()
+        # The transports' own last words need a turn of the loop.
+        await asyncio.sleep(0)
         if self._expiry is not None:
             self._expiry.cancel()
 

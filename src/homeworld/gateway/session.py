@@ -129,7 +129,11 @@ class Session(SessionState):
                         if type(plan) is Pass:
                             footprint = plan.footprint
                             entry = self.ready.get(id(plan.destination))
-                            if entry and footprint.verb in self.plain and not footprint.keeps_state:
+                            if (
+                                entry
+                                and footprint.verb in self.plain
+                                and not (footprint.keeps_state or footprint.locking_read)
+                            ):
                                 if plan.sql != sql:
                                     data = frame(b"\x03" + plan.sql)
                                 self._pass(plan, entry[1], data)
