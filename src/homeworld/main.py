@@ -198,7 +198,7 @@ class Homeworld:
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         self.settings = settings
         self._stack = stack
-        self._deadline = float("inf")
+        self._deadline: float | None = None
 
     def start(self) -> dict[str, object]:
         """Start everything; returns what clients need to know, once everything serves.
@@ -287,11 +287,10 @@ class Homeworld:
         if failure is not None:
             raise HomeworldError(f"the executor failed: {failure!r}; the log says more")
 
-    def stop_by(self, seconds: float) -> None:
-        """All that is ended from now on shares this many seconds."""
-        self._deadline = time.monotonic() + seconds
-
     def _left(self) -> float:
+        """Seconds that are left for ending; they begin to count when it is asked first."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + STOP_SECONDS - 1.0
         return max(0.1, self._deadline - time.monotonic())
 
     def _stop_servers(self, engine: LocalEngine) -> None:
@@ -340,7 +339,6 @@ def up(
                 write_private(ready_file, json.dumps(ready, indent=2) + "\n")
             while not stopping.wait(0.5):
                 homeworld.check()
-            homeworld.stop_by(STOP_SECONDS - 1.0)
     except HomeworldError as error:
         typer.echo(f"homeworld: {error.message}", err=True)
         raise typer.Exit(1) from None
