@@ -447,3 +447,27 @@ def test_virtual_and_hidden_columns(server: TestServer, schema: str, owner: Conn
     with Feed(server.endpoint(MOVER), start, tables) as feed:
         found = apply(changes_of(batches_until(feed, server.flavor, server.position())))
     assert list(found[schema, "g"].values()) == owner.query_all(f"SELECT {columns} FROM g")
+
+
+def test_names_in_any_language(server: TestServer, schema: str, owner: Connection) -> None:
+    owner.execute("CREATE TABLE `tä ``b.€` (`schlüssel` INT PRIMARY KEY, `a b` INT)")
+    tables = wanted(server, schema, "tä `b.€")
+    with Feed(server.endpoint(MOVER), server.position(), tables) as feed:
+        owner.execute("INSERT INTO `tä ``b.€` VALUES (1, 2)")
+        owner.execute("ALTER TABLE `tä ``b.€` ADD z INT")
+        batches = batches_until(feed, server.flavor, server.position())
+    assert changes_of(batches) == [((schema, "tä `b.€"), None, (b"1", b"2"))]
+    assert [ddl.tables for ddl in ddl_of(batches)] == [{(schema, "tä `b.€")}]
+
+
+def test_a_row_of_many_packets(server: TestServer, schema: str, owner: Connection) -> None:
+    """Larger than any packet, and than what arrives at once."""
+    owner.execute("CREATE TABLE big (id INT PRIMARY KEY, b LONGBLOB)")
+    start = server.position()
+    owner.execute("INSERT INTO big VALUES (1, 'x')")
+    for _ in range(23):
+        owner.execute("UPDATE big SET b = CONCAT(b, b) WHERE id = 1 AND LENGTH(b) < 5000000")
+    tables = wanted(server, schema, "big")
+    with Feed(server.endpoint(MOVER), start, tables) as feed:
+        changes = changes_of(batches_until(feed, server.flavor, server.position(), max_events=3))
+    assert [len(after[1] or b"") for _, _, after in changes if after] == [1 << n for n in range(24)]

@@ -210,6 +210,19 @@ def test_a_position_that_the_source_never_had(source: TestServer) -> None:
         feed.read_batch(10, 10.0)
 
 
+def test_logs_with_and_without_checksums(source: TestServer) -> None:
+    tables = wanted(source, SCHEMA, "t")
+    start = source.position()
+    with Feed(source.endpoint(BackendRole.MOVER), start, tables) as feed:
+        for number, kind in enumerate(("NONE", "CRC32", "NONE")):
+            source.execute(f"SET GLOBAL binlog_checksum = {kind}")
+            source.execute(f"INSERT INTO {SCHEMA}.t VALUES ({number}, '{kind}')")
+        changes = changes_of(batches_until(feed, source.flavor, source.position()))
+    with Feed(source.endpoint(BackendRole.MOVER), start, tables) as feed:
+        assert changes_of(batches_until(feed, source.flavor, source.position())) == changes
+    assert [after[1] for _, _, after in changes if after] == [b"NONE", b"CRC32", b"NONE"]
+
+
 def refusal(server: TestServer) -> str:
     """Why the feed refuses the server."""
     with (

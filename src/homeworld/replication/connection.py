@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -150,7 +150,7 @@ class Connection:
         ok = answer.ok
         return Executed(ok.affected_rows, ok.warnings, _text(ok.info)) if ok else Executed(0, 0, "")
 
-    def query_rows(self, sql: str | bytes) -> Iterator[Row]:
+    def query_rows(self, sql: str | bytes) -> Generator[Row]:
         """Run a statement and give its rows one by one, as the text protocol has them.
 
         :raises ServerError: the server refused it, or failed among the rows.
@@ -172,7 +172,7 @@ class Connection:
             raise MalformedPacketError(f"expected one row, the server gave {len(rows)}")
         return rows[0]
 
-    def query_batches(self, sql: str | bytes) -> Iterator[list[Row]]:
+    def query_batches(self, sql: str | bytes) -> Generator[list[Row]]:
         """Run a statement and give its rows in lists, as they come from the network.
 
         Only what was just received is in memory. Whoever stops before the end closes the connection, because
@@ -273,10 +273,10 @@ class Connection:
         self._send(frame(query(sql)))
 
     def _check(self) -> None:
-        if self._result_open:
-            raise MalformedPacketError("the result of the statement before has not been read to its end")
         if self._closed:
             raise ConnectionLostError(f"the connection to {self._where()} is closed")
+        if self._result_open:
+            raise MalformedPacketError("the result of the statement before has not been read to its end")
 
     def _send(self, data: bytes) -> None:
         try:
