@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -172,7 +172,7 @@ class Connection:
             raise MalformedPacketError(f"expected one row, the server gave {len(rows)}")
         return rows[0]
 
-    def query_batches(self, sql: str | bytes) -> Generator[list[Row]]:
+    def query_batches(self, sql: str | bytes) -> Iterator[list[Row]]:
         """Run a statement and give its rows in lists, as they come from the network.
 
         Only what was just received is in memory. Whoever stops before the end closes the connection, because
