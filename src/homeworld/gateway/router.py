@@ -22,7 +22,7 @@ from homeworld.gateway.plan import Pass, Plan, Prepared, Refuse, SchemaView, Ses
 from homeworld.gateway.router_context import Compiled, Context, Template, apply, passing_edited
 from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupported
 from homeworld.gateway.router_info import last_id_edits, of_no_table, of_session, of_system
-from homeworld.gateway.router_names import Aim, Edit, Found, Names, identifier
+from homeworld.gateway.router_names import Aim, Found, Names
 from homeworld.gateway.router_sequences import next_values
 from homeworld.gateway.router_session import control
 from homeworld.gateway.router_sharded import Sharded
@@ -217,7 +217,7 @@ class Router:
         if keyspace.sharded:
             return self._sharded.compile(context, keyspace, found, prepared=prepared)
         destination, shard = context.first(keyspace)
-        edits = physical_edits(context, found, shard.schema)
+        edits = names.physical(found, shard.schema, context.scan.words)
         return passing_edited(context, destination, context.footprint(found, keyspace.name), edits)
 
     def _without_tables(self, context: Context) -> Compiled:
@@ -238,7 +238,7 @@ class Router:
         if session is not None:
             return session
         destination, shard = context.first(self._names.keyspace(target.keyspace))
-        edits = physical_edits(context, found, shard.schema)
+        edits = self._names.physical(found, shard.schema, context.scan.words)
         return passing_edited(context, destination, context.footprint(found, target.keyspace), edits)
 
 
@@ -259,24 +259,6 @@ def _check_offered(context: Context) -> None:
             raise unsupported(
                 f"{first.decode()} {second.decode()}; keyspaces and passwords are made by the API"
             )
-
-
-def physical_edits(context: Context, found: Sequence[Found], schema: str) -> list[Edit]:
-    """The edits for table names and for columns that are qualified by schema and table."""
-    edits = context.names.physical(found, schema)
-    if not edits:
-        return edits
-    qualifiers = {one.ref.schema for one in found if one.ref.schema and not one.system}
-    at_tables = {one.ref.start for one in found}
-    words = context.scan.words
-    for at in range(len(words) - 4):
-        first = words[at]
-        if words[at + 1].text != b"." or words[at + 3].text != b".":
-            continue
-        named = first.kind in (Kind.WORD, Kind.QUOTED) and first.start not in at_tables
-        if named and first.name() in qualifiers and first.name() != schema:
-            edits.append((first.start, first.end, identifier(schema)))
-    return edits
 
 
 def remember(cache: dict[_K, _V], key: _K, value: _V) -> None:

@@ -6,13 +6,14 @@ have it. Invariant: a name that could mean two tables is refused, never chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from homeworld.gateway.plan import Destination, NeedSchema, SchemaView, Target
 from homeworld.gateway.router_errors import NeedsError, RefusedError, unknown_database, unsupported
 from homeworld.gateway.router_target import SYSTEM_SCHEMAS
 from homeworld.gateway.sql_tables import TableRef
+from homeworld.gateway.sql_tokens import Kind, Token
 from homeworld.model.names import quote
 from homeworld.model.routing import BranchRoutes, KeyspaceRoute, ShardRoute
 from homeworld.model.routing_rules import look_up
@@ -158,10 +159,11 @@ class Names:
                 tables.update((one.keyspace, table) for table in under)
         return frozenset(tables)
 
-    def physical(self, found: Iterable[Found], schema: str) -> list[Edit]:
+    def physical(self, found: Sequence[Found], schema: str, words: Sequence[Token] = ()) -> list[Edit]:
         """What must change in the text so that each reference names its table on the server.
 
         :param schema: where the tables are on the server the text is sent to, and its connection's schema.
+        :param words: the statement's tokens, where columns may be qualified by schema and table.
         """
         edits: list[Edit] = []
         for one in found:
@@ -171,7 +173,24 @@ class Names:
                     edits.append((ref.start, ref.start, identifier(one.keyspace) + b"."))
             elif ref.schema and ref.schema != schema:
                 edits.append((ref.start, ref.name_start, identifier(schema) + b"."))
+        if edits:
+            edits += _column_edits(found, schema, words)
         return edits
+
+
+def _column_edits(found: Sequence[Found], schema: str, words: Sequence[Token]) -> list[Edit]:
+    """Columns written ``schema.table.column``."""
+    edits: list[Edit] = []
+    qualifiers = {one.ref.schema for one in found if one.ref.schema and not one.system}
+    tables = {one.ref.start for one in found}
+    for at in range(len(words) - 4):
+        first = words[at]
+        if words[at + 1].text != b"." or words[at + 3].text != b"." or first.start in tables:
+            continue
+        named = first.kind in (Kind.WORD, Kind.QUOTED)
+        if named and first.name() in qualifiers and first.name() != schema:
+            edits.append((first.start, first.end, identifier(schema)))
+    return edits
 
 
 def identifier(*names: str) -> bytes:

@@ -1,0 +1,155 @@
+"""What values an expression has, as far as merging rows of several shards must know it.
+
+Only types whose text says everything (or for which the server can be asked for a sort key) are known here; an
+expression of any other type cannot be sorted, grouped or aggregated over shards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from homeworld.gateway.sql_ast import Call, Col, Expr, In, Lit, Op, Sub
+from homeworld.model.tables import Column
+from homeworld.model.vindexes.picker import INTEGERS
+
+
+class Kind(StrEnum):
+    """How values of one expression compare."""
+
+    NUMBER = "number"  # integers and decimals: exact
+    DOUBLE = "double"
+    BYTES = "bytes"  # binary strings, and texts of fixed form: dates
+    TIME = "time"
+    WEIGHT = "weight"  # text: by WEIGHT_STRING, asked from the server
+    LABEL = "label"  # ENUM and SET: sorted by number, equal by text
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """``pad`` is the weight of a space where the collation pads, empty where it does not.
+
+    ``single``: a FLOAT, whose text does not say all of it.
+    """
+
+    kind: Kind
+    pad: bytes = b""
+    single: bool = False
+
+
+NUMBER = Type(Kind.NUMBER)
+_DATES = frozenset({"date", "datetime", "timestamp"})
+_BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+_TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+
+# The weight of a space by the collation's family, for those that pad with spaces and have one level.
+_PADDING: tuple[tuple[re.Pattern[str], bytes], ...] = (
+    (re.compile(r"(?:latin1|ascii)_(?:swedish_ci|general_ci|bin)\Z"), b"\x20"),
+    (re.compile(r"utf8(?:mb3|mb4)?_general_ci\Z"), b"\x00\x20"),
+    (re.compile(r"utf8(?:mb3|mb4)?_unicode_ci\Z"), b"\x02\x09"),
+    (re.compile(r"utf8(?:mb3|mb4)?_unicode_520_ci\Z"), b"\x02\x0a"),
+    (re.compile(r"utf8(?:mb3|mb4)?_uca1400_ai_ci\Z"), b"\x02\x09"),
+    (re.compile(r"utf8(?:mb3|mb4)?_bin\Z"), b"\x00\x00\x20"),
+)
+_NOT_PADDING = re.compile(
+    r"utf8mb4_(?:[a-z_]*0900_[a-z_]+|(?:general|unicode)_nopad_ci|nopad_bin|uca1400_nopad_ai_ci)\Z"
+)
+
+
+def of_collation(collation: str) -> Type | None:
+    """How texts of a collation compare by their weight strings; None: not known for certain."""
+    if _NOT_PADDING.match(collation):
+        return Type(Kind.WEIGHT)
+    for pattern, pad in _PADDING:
+        if pattern.match(collation):
+            return Type(Kind.WEIGHT, pad)
+    return None
+
+
+def of_column(column: Column) -> Type | None:
+    """The type of a column's values."""
+    if column.type in INTEGERS or column.type in {"decimal", "year"}:
+        return NUMBER
+    if column.type in {"double", "float"}:
+        return Type(Kind.DOUBLE, single=column.type == "float")
+    if column.type in _DATES or column.type in _BYTES:
+        return Type(Kind.BYTES)
+    if column.type == "time":
+        return Type(Kind.TIME)
+    if column.type in {"enum", "set"}:
+        return Type(Kind.LABEL)
+    if column.type in _TEXTS:
+        return of_collation(column.collation)
+    return None
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_INTEGER_CALLS = _names(
+    """ASCII BIT_LENGTH CHAR_LENGTH CHARACTER_LENGTH COUNT CRC32 DATEDIFF DAY DAYOFMONTH DAYOFWEEK DAYOFYEAR
+    FIELD FIND_IN_SET HOUR INSTR ISNULL LENGTH LOCATE MICROSECOND MINUTE MONTH OCTET_LENGTH ORD POSITION
+    QUARTER SECOND SIGN TO_DAYS WEEK WEEKDAY WEEKOFYEAR YEAR YEARWEEK"""
+)
+_SAME_COLLATION = _names("LOWER UPPER LCASE UCASE LTRIM RTRIM LEFT RIGHT SUBSTRING SUBSTR")
+_TRUTHS = frozenset(
+    {"=", "<=>", ">=", ">", "<=", "<", "<>", "!=", "AND", "OR", "XOR", "NOT", "IS", "LIKE", "BETWEEN",
+     "REGEXP", "unary!"}
+)  # fmt: skip
+_ARITHMETIC = frozenset({"+", "-", "*", "/", "%", "MOD", "DIV"})
+
+Lookup = Callable[[Col], Column | None]
+
+
+def infer(expr: Expr, lookup: Lookup) -> Type | None:
+    """The type of an expression; None: not known for certain.
+
+    :param lookup: finds the column that a name means.
+    """
+    match expr:
+        case Col():
+            column = lookup(expr)
+            return None if column is None else of_column(column)
+        case Lit(kind="int" | "bool"):
+            return NUMBER
+        case In() | Sub(kind="exists"):
+            return NUMBER
+        case Op(op=op, args=args):
+            return _operator(op, args, lookup)
+        case Call(over=False, opaque=False):
+            return _call(expr, lookup)
+        case _:
+            return None
+
+
+def _operator(op: str, args: list[Expr], lookup: Lookup) -> Type | None:
+    if op in _TRUTHS:
+        return NUMBER
+    if op in _ARITHMETIC or op in {"unary-", "unary+"}:
+        types = [NUMBER if _is_number(arg) else infer(arg, lookup) for arg in args]
+        return NUMBER if all(found == NUMBER for found in types) else None
+    return None
+
+
+def _is_number(expr: Expr) -> bool:
+    return isinstance(expr, Lit) and expr.kind == "dec" and b"e" not in expr.text.lower()
+
+
+def _call(call: Call, lookup: Lookup) -> Type | None:
+    if call.name in _INTEGER_CALLS:
+        return NUMBER
+    first = infer(call.args[0], lookup) if call.args else None
+    if call.name in {"SUM", "AVG", "ABS", "FLOOR", "CEIL", "CEILING"}:
+        return first if first == NUMBER else None
+    if call.name in {"MIN", "MAX", "ANY_VALUE"}:
+        return None if first is not None and first.kind is Kind.LABEL else first
+    if call.name == "DATE" and len(call.args) == 1 and first == Type(Kind.BYTES):
+        return first
+    if call.name in _SAME_COLLATION and first is not None and first.kind is Kind.WEIGHT:
+        return first
+    if call.name in {"COALESCE", "IFNULL"}:
+        return NUMBER if all(infer(arg, lookup) == NUMBER for arg in call.args) else None
+    return None
