@@ -54,6 +54,7 @@ class Stack:
         self.movers = MoverProcesses()
         self.executor: Executor | None = None
         self.branch_id = ""
+        self.database_id = ""
         self.login: tuple[str, str] = ("", "")
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -90,6 +91,11 @@ class Stack:
 
     def open(self, *, replicas: int = 0) -> None:
         """Make the database ``shop`` and a password; returns once it is ready."""
+        self.begin_database(replicas=replicas)
+        self.finish_database()
+
+    def begin_database(self, *, replicas: int = 0) -> str:
+        """Ask for the database; its id."""
         with self.store.write() as tx:
             organization = tx.organizations.ensure("acme")
             database = create_database(tx, organization.id, "shop", self.engine.flavor, replicas=replicas)
@@ -98,10 +104,14 @@ class Stack:
             password, plain = tx.passwords.create(self.branch_id, role=BackendRole.ADMIN)
         self.login = (password.username, plain)
         self.database_id = database.id
+        return database.id
+
+    def finish_database(self) -> None:
+        """Wait until it is ready."""
 
         def ready() -> bool:
             with self.store.read() as tx:
-                return tx.databases.get(database.id).state is Life.READY
+                return tx.databases.get(self.database_id).state is Life.READY
 
         wait(ready, "the database is ready")
         self.publish()

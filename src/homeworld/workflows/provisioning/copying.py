@@ -20,6 +20,7 @@ from homeworld.replication.tables import (
     list_tables,
     literal,
     read_tables,
+    run_ddl,
 )
 
 _WHOLE = TargetForm(defer_keys=False, keep_auto_increment=True, keep_foreign_keys=True)
@@ -37,6 +38,8 @@ def copy_definitions(source: ShardPlace, target: ShardPlace, vschema: Mapping[st
             create_sequence(target, name)
         else:
             create_table(target, name, target_table(table, _WHOLE).create_sql)
+            if any(column.auto_increment for column in table.columns):
+                run_ddl(target, f"ALTER TABLE {quote(target.schema, name)} AUTO_INCREMENT = 1")
     _copy_views(source, target)
 
 
