@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -137,7 +138,7 @@ class View:
 
 def final_table(steps: list[StepResult]) -> Table:
     """The closing table: each step with what it took and what the application felt."""
-    table = Table(title="What happened", title_justify="left")
+    table = Table(title="What happened", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("step", no_wrap=True)
     for name in ("time", "rows", "rows/s", "verified", "statements", "stall"):
         table.add_column(name, justify="right", no_wrap=True)
