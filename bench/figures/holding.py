@@ -21,6 +21,7 @@ THREADS = 8
 THINK_MS = 10
 # How long the application runs in each state before the next switch; also the stretch that is compared.
 DWELL_SECONDS = 0.7
+LAST_SECONDS = 3.0
 _OWN_FAULT = "--mysql-ignore-errors=1213,1020,1205"
 
 
@@ -49,6 +50,8 @@ def take(context: Context) -> list[Figure]:
             raise BenchError(f"the load ended: {log.read_text()[-1500:]}")
         context.say(f"hold: {count} switches and as many ways back under {THREADS} clients")
         switches, quiet = _switch(installed, count)
+        last = time.time()
+        time.sleep(LAST_SECONDS)
         ended_early = load.poll() is not None
         load.terminate()
         load.wait()
@@ -56,6 +59,8 @@ def take(context: Context) -> list[Figure]:
     switched = [felt.longest(*window) * 1000 for window in switches]
     usual = [felt.longest(*window) * 1000 for window in quiet]
     errors = list(felt.errors) + (["the load ended before its time"] if ended_early else [])
+    # A statement that is never answered is never told of: each client must be heard once more.
+    errors += [f"client {n} hangs" for n in range(THREADS) if n not in felt.clients_since(last)]
     note = (
         f"{count} switches and {count} ways back, {THREADS} clients, {THINK_MS} ms between transactions;"
         f" median {statistics.median(switched):.0f} ms, longest {max(switched):.0f} ms; without a switch the"

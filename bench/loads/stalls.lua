@@ -1,7 +1,8 @@
 -- A read-write load in the manner of sysbench's oltp_read_write, which tells the longest statement of every
 -- stretch of 50 ms of each connection, and every error with its words, instead of ending with the first.
 --
--- Lines printed: "B <end of the stretch, unix seconds> <longest statement, seconds>", "E <errno> <message>".
+-- Lines printed: "B <connection> <end of the stretch, unix seconds> <longest statement, seconds>" and
+-- "E <errno> <message>".
 -- A statement that is under way longer than a stretch is told when it ends; its time says when it began.
 
 local ffi = require("ffi")
@@ -56,7 +57,7 @@ local function timed(sql)
     longest = ended - begun
   end
   if ended - stretch > STRETCH then
-    io.write(string.format("B %.6f %.6f\n", ended, longest))
+    io.write(string.format("B %d %.6f %.6f\n", sysbench.tid, ended, longest))
     stretch, longest = ended, 0
   end
 end

@@ -13,8 +13,13 @@ SCRIPT = Path(__file__).with_suffix(".lua")
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """:param end: unix seconds; :param longest: seconds that the longest statement ended in it took."""
+    """A short time of one client.
 
+    :param end: unix seconds.
+    :param longest: seconds of the longest statement that ended in it.
+    """
+
+    client: int
     end: float
     longest: float
 
@@ -32,6 +37,10 @@ class Felt:
             (s.longest for s in self.stretches if s.end >= begin and s.end - s.longest <= end), default=0.0
         )
 
+    def clients_since(self, begin: float) -> set[int]:
+        """The clients that had a statement answered after that unix time."""
+        return {stretch.client for stretch in self.stretches if stretch.end > begin}
+
 
 def read(lines: Iterable[str]) -> Felt:
     """Read the load's output; lines of other kinds are sysbench's own."""
@@ -40,8 +49,8 @@ def read(lines: Iterable[str]) -> Felt:
     for line in lines:
         kind, _, rest = line.partition(" ")
         if kind == "B":
-            end, longest = rest.split()
-            stretches.append(Stretch(float(end), float(longest)))
+            client, end, longest = rest.split()
+            stretches.append(Stretch(int(client), float(end), float(longest)))
         elif kind == "E" or (kind == "FATAL:" and not rest.startswith(_TOLD)):
             errors.append(rest.strip())
     return Felt(tuple(stretches), tuple(errors))

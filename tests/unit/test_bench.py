@@ -129,6 +129,7 @@ def test_a_stall_belongs_to_every_window_in_which_it_was_under_way() -> None:
     assert felt.longest(100.7, 100.8) == 0.4
     assert felt.longest(99.0, 100.5) == 0.01
     assert felt.longest(101.1, 102.0) == 0.0
+    assert (felt.clients_since(100.5), felt.clients_since(99.0)) == ({3}, {0, 3})
     assert felt.errors == ("1105 no more", "x")
 
 
