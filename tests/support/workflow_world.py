@@ -21,7 +21,6 @@ from homeworld.model.routing import HoldRequest, RoutingSnapshot
 from homeworld.model.tables import Column, Index, Table
 from homeworld.model.topology import BackendRole, Endpoint, Flavor, ShardPlace
 from homeworld.replication.ddl import TargetForm
-from homeworld.store.store import Store
 from homeworld.workflows.move_tables.tools import IdColumn
 
 PRIMARY = Index("PRIMARY", True, ("id",), False)
@@ -48,7 +47,6 @@ class Sidecar:
 class World:
     """Everything that outlives a process of homeworld."""
 
-    store: Store
     branch_id: str
     rows: dict[Key, dict[int, str]] = field(default_factory=dict[Key, dict[int, str]])
     logs: dict[str, list[tuple[str, int, str | None]]] = field(
