@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
 import pymysql
@@ -20,7 +20,7 @@ from homeworld.model.errors import (
 from homeworld.model.movers import MoverSpec, Phase, Placement
 from homeworld.replication import sidecar
 from homeworld.replication.mover import RunningMover
-from tests.support.moves import Move, Writers, make_move, wait_copied, wait_for, wait_over
+from tests.support.moves import Act, Move, Writers, make_move, wait_copied, wait_for, wait_over
 from tests.support.mysqld import TestServer
 
 pytestmark = pytest.mark.servers
@@ -89,8 +89,8 @@ def act(cursor: pymysql.cursors.Cursor, numbers: random.Random) -> None:
 
 
 @contextmanager
-def running(spec: MoverSpec) -> Iterator[RunningMover]:
-    mover = RunningMover(spec)
+def running(spec: MoverSpec) -> Generator[RunningMover]:
+    mover = RunningMover(spec, chunk_bytes=20_000)
     mover.start()
     try:
         yield mover
@@ -130,14 +130,14 @@ def test_unsharded_to(trio: list[TestServer], targets: str) -> None:
 def test_two_shards_to_three(trio: list[TestServer]) -> None:
     move = make_move(trio, "-80 80-", "-55 55-aa aa-")
     move.create("CREATE TABLE rows_ (id BIGINT NOT NULL PRIMARY KEY, v VARCHAR(60), KEY v (v))")
-    owned = [[], []]
+    owned: list[list[int]] = [[], []]
     for number in range(1, 9000):
         owned[on_the_right(number)].append(number)
     for place, numbers in zip(move.sources, owned, strict=True):
         with move.server_of(place).connect(schema=place.schema) as connection, connection.cursor() as cursor:
             cursor.executemany("INSERT INTO rows_ VALUES (%s, 'v')", [(n,) for n in numbers[::2]])
 
-    def act_on(numbers: list[int]):
+    def act_on(numbers: list[int]) -> Act:
         def act(cursor: pymysql.cursors.Cursor, draw: random.Random) -> None:
             number = draw.choice(numbers)
             if draw.random() < 0.3:
@@ -177,7 +177,9 @@ def test_there_and_back_and_there(trio: list[TestServer]) -> None:
             server.query("UPDATE accounts SET name=CONCAT(name, '!') WHERE id % 7 = 0", place.schema)
             server.query("DELETE FROM events WHERE n % 11 = 0", place.schema)
             owner = next(n for n in range(500) if on_the_right(n) == bool(at))
-            server.query(f"INSERT INTO accounts (id, owner, name) VALUES (90000{at}, {owner}, 'b')", place.schema)
+            server.query(
+                f"INSERT INTO accounts (id, owner, name) VALUES (90000{at}, {owner}, 'b')", place.schema
+            )
         back.drain(move.positions(move.targets), 60)
         move.assert_equal()
     start = move.positions()
@@ -192,6 +194,7 @@ def test_resumes_where_it_stopped(trio: list[TestServer]) -> None:
     move = make_move(trio)
     fill(move)
     move.prepare(*BY_OWNER)
+    before = 0
     with Writers(move.source, move.schema, act, 1, seed=9) as writers:
         for epoch in range(1, 5):
             with running(move.spec(epoch, copy_threads=1)) as mover:
@@ -235,7 +238,7 @@ def test_a_newer_epoch_fences_the_older(trio: list[TestServer]) -> None:
             "CREATE TABLE t (a INT PRIMARY KEY, v VARCHAR(9) CHARACTER SET latin1)", Placement("t"),
             "MODIFY v VARCHAR(9) CHARACTER SET utf8mb4", "'v' of table 't' is varchar(9) latin1",
         ),
-        ("CREATE TABLE t (a INT PRIMARY KEY, b INT)", Placement("t"), "DROP COLUMN b", "missing on the target"),
+        ("CREATE TABLE t (a INT PRIMARY KEY, b INT)", Placement("t"), "DROP COLUMN b", "missing on the"),
         (
             "CREATE TABLE t (a INT PRIMARY KEY, b INT)", Placement("t"), "ADD UNIQUE KEY b (b)",
             "unique key 'b' of the target's table 't' does not hold on the source",

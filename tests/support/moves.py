@@ -6,12 +6,14 @@ The comparison reads every row of every shard and compares bytes; it uses nothin
 from __future__ import annotations
 
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Self
 
 import pymysql
 
@@ -28,6 +30,7 @@ from homeworld.replication.ddl import TargetForm, target_table
 from homeworld.replication.tables import create_table, read_tables
 from tests.support.mysqld import TestServer
 
+Act = Callable[[pymysql.cursors.Cursor, random.Random], None]
 PATIENCE = 60.0
 _numbers = count(1)
 
@@ -131,7 +134,7 @@ def _owner(
 
 
 def make_move(servers: Sequence[TestServer], sources: str = "-", targets: str = "-80 80-") -> Move:
-    """Places for shards (names separated by spaces) in schemas that nobody has used, one server after another."""
+    """Places for shards (names separated by spaces) in new schemas, one server after another."""
     number = next(_numbers)
     places: list[ShardPlace] = []
     ring = 0
@@ -146,7 +149,9 @@ def make_move(servers: Sequence[TestServer], sources: str = "-", targets: str = 
     return Move(servers, tuple(places[:cut]), tuple(places[cut:]), f"w{number}")
 
 
-def wait_for(mover: Mover, ready: Callable[[MoverProgress], bool], seconds: float = PATIENCE) -> MoverProgress:
+def wait_for(
+    mover: Mover, ready: Callable[[MoverProgress], bool], seconds: float = PATIENCE
+) -> MoverProgress:
     """The first progress for which ``ready`` holds."""
     deadline = time.monotonic() + seconds
     while True:
@@ -182,7 +187,7 @@ class Writers:
     PASSING = frozenset({1062, 1205, 1213, 2003, 2006, 2013, 1053, 1927, 0})
 
     def __init__(
-        self, server: TestServer, schema: str, act: Callable[[pymysql.cursors.Cursor, random.Random], None],
+        self, server: TestServer, schema: str, act: Act,
         threads: int = 2, seed: int = 0,
     ) -> None:  # fmt: skip
         self._server = server
@@ -195,7 +200,7 @@ class Writers:
             threading.Thread(target=self._run, args=(seed * 100 + at,), daemon=True) for at in range(threads)
         ]
 
-    def __enter__(self) -> Writers:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -222,14 +227,21 @@ class Writers:
     def _run(self, seed: int) -> None:
         numbers = random.Random(seed)
         while not self._stop.is_set():
+            # PyMySQL leaks a socket of its own making where nobody listens.
+            channel = socket.socket(socket.AF_UNIX)
             try:
-                with closing(self._server.connect(schema=self._schema, autocommit=False)) as connection:
+                channel.connect(self._server.socket)
+                made = self._server.connect(schema=self._schema, autocommit=False, defer_connect=True)
+                with closing(made) as connection:
+                    connection.connect(channel)
                     self._write(connection, numbers)
-            except (pymysql.err.OperationalError, pymysql.err.InterfaceError):
+            except (OSError, pymysql.err.OperationalError, pymysql.err.InterfaceError):
                 time.sleep(0.05)
             except BaseException as error:  # noqa: BLE001  told by stop(), in the test's own thread
                 self._failures.append(error)
                 return
+            finally:
+                channel.close()
 
     def _write(self, connection: pymysql.Connection, numbers: random.Random) -> None:
         with connection.cursor() as cursor:

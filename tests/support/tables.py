@@ -16,8 +16,10 @@ def column(name: str, kind: str = "int", declared: str = "", **changes: object) 
     return Column(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def table(*columns: Column, key: tuple[str, ...] = (), create_sql: str = "", unique: tuple[str, ...] = ()) -> Table:
-    """A table with a primary key (the first column where none is named) and further one-column unique keys."""
+def table(
+    *columns: Column, key: tuple[str, ...] = (), create_sql: str = "", unique: tuple[str, ...] = ()
+) -> Table:
+    """A table with a primary key (the first column, if none is named) and unique keys of one column."""
     primary = Index("PRIMARY", unique=True, columns=key or (columns[0].name,), prefixed=False)
     others = tuple(Index(name, unique=True, columns=(name,), prefixed=False) for name in unique)
     return Table("t", columns, (primary, *others), primary, "InnoDB", create_sql, 0, 0)

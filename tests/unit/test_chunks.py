@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeworld.model.errors import InvalidError
-from homeworld.replication.chunks import Span, TableMap, spans_from_text, spans_to_text
+from homeworld.replication.chunks import Outcome, Span, TableMap, spans_from_text, spans_to_text
 from homeworld.replication.keyorder import TableKey
 from tests.support.tables import column, table
 
@@ -42,7 +42,7 @@ def test_keys_are_sifted_by_what_each_target_has() -> None:
     made = TableMap(KEY, 2, [[Span(None, at(5))], []])
     chunk = made.begin(Span(None, at(5)))
     assert chunk.targets == (1,)
-    outcome = {at(3): (b"3", b"a"), at(5): None, at(6): (b"6", b"b")}
+    outcome: Outcome = {at(3): (b"3", b"a"), at(5): None, at(6): (b"6", b"b")}
     for_first = dict(outcome)
     assert made.sift(None, 0, for_first) == []
     assert for_first == {at(3): (b"3", b"a"), at(5): None}

@@ -7,6 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeworld.replication.chunks import Outcome
 from homeworld.replication.coalesce import Route, coalesce, lay_over
 from homeworld.replication.keyorder import TableKey
 from tests.support.tables import column, table
@@ -55,5 +56,5 @@ def test_tables_do_not_mix_and_a_key_that_only_changes_its_case_is_deleted_befor
 
 def test_an_outcome_is_laid_over_rows() -> None:
     rows = [(b"1", b"a", b"0"), (b"2", b"b", b"0"), (b"3", b"c", b"0")]
-    outcome = {(b"1",): None, (b"2",): (b"2", b"z", b"0"), (b"9",): (b"9", b"n", b"0")}
+    outcome: Outcome = {(b"1",): None, (b"2",): (b"2", b"z", b"0"), (b"9",): (b"9", b"n", b"0")}
     assert lay_over(rows, KEY, outcome) == [rows[2], (b"2", b"z", b"0"), (b"9", b"n", b"0")]

@@ -53,7 +53,9 @@ class Source:
         draw = self.numbers.random()
         free = [n for n in range(IDS) if n not in self.rows]
         taken = {row[1] for row in self.rows.values()}
-        unique = next((u for u in self.numbers.sample(range(UNIQUES), 3) if str(u).encode() not in taken), None)
+        unique = next(
+            (u for u in self.numbers.sample(range(UNIQUES), 3) if str(u).encode() not in taken), None
+        )
         value = None if unique is None else str(unique).encode()
         group = str(self.numbers.randrange(4)).encode()
         if self.rows and draw < 0.75:

@@ -1,4 +1,4 @@
-"""The texts that the data path writes: lines for LOAD DATA, CREATE TABLE for targets, JSON's numbers, messages."""
+"""The texts that the data path writes: lines for LOAD DATA, definitions for targets, JSON numbers, messages."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def test_large_rows_come_in_pieces() -> None:
 
 
 def test_a_sharded_target_has_no_counter_no_foreign_keys_and_its_keys_later() -> None:
-    made = target_table(TABLE, TargetForm(defer_keys=True, keep_auto_increment=False, keep_foreign_keys=False))
+    made = target_table(
+        TABLE, TargetForm(defer_keys=True, keep_auto_increment=False, keep_foreign_keys=False)
+    )
     assert made.create_sql == (
         "CREATE TABLE `t` (\n"
         "  `id` bigint unsigned NOT NULL COMMENT 'AUTO_INCREMENT, KEY `x` (`y`)',\n"
@@ -120,7 +122,9 @@ def test_keys_that_are_needed_meanwhile_are_not_deferred() -> None:
     assert [key.name for key in made.deferred] == ["k`2", "ft"]
     assert "AUTO_INCREMENT=77" in made.create_sql
     assert "FOREIGN KEY" in made.create_sql
-    exact = target_table(TABLE, TargetForm(defer_keys=False, keep_auto_increment=True, keep_foreign_keys=True))
+    exact = target_table(
+        TABLE, TargetForm(defer_keys=False, keep_auto_increment=True, keep_foreign_keys=True)
+    )
     assert exact.create_sql == CREATE.replace(" DATA DIRECTORY='/x'", "")
     assert without_counter(CREATE) == without_counter(CREATE.replace("=77", "=78"))
     with pytest.raises(InvalidError):
@@ -133,7 +137,11 @@ def test_keys_that_are_needed_meanwhile_are_not_deferred() -> None:
         (column("v", "int", "int(11)"), column("v", "int", "int"), ""),
         (column("v", "int"), column("v", "bigint"), "is int not null on the source and bigint not null"),
         (column("v", charset=""), column("v", nullable=True), "is int not null on the source and int on"),
-        (column("v", "varchar"), column("v", "varchar", charset="utf8mb4"), "latin1 latin1_swedish_ci not null"),
+        (
+            column("v", "varchar"),
+            column("v", "varchar", charset="utf8mb4"),
+            "latin1 latin1_swedish_ci not null",
+        ),
         (column("v", generated=True), column("v"), "is generated on one side only"),
         (column("v"), column("w"), "'v' of table 't' is missing"),
         (column("v", generated=True), column("w"), ""),
@@ -151,7 +159,9 @@ def test_unique_keys_of_the_target_must_hold_on_the_source() -> None:
     assert layout_differences(source, table(column("a"), column("b"))) == ()
     (told,) = layout_differences(table(column("a"), column("b")), source)
     assert "unique key 'b' of the target's table 't' does not hold on the source" in told
-    (told,) = layout_differences(table(column("a"), column("b"), key=("a", "b")), table(column("a"), column("b")))[:1]
+    (told,) = layout_differences(
+        table(column("a"), column("b"), key=("a", "b")), table(column("a"), column("b"))
+    )[:1]
     assert "no unique key 'PRIMARY' over (a, b)" in told
 
 
@@ -159,8 +169,11 @@ def test_unique_keys_of_the_target_must_hold_on_the_source() -> None:
     ("document", "lost"),
     [
         (b'{"a": [1, 2.5, 1e16, 15000000000.0, 0.0000001, 18446744073709551615, "1.10"]}', ()),
-        (b'{"a": 1.10}', (("$.\"a\"", "CAST(1.10 AS DECIMAL(3,2))"),)),
-        (b"123456789012345678901234567890", (("$", "CAST(123456789012345678901234567890 AS DECIMAL(30,0))"),)),
+        (b'{"a": 1.10}', (('$."a"', "CAST(1.10 AS DECIMAL(3,2))"),)),
+        (
+            b"123456789012345678901234567890",
+            (("$", "CAST(123456789012345678901234567890 AS DECIMAL(30,0))"),),
+        ),
         (
             b'{"a b\\"": [0, {"c": -0.123456789012345678}]}',
             (('$."a b\\""[1]."c"', "CAST(-0.123456789012345678 AS DECIMAL(18,18))"),),
@@ -197,7 +210,9 @@ def test_specs_progress_and_errors_go_through_a_pipe_unchanged() -> None:
     )  # fmt: skip
     assert spec_from_json(spec_to_json(spec)) == spec
     difference = RowDifference("mismatched", "-80", {"id": "1"}, {"v": None}, None)
-    verification = Verification("v", "started", 1, 2, 3.0, (TableVerification("t", 1, 0, 0, 0, 0, (difference,)),))
+    verification = Verification(
+        "v", "started", 1, 2, 3.0, (TableVerification("t", 1, 0, 0, 0, 0, (difference,)),)
+    )
     progress = MoverProgress(
         Phase.COPYING, False, (TableProgress("t", 1, 2),), (StreamProgress("-", "-80", "", 1, 2, 0.5),),
         0.5, 1.0, 2.0, verification, "ddl", "error", False,

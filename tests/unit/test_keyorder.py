@@ -20,7 +20,7 @@ ASCENDING = [
     (column("k", "binary", "binary(3)", charset="binary"), [b"\0\0\0", b"a\0\0", b"a\0\1"]),
     (column("k", "date"), [b"0000-00-00", b"1999-00-10", b"2024-02-29"]),
     (column("k", "datetime", "datetime(3)"), [b"0000-00-00 00:00:00.000", b"2024-01-01 00:00:00.100"]),
-    (column("k", "time", "time(1)"), [b"-838:59:59.0", b"-00:00:00.5", b"00:00:00.0", b"99:00:00.0", b"101:00:00.0"]),
+    (column("k", "time", "time(1)"), [b"-838:59:59.0", b"-00:00:00.5", b"99:00:00.0", b"101:00:00.0"]),
     (column("k", "year"), [b"0000", b"1901", b"2155"]),
     (column("k", "bit", "bit(12)"), [b"\x00\x01", b"\x01\x00"]),
     (column("k", "enum", "enum('z','a','m')"), [b"", b"z", b"a", b"m"]),
@@ -38,7 +38,9 @@ def test_ranks_are_those_of_the_order(kind: Column, values: list[bytes]) -> None
 
 
 def test_a_key_of_several_columns_compares_from_the_left() -> None:
-    key = TableKey(table(column("x"), column("b", "varbinary", charset="binary"), column("a"), key=("a", "b")))
+    key = TableKey(
+        table(column("x"), column("b", "varbinary", charset="binary"), column("a"), key=("a", "b"))
+    )
     assert key.positions == (2, 1)
     assert key.of((b"0", b"q", b"7")) == (b"7", b"q")
     edges = [(b"1", b"z"), (b"2", b"a")]

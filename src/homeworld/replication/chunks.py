@@ -148,8 +148,8 @@ class TableMap:
     ) -> list[tuple[Chunk, Outcome]]:
         """Leave in ``outcome`` what is to be applied to the target now: keys of spans that it has.
 
-        What belongs to a chunk under way for it is given back, to be kept; the rest is dropped, because a later
-        snapshot has it.
+        What belongs to a chunk under way for it is given back, to be kept; the rest is dropped, because a
+        later snapshot has it.
         """
         keys = list(outcome)
         kept: dict[int, tuple[Chunk, Outcome]] = {}

@@ -75,6 +75,7 @@ class CopyBoard:
     throttle: Throttle
     stopping: threading.Event
     several_sources: bool
+    chunk_bytes: int = AIM_BYTES
     throttled_by: str = field(default="")
 
     def follower(self, table: MovingTable) -> Follower:
@@ -235,7 +236,7 @@ class Copier:
         else:
             source.execute("COMMIT")
         if count:
-            table.rows_a_chunk = max(1, min(MOST_ROWS, AIM_BYTES * count // max(size, 1)))
+            table.rows_a_chunk = max(1, min(MOST_ROWS, self._board.chunk_bytes * count // max(size, 1)))
         return rows
 
     def _end_early(self, table: MovingTable, chunk: Chunk, high: Key) -> None:

@@ -154,12 +154,17 @@ class _Text(KeyColumn):
         return f"{self.literal(value)} COLLATE {self._collation}"
 
 
-class _Typed(_Moment):
+class _Typed(KeyColumn):
+    """UUID and addresses: as text, because as bytes they would be read as what is stored."""
+
     on_server = True
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
         self._type = column.type
+
+    def literal(self, value: bytes) -> str:
+        return f"_utf8mb4 x'{value.hex()}'"
 
     def alone(self, value: bytes) -> str:
         return f"CAST({self.literal(value)} AS {self._type})"

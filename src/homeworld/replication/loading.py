@@ -16,7 +16,7 @@ from typing import cast
 
 from homeworld.model.errors import MalformedPacketError, RowRefusedError
 from homeworld.model.names import quote
-from homeworld.model.tables import Table
+from homeworld.model.tables import Column, Table
 from homeworld.model.topology import Flavor
 from homeworld.replication.changes import Row
 from homeworld.replication.column_types import select_expression
@@ -27,6 +27,7 @@ from homeworld.replication.keyorder import Key, TableKey
 _INFO = re.compile(r"Records: (\d+)\s+Deleted: (\d+)\s+Skipped: (\d+)\s+Warnings: (\d+)")
 _LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'")
 _DUPLICATE, _TRUNCATED = 1062, 1265
+_TEXTUAL = frozenset({"json", "uuid", "inet4", "inet6"})
 _KEYS_A_DELETE = 500
 _BYTES_A_LOAD = 8 << 20
 _FORMAT = "CHARACTER SET binary FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n'"
@@ -50,13 +51,17 @@ class RowWriter:
         self._width = len(stored)
         self._cut = _cutter(stored, len(source.columns))
         columns = [source.columns[at] for at in stored]
-        # MySQL makes JSON of text only; the bytes come as they are and are declared to be text.
         self._json = [
             (at, column)
             for at, column in zip(stored, columns, strict=True)
             if column.type == "json" and flavor is Flavor.MYSQL
         ]
-        variables = {column.name: f"@j{at}" for at, column in self._json}
+        # The bytes come as they are and are declared to be text where bytes would mean something else.
+        variables = {
+            column.name: f"@v{at}"
+            for at, column in zip(stored, columns, strict=True)
+            if column.type in _TEXTUAL
+        }
         names = ", ".join(variables.get(column.name) or quote(column.name) for column in columns)
         made = ", ".join(f"{quote(name)}=CONVERT({var} USING utf8mb4)" for name, var in variables.items())
         self._load = f"INTO TABLE {self.table} {_FORMAT} ({names})" + (f" SET {made}" if made else "")
@@ -122,19 +127,26 @@ class RowWriter:
         return True
 
     def _mend_json(self, connection: Connection, rows: Sequence[Row]) -> None:
-        # Naming each moment keeps ON UPDATE CURRENT_TIMESTAMP from moving it.
-        still = "".join(f", {quote(column.name)}={quote(column.name)}" for column in self._moments)
         for at, column in self._json:
             for row in rows:
                 document = row[at]
                 lost = lost_decimals(document) if document else ()
                 if lost:
-                    name = quote(column.name)
-                    parts = ", ".join(f"_utf8mb4 x'{path.encode().hex()}', {value}" for path, value in lost)
-                    connection.execute(
-                        f"UPDATE {self.table} SET {name}=JSON_REPLACE({name}, {parts}){still} "
-                        f"WHERE {self.key.equals(self.key.of(row))}"
-                    )
+                    # A number that is only of another type counts as unchanged, so it goes by way of another.
+                    self._set_numbers(connection, row, column, [(path, f"{value}+1") for path, value in lost])
+                    self._set_numbers(connection, row, column, lost)
+
+    def _set_numbers(
+        self, connection: Connection, row: Row, column: Column, numbers: Sequence[tuple[str, str]]
+    ) -> None:
+        # Naming each moment keeps ON UPDATE CURRENT_TIMESTAMP from moving it.
+        still = "".join(f", {quote(moment.name)}={quote(moment.name)}" for moment in self._moments)
+        name = quote(column.name)
+        parts = ", ".join(f"_utf8mb4 x'{path.encode().hex()}', {value}" for path, value in numbers)
+        connection.execute(
+            f"UPDATE {self.table} SET {name}=JSON_REPLACE({name}, {parts}){still} "
+            f"WHERE {self.key.equals(self.key.of(row))}"
+        )
 
 
 def encode(rows: Sequence[Row], width: int) -> Iterator[bytes]:

@@ -31,8 +31,9 @@ from homeworld.model.movers import (
     TableProgress,
 )
 from homeworld.replication.assembly import Assembly, assemble, stream_id
-from homeworld.replication.copier import Copier, CopyBoard
+from homeworld.replication.copier import AIM_BYTES, Copier, CopyBoard
 from homeworld.replication.deferred_keys import KeyBuilder
+from homeworld.replication.moving import MovingTable
 from homeworld.replication.on_ddl import DdlStopError
 from homeworld.replication.throttle import Throttle, ThrottleRule, limit
 from homeworld.replication.verifier import Verifier
@@ -46,10 +47,14 @@ class RunningMover:
     """A mover in this process (ports.Mover). Made by :meth:`start`.
 
     :param throttle: further rules that slow the copy down.
+    :param chunk_bytes: about how much is copied in one transaction a target.
     """
 
-    def __init__(self, spec: MoverSpec, throttle: Sequence[ThrottleRule] = ()) -> None:
+    def __init__(
+        self, spec: MoverSpec, throttle: Sequence[ThrottleRule] = (), chunk_bytes: int = AIM_BYTES
+    ) -> None:
         self.spec = spec
+        self._chunk_bytes = chunk_bytes
         self._rules = tuple(throttle)
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -84,7 +89,10 @@ class RunningMover:
             throttle=Throttle((lag, *self._rules)),
             stopping=self._stopping,
             several_sources=len(self.spec.sources) > 1,
+            chunk_bytes=self._chunk_bytes,
         )
+        for table in made.tables:
+            table.rows_a_chunk = max(1, min(table.rows_a_chunk, self._chunk_bytes // 100))
         self._copied = self._board.complete() and not self.spec.defer_secondary_keys
         self._phase = Phase.FOLLOWING if self._copied else Phase.COPYING
         for server, follower in made.followers.items():
@@ -176,6 +184,11 @@ class RunningMover:
                 follower.appliers.cut()
 
     @property
+    def tables(self) -> tuple[MovingTable, ...]:
+        """The moving tables, each of each source shard."""
+        return self._assembly.tables if self._assembly is not None else ()
+
+    @property
     def lag_seconds(self) -> float:
         """The largest lag of any source server."""
         followers = self._assembly.followers.values() if self._assembly is not None else ()
@@ -204,7 +217,7 @@ class RunningMover:
 
     def _tables(self) -> tuple[TableProgress, ...]:
         totals: dict[str, tuple[int, int, bool]] = {}
-        for table in self._assembly.tables if self._assembly is not None else ():
+        for table in self.tables:
             copied, total, complete = totals.get(table.table.name, (0, 0, True))
             totals[table.table.name] = (
                 copied + sum(table.rows_copied),
@@ -260,7 +273,12 @@ class RunningMover:
         deadline = time.monotonic() + timeout_seconds
         for shard, position in positions.items():
             follower = self._assembly.follower_of(shard)
-            follower.wait(position, deadline - time.monotonic())
+            try:
+                follower.wait(position, deadline - time.monotonic())
+            except DeadlineExceededError:
+                if self._failure is not None:
+                    raise UnavailableError(f"the mover has ended: {_told(self._failure)}") from None
+                raise
 
     def verify(self, verify_id: str) -> None:
         """Begin comparing both sides; ``progress().verification`` tells how it goes.

@@ -39,6 +39,7 @@ from homeworld.replication.codec import (
     spec_from_json,
     spec_to_json,
 )
+from homeworld.replication.copier import AIM_BYTES
 from homeworld.replication.mover import RunningMover
 
 START_SECONDS = 120.0
@@ -73,13 +74,13 @@ class ProcessMover:
         """Whether the child runs."""
         return self._process.poll() is None
 
-    def begin(self) -> None:
+    def begin(self, chunk_bytes: int) -> None:
         """Hand the spec over and wait until the mover has claimed its streams.
 
         :raises HomeworldError: as RunningMover.start; the child is gone then.
         """
         try:
-            self._say({"spec": spec_to_json(self.spec)})
+            self._say({"spec": spec_to_json(self.spec), "chunk_bytes": chunk_bytes})
             self._started.result(START_SECONDS)
         except TimeoutError:
             self._kill()
@@ -188,9 +189,13 @@ class ProcessMover:
 
 
 class MoverProcesses:
-    """ports.Movers: each mover in a child process of this one."""
+    """ports.Movers: each mover in a child process of this one.
 
-    def __init__(self) -> None:
+    :param chunk_bytes: as RunningMover's.
+    """
+
+    def __init__(self, chunk_bytes: int = AIM_BYTES) -> None:
+        self._chunk_bytes = chunk_bytes
         self._lock = threading.Lock()
         self._movers: dict[tuple[str, str], ProcessMover] = {}
         self._starting: dict[tuple[str, str], threading.Lock] = {}
@@ -218,7 +223,7 @@ class MoverProcesses:
             if known is not None:
                 known.stop(_GRACE_SECONDS)
             mover = ProcessMover(spec, self._nursery.submit(_spawn).result())
-            mover.begin()
+            mover.begin(self._chunk_bytes)
             with self._lock:
                 self._movers[name] = mover
             return mover
@@ -257,8 +262,8 @@ class _Child:
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        spec = spec_from_json(json.loads(self._in.readline())["spec"])
-        mover = RunningMover(spec)
+        told: Json = json.loads(self._in.readline())
+        mover = RunningMover(spec_from_json(told["spec"]), chunk_bytes=told["chunk_bytes"])
         try:
             mover.start()
         except HomeworldError as error:
@@ -269,10 +274,10 @@ class _Child:
         last: Any = None
         while True:
             over = mover.join(TELL_SECONDS)
-            told = progress_to_json(mover.progress())
-            if told != last:
-                self._say({"progress": told})
-                last = told
+            news = progress_to_json(mover.progress())
+            if news != last:
+                self._say({"progress": news})
+                last = news
             if over:
                 return
 

@@ -22,7 +22,7 @@ from homeworld.replication.feed import Feed
 EVENTS_A_BATCH = 2000
 EVENTS_JOINED = 6000
 QUEUE = 4
-WAIT_SECONDS = 1.0
+WAIT_SECONDS = 0.2
 
 _Item = tuple[int, FeedBatch | BaseException]
 

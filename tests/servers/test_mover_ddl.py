@@ -1,0 +1,162 @@
+"""What becomes of a move when the source's schema changes under it: the four answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from homeworld.model.movers import MoverProgress, OnDdl, Phase, Placement
+from homeworld.replication.applier import TargetApplier
+from homeworld.replication.mover import RunningMover
+from tests.support.moves import Move, make_move, wait_copied, wait_for, wait_over
+from tests.support.mysqld import TestServer
+
+pytestmark = pytest.mark.servers
+
+CREATE = "CREATE TABLE t (id INT PRIMARY KEY, o INT NOT NULL, v VARCHAR(20))"
+FILL = "INSERT INTO t (id, o, v) VALUES " + ", ".join(f"({n}, {n % 10}, 'v{n}')" for n in range(3000))
+
+
+@pytest.fixture
+def move(trio: list[TestServer]) -> Move:
+    made = make_move(trio)
+    made.create(CREATE, "CREATE TABLE other (id INT PRIMARY KEY)", FILL)
+    made.prepare(Placement("t", "xxhash", ("o",)))
+    return made
+
+
+def started(move: Move, answer: OnDdl, epoch: int = 1, **changes: object) -> RunningMover:
+    mover = RunningMover(move.spec(epoch, on_ddl=answer, **changes), chunk_bytes=10_000)
+    mover.start()
+    return mover
+
+
+def on_targets(move: Move, statement: str) -> None:
+    for place in move.targets:
+        move.server_of(place).query(statement, place.schema)
+
+
+def settled(move: Move, mover: RunningMover) -> None:
+    mover.drain(move.positions(), 30)
+    move.assert_equal()
+
+
+def test_stop_names_the_statement_and_goes_on_once_the_target_fits(move: Move) -> None:
+    mover = started(move, OnDdl.STOP)
+    wait_copied(mover)
+    move.create("INSERT INTO t VALUES (9000, 1, 'before')", "ALTER TABLE other ADD x INT")
+    settled(move, mover)
+    move.create("ALTER TABLE t ADD w INT DEFAULT 5", "INSERT INTO t VALUES (9001, 1, 'after', 6)")
+    progress = wait_over(mover)
+    assert progress.phase is Phase.DDL
+    assert "ALTER TABLE t ADD w INT DEFAULT 5" in progress.ddl
+    assert "'w' of table 't' is missing on the target" in progress.ddl
+    assert progress.error == ""
+    again = wait_over(started(move, OnDdl.STOP, 2))
+    assert again.phase is Phase.DDL
+    on_targets(move, "ALTER TABLE t ADD w INT DEFAULT 5")
+    last = started(move, OnDdl.STOP, 3)
+    wait_copied(last)
+    settled(move, last)
+    move.create("CREATE INDEX v ON t (v)")
+    progress = wait_over(last)
+    assert progress.phase is Phase.DDL
+    assert "missing" not in progress.ddl
+    final = started(move, OnDdl.STOP, 4)
+    move.create("UPDATE t SET v='x' WHERE id < 9")
+    settled(move, final)
+    final.stop(20)
+
+
+def test_ignore_goes_on_while_rows_still_fit(move: Move) -> None:
+    mover = started(move, OnDdl.IGNORE)
+    wait_copied(mover)
+    move.create("CREATE INDEX v ON t (v)", "UPDATE t SET v='x' WHERE id < 9")
+    settled(move, mover)
+    move.create("ALTER TABLE t ADD w INT", "UPDATE t SET w=1 WHERE id < 9")
+    progress = wait_over(mover)
+    assert progress.phase is Phase.DDL
+    assert "'w' of table 't' is missing" in progress.ddl
+
+
+@pytest.mark.parametrize("answer", [OnDdl.EXEC, OnDdl.EXEC_IGNORE])
+def test_exec_carries_statements_to_every_target(move: Move, answer: OnDdl) -> None:
+    mover = started(move, answer, copy_threads=1)
+    wait_for(mover, lambda p: sum(t.rows_copied for t in p.tables) > 300)
+    schema = move.schema
+    move.create(
+        f"ALTER TABLE `{schema}`.t ADD w INT NOT NULL DEFAULT 5, MODIFY v VARCHAR(90)",
+        "INSERT INTO t VALUES (9001, 1, 'after', 6)", "UPDATE t SET w=7 WHERE id < 100",
+        "ALTER TABLE t DROP COLUMN w", "UPDATE t SET v='dropped' WHERE id < 50",
+        "ALTER TABLE t ADD x VARCHAR(9) FIRST", "UPDATE t SET x='x' WHERE id > 2000",
+    )  # fmt: skip
+    wait_copied(mover)
+    settled(move, mover)
+    move.create("TRUNCATE TABLE t", "INSERT INTO t VALUES ('n', 1, 1, 'new')", "CREATE INDEX x ON t (x)")
+    settled(move, mover)
+    for place in move.targets:
+        assert {row[2] for row in move.server_of(place).query(f"SHOW INDEX FROM {place.schema}.t")} == {
+            "PRIMARY",
+            "x",
+        }
+    mover.stop(20)
+
+
+def test_exec_stops_where_a_target_refuses_and_exec_ignore_does_not(move: Move) -> None:
+    on_targets(move, "ALTER TABLE t ADD KEY mine (v)")
+    mover = started(move, OnDdl.EXEC)
+    wait_copied(mover)
+    move.create("CREATE INDEX mine ON t (v)", "UPDATE t SET v='x' WHERE id=1")
+    progress = wait_over(mover)
+    assert progress.phase is Phase.DDL
+    assert "Duplicate key name" in progress.ddl
+    ignoring = started(move, OnDdl.EXEC_IGNORE, 2)
+    settled(move, ignoring)
+    ignoring.stop(20)
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE t", "RENAME TABLE t TO was_t"])
+def test_a_table_that_goes_away_stops_the_move(move: Move, statement: str) -> None:
+    mover = started(move, OnDdl.EXEC)
+    wait_copied(mover)
+    move.create(statement)
+    progress = wait_over(mover)
+    assert progress.phase is Phase.DDL
+    assert statement.split(maxsplit=1)[0] in progress.ddl  # servers rewrite a DROP
+    for place in move.targets:
+        assert move.server_of(place).query("SELECT COUNT(*) FROM t", place.schema)[0][0] > 0
+
+
+def test_altered_while_no_mover_looked(move: Move) -> None:
+    mover = started(move, OnDdl.EXEC, copy_threads=1)
+    wait_for(mover, lambda p: sum(t.rows_copied for t in p.tables) > 0)
+    mover.stop(20)
+    move.create(
+        "UPDATE t SET v='old' WHERE id < 40", "ALTER TABLE t ADD w INT", "UPDATE t SET w=2 WHERE id > 2900"
+    )
+    again = started(move, OnDdl.EXEC, 2)
+    wait_copied(again)
+    settled(move, again)
+    again.stop(20)
+
+
+def test_a_carried_statement_is_not_run_twice(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    mover = started(move, OnDdl.EXEC)
+    wait_copied(mover)
+    flush = TargetApplier.flush
+
+    def dies(self: TargetApplier, position: str, definitions: object = ()) -> None:
+        if definitions:
+            raise ConnectionError("the mover dies between the statement and its position")
+        flush(self, position)
+
+    monkeypatch.setattr(TargetApplier, "flush", dies)
+    move.create("ALTER TABLE t ADD w INT", "UPDATE t SET w=2 WHERE id > 2900")
+
+    def over(progress: MoverProgress) -> bool:
+        return progress.phase is Phase.FAILED
+
+    assert wait_for(mover, over).retryable
+    monkeypatch.undo()
+    again = started(move, OnDdl.EXEC, 2)
+    settled(move, again)
+    again.stop(20)
