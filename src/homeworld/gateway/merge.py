@@ -21,6 +21,17 @@ _EXACT = Context(prec=200)
 _GROUP = 9
 _MOST_DECIMALS = 30
 _DIVISION_DECIMALS = 4
+_MOST_SCALE = 26
+_MOST_WHOLE = 36
+
+
+class InexactAverageError(HomeworldError):
+    """VT12001: unsupported: AVG of numbers with so many digits over several shards"""
+
+    code = "unsupported"
+    http_status = 422
+    mysql_errno = 1235
+    sqlstate = "42000"
 
 
 class ColumnsChangedError(HomeworldError):
@@ -161,17 +172,23 @@ def add(values: Iterable[bytes | None]) -> bytes | None:
 
 
 def average(total: bytes | None, count: int) -> bytes | None:
-    """SUM by COUNT as the server divides: four decimals more, of a quotient cut at whole groups of digits."""
+    """SUM by COUNT as the server divides: four decimals more, of a quotient cut at whole groups of digits.
+
+    :raises InexactAverageError: so many digits that the server's arithmetic has other limits.
+    """
     if total is None or count == 0:
         return None
     number = Decimal(total.decode())
-    scale = len(total.partition(b".")[2])
+    whole, _, fraction = total.partition(b".")
+    scale = len(fraction)
+    if scale > _MOST_SCALE or len(whole) > _MOST_WHOLE:  # there the server's own division cuts earlier
+        raise InexactAverageError
     stored = -(-scale // _GROUP) * _GROUP
     wanted = max(0, _DIVISION_DECIMALS - (stored - scale))
     digits = -(-(stored + wanted) // _GROUP) * _GROUP
     decimals = min(scale + _DIVISION_DECIMALS, _MOST_DECIMALS)
     negative = number < 0
-    scaled = int(_EXACT.scaleb(abs(number), digits)) // count
+    scaled = int(_EXACT.scaleb(number.copy_abs(), digits)) // count
     if digits > decimals:  # half away from zero
         unit = 10 ** (digits - decimals)
         scaled, rest = divmod(scaled, unit)

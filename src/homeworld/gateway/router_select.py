@@ -84,6 +84,7 @@ class _Builder:
     select: Select
     blocks: Blocks
     sample: Sample
+    grouped: bool = False
     helpers: list[list[Piece]] = field(default_factory=list[list[Piece]])
     fresh: bool = False
 
@@ -168,6 +169,8 @@ class _Builder:
         if type_ is None:
             raise unsupported("ORDER BY an expression of this type over several shards")
         before, after = _SORTED_AS[type_.kind]
+        if type_.kind is Kind.WEIGHT:
+            before, after = self.weight(meant)
         if type_.single:
             before, after = b"(", b")+0e0"
         number = self.visible(meant) if not before else None
@@ -176,6 +179,14 @@ class _Builder:
             return lambda: Key(index, type_, descending)
         helper = self.helper(before or b"(", meant, after or b")")
         return lambda: Key(self.place(helper), type_, descending)
+
+    def weight(self, expr: Expr) -> tuple[bytes, bytes]:
+        """What to write around an expression to have its weight. A server may not see that the weight of a
+        grouped expression is the same for the whole group; any of them will do.
+        """
+        if self.grouped and not isinstance(expr, Col) and not is_aggregate(expr):
+            return b"MIN(WEIGHT_STRING(", b"))"
+        return b"WEIGHT_STRING(", b")"
 
     def visible(self, expr: Expr) -> int | None:
         """The column of a select item that is this expression."""
@@ -191,7 +202,8 @@ class _Builder:
         if type_ is None or type_.kind is Kind.DOUBLE:
             raise unsupported(f"{what} an expression of this type over several shards")
         if type_.kind is Kind.WEIGHT:
-            helper = self.helper(b"WEIGHT_STRING(", expr, b")")
+            before, after = self.weight(expr)
+            helper = self.helper(before, expr, after)
             return lambda: Key(self.place(helper), type_)
         number = self.visible(expr)
         if number is not None:
@@ -273,7 +285,7 @@ def compile_scatter(select: Select, blocks: Blocks, sample: Sample) -> Scattered
         exprs.append(select.having)
     if any(_has_window(expr) for expr in exprs):
         raise unsupported("window functions over several shards")
-    grouped = bool(select.group) or any(is_aggregate(expr) for expr in exprs)
+    grouped = builder.grouped = bool(select.group) or any(is_aggregate(expr) for expr in exprs)
     if not grouped or _groups_stay_together(builder):
         return _rows(builder, local=grouped)
     return _groups(builder)
