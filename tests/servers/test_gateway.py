@@ -18,6 +18,7 @@ from typing import Any
 import mysql.connector
 import pymysql
 import pytest
+from pymysql.constants import CLIENT
 
 from homeworld.gateway.server import TlsMode
 from homeworld.model.errors import UnavailableError
@@ -63,6 +64,12 @@ def connector(gw: GatewayFixture, **options: Any) -> Any:
         "database": DATABASE, "use_pure": True, "ssl_disabled": True, "collation": "utf8mb4_general_ci",
     }  # fmt: skip
     return mysql.connector.connect(**{**settings, **options})
+
+
+def ask_until_error(connection: Any) -> None:
+    for _ in range(1000):
+        connection.cursor().execute("SELECT 1")
+        time.sleep(0.01)
 
 
 def test_text_protocol(gw: GatewayFixture, table: str, schema: str) -> None:
@@ -222,7 +229,7 @@ def test_a_deadlock_ends_the_transaction(gw: GatewayFixture, table: str) -> None
 
 
 def test_multi_statements(gw: GatewayFixture, table: str) -> None:
-    multi = pymysql.constants.CLIENT.MULTI_STATEMENTS
+    multi = CLIENT.MULTI_STATEMENTS
     with contextlib.closing(gw.connect(client_flag=multi)) as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO t (v) VALUES ('a'); SELECT 1; SELECT v FROM t;")
         assert cursor.rowcount == 1
@@ -239,10 +246,9 @@ def test_multi_statements(gw: GatewayFixture, table: str) -> None:
         while cursor.nextset():
             results.append(cursor.fetchall())
         assert [tuple(result) for result in results] == [(), (), (("a",), ("b",)), (), ((2,),)]
+        cursor.execute("SET @x = 1; SELECT * FROM nothing_here; DELETE FROM t")
         with pytest.raises(pymysql.err.ProgrammingError):
-            cursor.execute("SET @x = 1; SELECT * FROM nothing_here; DELETE FROM t")
-            while cursor.nextset():
-                pass
+            cursor.nextset()
         assert rows(cursor, "SELECT COUNT(*) FROM t") == [(1,)]
     with contextlib.closing(gw.connect()) as connection, connection.cursor() as cursor:
         with pytest.raises(pymysql.err.ProgrammingError) as caught:
@@ -267,12 +273,12 @@ def test_big_packets(gw: GatewayFixture, server: mysqld.TestServer, schema: str)
     server.execute("CREATE TABLE big (id INT PRIMARY KEY, b LONGBLOB)", schema)
     value = os.urandom(1 << 20) * 20
     with contextlib.closing(gw.connect(max_allowed_packet=1 << 26)) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute("INSERT INTO big VALUES (1, %s)", (value,))
-            assert rows(cursor, "SELECT LENGTH(b) FROM big") == [(len(value),)]
-            cursor.execute("SELECT b, id FROM big")
-            assert cursor.fetchone() == (value, 1)
-            assert rows(cursor, "SELECT 1") == [(1,)]
+        cursor = connection.cursor()
+        cursor.execute("INSERT INTO big VALUES (1, %s)", (value,))
+        assert rows(cursor, "SELECT LENGTH(b) FROM big") == [(len(value),)]
+        cursor.execute("SELECT b, id FROM big")
+        assert cursor.fetchone() == (value, 1)
+        assert rows(cursor, "SELECT 1") == [(1,)]
     with contextlib.closing(connector(gw)) as connection:
         cursor = connection.cursor(prepared=True)
         cursor.execute("INSERT INTO big VALUES (?, ?)", (2, value[:18_000_000]))
@@ -286,31 +292,31 @@ def test_big_packets(gw: GatewayFixture, server: mysqld.TestServer, schema: str)
 def test_a_packet_above_the_limit_is_refused(server: mysqld.TestServer, schema: str, tmp_path: Path) -> None:
     gw = start_gateway(server, {schema: unsharded(schema, server)}, schema, tmp_path, max_packet=1 << 20)
     try:
-        with contextlib.closing(gw.connect()) as connection, connection.cursor() as cursor:
-            with pytest.raises(pymysql.err.OperationalError):
-                cursor.execute(f"SELECT LENGTH('{'x' * (1 << 21)}')")
+        with contextlib.closing(gw.connect()) as connection, pytest.raises(pymysql.err.OperationalError):
+            connection.cursor().execute(f"SELECT LENGTH('{'x' * (1 << 21)}')")
     finally:
         gw.gateway.stop(1.0)
 
 
 def test_large_results_and_a_slow_reader(gw: GatewayFixture, table: str) -> None:
     with contextlib.closing(gw.connect(cursorclass=pymysql.cursors.SSCursor)) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 900) "
-                "SELECT a.n, REPEAT('x', 400) FROM s a, s b LIMIT 100000"
-            )
-            assert cursor.fetchone() is not None
-            time.sleep(0.3)  # the gateway must stop reading meanwhile, and go on afterwards
-            assert sum(1 for _ in cursor) == 99_999
-            assert rows(cursor, "SELECT 1") == [(1,)]
+        cursor = connection.cursor()
+        cursor.execute(
+            "WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 900) "
+            "SELECT a.n, REPEAT('x', 400) FROM s a, s b LIMIT 100000"
+        )
+        assert cursor.fetchone() is not None
+        time.sleep(0.3)  # the gateway must stop reading meanwhile, and go on afterwards
+        assert sum(1 for _ in cursor) == 99_999
+        assert rows(cursor, "SELECT 1") == [(1,)]
 
 
 # ------------------------------------------------------------------------ who may what
 
 
 def test_wrong_passwords(gw: GatewayFixture) -> None:
-    for options in ({"password": "wrong"}, {"user": "nobody"}, {"password": ""}):
+    attempts: list[dict[str, Any]] = [{"password": "wrong"}, {"user": "nobody"}, {"password": ""}]
+    for options in attempts:
         with pytest.raises(pymysql.err.OperationalError) as caught:
             gw.connect(**options)
         assert caught.value.args[0] == 1045
@@ -384,8 +390,7 @@ def test_networks_and_expiry_count_for_open_connections(gw: GatewayFixture) -> N
     with contextlib.closing(gw.connect(BackendRole.READER)) as reader:
         assert rows(reader.cursor(), "SELECT 1") == [(1,)]
         with pytest.raises(pymysql.err.OperationalError):
-            for _ in range(600):
-                reader.cursor().execute("SELECT SLEEP(0.02)")
+            ask_until_error(reader)
 
 
 def test_a_changed_role_ends_open_connections(gw: GatewayFixture) -> None:
@@ -463,7 +468,8 @@ def test_mysql_command_line(gw: GatewayFixture, table: str) -> None:
         "-N",
         "--commands",
     ]
-    script = "INSERT INTO t (v) VALUES ('cli'); SELECT v FROM t; BEGIN; DELETE FROM t; ROLLBACK; SELECT COUNT(*) FROM t;"
+    script = "INSERT INTO t (v) VALUES ('cli'); SELECT v FROM t; BEGIN; DELETE FROM t; ROLLBACK; "
+    script += "SELECT COUNT(*) FROM t;"
     for mode in ("DISABLED", "REQUIRED"):
         out = run([*base, f"--ssl-mode={mode}", DATABASE], script + " DELETE FROM t; \\s")
         assert out.splitlines()[:2] == ["cli", "1"]
@@ -622,9 +628,7 @@ def test_stop(server: mysqld.TestServer, schema: str, tmp_path: Path) -> None:
         stopper = threading.Thread(target=gw.gateway.stop, args=(20.0,))
         stopper.start()
         with pytest.raises(pymysql.err.OperationalError):
-            for _ in range(500):
-                idle.cursor().execute("SELECT 1")
-                time.sleep(0.01)
+            ask_until_error(idle)
         busy.cursor().execute("INSERT INTO t VALUES (2)")
         busy.commit()
         stopper.join(20)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mysql.connector
 import pymysql
@@ -62,7 +62,7 @@ class World:
         )
 
     def route(self, keyspace: str) -> None:
-        rules = {name: f"{keyspace}.t" for name in ("t", f"{self.source}.t", f"{self.target}.t")}
+        rules = dict.fromkeys(("t", f"{self.source}.t", f"{self.target}.t"), f"{keyspace}.t")
         self.gw.routes = replace(self.gw.routes, rules=rules)
         self.gw.publish()
 
@@ -130,7 +130,7 @@ class Load:
             for number, make in enumerate(makers, 1)
         ]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -208,7 +208,7 @@ def test_a_hold_waits_for_transactions_and_lets_them_go_on(world: World) -> None
         cursor.execute("INSERT INTO t (id) VALUES (1)")
         moved = threading.Thread(target=world.move)
         moved.start()
-        while not world.gw.gateway._in_force:
+        while not world.gw.gateway.holds_in_force():
             time.sleep(0.005)
         waiting = threading.Thread(target=other.execute, args=("INSERT INTO t (id) VALUES (3)",))
         waiting.start()
@@ -346,7 +346,10 @@ def test_the_session_is_the_same_at_the_new_place(world: World) -> None:
         cursor.execute("SET NAMES latin1")
         cursor.execute("INSERT INTO t (id, n) VALUES (1, 42)")
         world.move()
-        ask = "SELECT id, @mine, @@sort_buffer_size = 333000, @@sql_mode, @@character_set_client FROM t WHERE n = @mine"
+        ask = (
+            "SELECT id, @mine, @@sort_buffer_size = 333000, @@sql_mode, @@character_set_client FROM t "
+            "WHERE n = @mine"
+        )
         assert rows(cursor, ask) == [(1, 42, 1, "NO_ENGINE_SUBSTITUTION", "latin1")]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pymysql
-from pymysql.cursors import Cursor
 
 from homeworld.gateway.branch import RouterFactory
 from homeworld.gateway.server import Gateway, TlsMode
@@ -73,10 +72,12 @@ class GatewayFixture:
 
     def connect(
         self, role: BackendRole = BackendRole.ADMIN, database: str | None = DATABASE, **options: Any
-    ) -> pymysql.Connection[Any]:
+    ) -> Any:
+        """A PyMySQL connection; its own types say less than it does."""
         settings: dict[str, Any] = {
-            "host": self.gateway.host, "port": self.gateway.port, "user": role.value, "password": secret(role),
-            "database": database, "autocommit": None, "charset": "utf8mb4", "local_infile": True,
+            "host": self.gateway.host, "port": self.gateway.port, "user": role.value,
+            "password": secret(role), "database": database, "autocommit": None, "charset": "utf8mb4",
+            "local_infile": True,
         }  # fmt: skip
         return pymysql.connect(**{**settings, **options})
 
@@ -98,12 +99,20 @@ def start_gateway(
     *,
     router: RouterFactory = PlainRouter,
     expires_at: datetime | None = None,
-    **options: Any,
+    tls_mode: TlsMode = TlsMode.AUTO,
+    max_packet: int = 1 << 26,
+    max_connections: int = 2000,
+    on_alter_vschema: Callable[[str, str, str], None] | None = None,
 ) -> GatewayFixture:
     """Start a gateway that serves the keyspaces; the caller stops ``fixture.gateway``."""
     ca, certificate, key = make_certificates(folder / "tls", ("localhost", "127.0.0.1"))
     gateway = Gateway(
-        router_factory=router, tls=context_for(certificate, key), **{"tls_mode": TlsMode.AUTO, **options}
+        router_factory=router,
+        tls=context_for(certificate, key),
+        tls_mode=tls_mode,
+        max_packet=max_packet,
+        max_connections=max_connections,
+        on_alter_vschema=on_alter_vschema,
     )
     routes = BranchRoutes(
         branch_id=BRANCH,
@@ -124,7 +133,7 @@ def start_gateway(
     return fixture
 
 
-def rows(cursor: Cursor, sql: str, args: object = None) -> list[tuple[Any, ...]]:
+def rows(cursor: Any, sql: str, args: object = None) -> list[tuple[Any, ...]]:
     """Execute and fetch."""
     cursor.execute(sql, args)
     return list(cursor.fetchall())

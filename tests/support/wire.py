@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from typing import Self
 
 from homeworld.wire import commands
 from homeworld.wire.client import DEFAULT_CAPABILITIES, Collector, Credentials, Login, drive
@@ -23,7 +24,7 @@ class WireClient:
         drive(login, self.socket.sendall, lambda: self.socket.recv(65536))
         self.capabilities = login.capabilities
 
-    def __enter__(self) -> WireClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

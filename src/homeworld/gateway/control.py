@@ -131,7 +131,6 @@ def _end_transaction(session: Session, sql: bytes, verb: bytes) -> Dialogue[bool
 
 def _end_on_one(session: Session, link: Link, sql: bytes, *, chain: bool) -> Dialogue[bool]:
     """COMMIT or ROLLBACK where one server has it all: its own answer is the client's."""
-    session.finishing = True
     try:
         yield Relay(Request(link, frame(commands.query(sql))))
     except ConnectionLostError as error:
@@ -161,14 +160,15 @@ def commit_all(session: Session, sql: bytes = b"COMMIT", *, chain: bool = False)
 
     :raises ServerError: one refused (or was lost); those after it were rolled back.
     """
-    session.finishing = True
     links = _open_links(session)
     for done, link in enumerate(links):
+        session.finishing = True
         (reply,) = yield from ask((Request(link, frame(commands.query(sql))),))
+        session.finishing = False
         if reply.error is None:
             link.began = chain
             continue
-        yield from _roll_back(links[done:])
+        yield from _roll_back(session, links[done:])
         session.transaction_over()
         error = reply.error
         if isinstance(error, ConnectionLostError):
@@ -185,8 +185,7 @@ def commit_all(session: Session, sql: bytes = b"COMMIT", *, chain: bool = False)
 
 def rollback_all(session: Session, sql: bytes = b"ROLLBACK", *, chain: bool = False) -> Dialogue[None]:
     """Roll back on every server. One that is lost has rolled back by itself."""
-    session.finishing = True
-    yield from _roll_back(_open_links(session), sql)
+    yield from _roll_back(session, _open_links(session), sql)
     _over(session, chain=chain)
 
 
@@ -198,9 +197,11 @@ def _over(session: Session, *, chain: bool) -> None:
         session.transaction_over()
 
 
-def _roll_back(links: list[Link], sql: bytes = b"ROLLBACK") -> Dialogue[None]:
+def _roll_back(session: Session, links: list[Link], sql: bytes = b"ROLLBACK") -> Dialogue[None]:
     alive = [link for link in links if link.alive]
+    session.finishing = True
     replies = yield from ask([Request(link, frame(commands.query(sql))) for link in alive])
+    session.finishing = False
     for link, reply in zip(alive, replies, strict=True):
         if reply.error is not None and link.alive:
             # A server that cannot roll back will, once the connection is gone.

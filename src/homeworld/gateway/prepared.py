@@ -112,7 +112,7 @@ def prepare(session: Session, payload: bytes) -> Dialogue[None]:
             plan = _first(prepared.plan)
             link = yield from statements.reach(session, plan, begin=False)
             raw = yield from _prepare_on(statement, link, plan.sql)
-            session.outside.send(raw[:5] + statement.id + raw[9:])
+            session.to_client(raw[:5] + statement.id + raw[9:])
         case _:
             columns = prepared.plan.columns if isinstance(prepared.plan, Answer) else ()
             definitions = [statements.definition(column) for column in columns]

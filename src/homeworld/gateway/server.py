@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import ip_address
@@ -23,39 +22,23 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from homeworld.gateway.accounts import Accounts, Proof
+from homeworld.gateway.accounts import Accounts
 from homeworld.gateway.branch import Branch, RouterFactory
 from homeworld.gateway.connection import ClientConnection
-from homeworld.gateway.dialogue import (
-    Authenticate,
-    Connect,
-    Effect,
-    Kill,
-    LoadSchema,
-    StoreVschema,
-    TakeSequence,
-    WaitHold,
-)
-from homeworld.gateway.hold import Hold, Holds, HoldState
+from homeworld.gateway.dialogue import Effect
+from homeworld.gateway.effects import Effects
+from homeworld.gateway.holding import HoldKeeper
 from homeworld.gateway.link import Link
-from homeworld.gateway.plan import Destination
-from homeworld.gateway.pool import OWN_CAPABILITIES, Pool, ask
-from homeworld.gateway.sequences import Sequences
+from homeworld.gateway.pool import Pool
 from homeworld.gateway.session import Session
 from homeworld.gateway.state import SessionState
-from homeworld.gateway.tracker import load_query
 from homeworld.model.errors import (
     DeadlineExceededError,
-    HomeworldError,
-    ServerError,
-    UnauthorizedError,
     UnavailableError,
 )
 from homeworld.model.ports import Clock
 from homeworld.model.routing import Account, HoldRequest, RoutingSnapshot
-from homeworld.model.topology import BackendRole, Flavor, TabletType
-from homeworld.wire import commands
-from homeworld.wire.client import UTF8MB4_BIN
+from homeworld.model.topology import Flavor
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -84,15 +67,6 @@ class TlsMode(StrEnum):
 class _UtcClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
-
-
-@dataclass(slots=True)
-class _InForce:
-    """A hold with its own deadline (``time.monotonic`` seconds)."""
-
-    hold: Hold
-    until: float
-    timer: asyncio.TimerHandle
 
 
 class Gateway:
@@ -135,16 +109,13 @@ class Gateway:
         self._versions = versions
         self._snapshot = RoutingSnapshot(0, {}, {})
         self._branches: dict[str, Branch] = {}
-        self._holds: dict[str, Holds] = {}
-        self._in_force: dict[str, _InForce] = {}
-        self._sequences: dict[str, Sequences] = {}
+        self._keeper = HoldKeeper(self._branches.get)
         self._connections: set[ClientConnection] = set()
         self._sessions: dict[int, Session] = {}
         self._next_number = _FIRST_NUMBER
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._settling: set[Branch] = set()
         self._expiry: asyncio.TimerHandle | None = None
         self._pool: Pool
+        self._effects: Effects
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stopping: asyncio.Event
@@ -192,6 +163,7 @@ class Gateway:
         loop = self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._pool = Pool()
+        self._effects = Effects(self._pool, self.accounts, self.clock, self._sessions, self._on_alter_vschema)
         server = await loop.create_server(self._connection, self.host, self.port, backlog=512)
         self.port = server.sockets[0].getsockname()[1]
         started.set_result(None)
@@ -216,7 +188,7 @@ class Gateway:
         self._pool.prune()
         for branch in self._branches.values():
             for keyspace in branch.tracker.take_suspects():
-                self._spawn(self._refresh(branch, keyspace), f"load {keyspace}")
+                self._effects.refresh(branch, keyspace)
 
     async def _wind_down(self) -> None:
         deadline = time.monotonic() + self._stop_seconds
@@ -225,18 +197,15 @@ class Gateway:
                 if session.idle:
                     session.end()
             await asyncio.sleep(0.02)
-        for in_force in list(self._in_force.values()):
-            self._end_hold(in_force.hold.request.hold_id)
+        self._keeper.end_all()
         for session in list(self._sessions.values()):
             session.end()
         grace = time.monotonic() + 1.0
-        while (self._sessions or self._connections) and time.monotonic() < grace:
+        while (self._sessions or self._connections) and time.monotonic() < grace:  # noqa: ASYNC110 many ends
             await asyncio.sleep(0.01)
         for connection in list(self._connections):
             connection.abort()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._effects.close()
         await self._pool.close()
         for session in list(self._sessions.values()):
             for link in session.links.values():
@@ -273,16 +242,23 @@ class Gateway:
 
         :raises DeadlineExceededError: what was under way did not end in time; everything is released again.
         """
-        self._call(self._hold(request), request.drain_seconds + _CALL_SECONDS)
+        self._call(self._keeper.hold(request), request.drain_seconds + _CALL_SECONDS)
 
     def release(self, hold_id: str) -> None:
         """Let held statements go on, by the newest snapshot."""
-        self._call(self._release(hold_id), _CALL_SECONDS)
+
+        async def release() -> None:
+            self._keeper.end(hold_id)
+
+        self._call(release(), _CALL_SECONDS)
 
     def is_held(self, hold_id: str) -> bool:
         """Whether the hold is in force and its own deadline has not passed."""
-        found = self._in_force.get(hold_id)
-        return found is not None and found.hold.state is HoldState.HELD and time.monotonic() < found.until
+        return self._keeper.is_held(hold_id)
+
+    def holds_in_force(self) -> int:
+        """How many holds there are, drained or not."""
+        return self._keeper.count
 
     # ---------------------------------------------------------------- snapshots
 
@@ -294,9 +270,7 @@ class Gateway:
         for branch_id, routes in snapshot.branches.items():
             branch = self._branches.get(branch_id)
             if branch is None:
-                made[branch_id] = Branch(
-                    routes, self._router_factory, self._holds.setdefault(branch_id, Holds())
-                )
+                made[branch_id] = Branch(routes, self._router_factory, self._keeper.holds_of(branch_id))
             elif branch.routes != routes:
                 router = branch.router_for(routes)
                 changed.append((branch, lambda b=branch, r=routes, o=router: b.replace_routes(r, o)))
@@ -306,16 +280,13 @@ class Gateway:
         self._branches.update(made)
         for branch_id in self._branches.keys() - snapshot.branches.keys():
             del self._branches[branch_id]
-            self._sequences.pop(branch_id, None)
         for branch, replace in changed:
             replace()
-            sequences = self._sequences.get(branch.routes.branch_id)
-            if sequences is not None:
-                sequences.forget()
+            self._effects.forget_sequences(branch.routes.branch_id)
             for session in branch.sessions:
                 session.renew()
             for keyspace in branch.tracker.known():
-                self._spawn(self._refresh(branch, keyspace), f"load {keyspace}")
+                self._effects.refresh(branch, keyspace)
         self._end_unwelcome()
 
     def _end_unwelcome(self) -> None:
@@ -336,89 +307,6 @@ class Gateway:
             # At most an hour ahead: clocks are set, and timers must not outlive their sense.
             wait = min(max((following - now).total_seconds(), 0.0) + 0.01, 3600.0)
             self._expiry = self._loop.call_later(wait, self._end_unwelcome)
-
-    async def _refresh(self, branch: Branch, keyspace: str) -> None:
-        try:
-            await self._load_schema(branch, keyspace)
-        except HomeworldError as error:
-            _LOG.info("the tables of %s could not be read: %s", keyspace, error)
-
-    async def _load_schema(self, branch: Branch, keyspace: str) -> None:
-        place = branch.place(Destination(keyspace, "", TabletType.PRIMARY), BackendRole.ADMIN, 0)
-        link = await self._pool.lease(place.endpoint, OWN_CAPABILITIES, UTF8MB4_BIN)
-        try:
-            (reply,) = await ask(link, [commands.query(load_query(place.schema))], _LOAD_SECONDS)
-            branch.tracker.loaded(keyspace, reply.result().text_rows())
-        finally:
-            self._pool.give_back(link)
-
-    # ---------------------------------------------------------------- holds
-
-    async def _hold(self, request: HoldRequest) -> None:
-        loop = asyncio.get_running_loop()
-        known = self._in_force.get(request.hold_id)
-        if known is not None:
-            known.timer.cancel()
-        holds = self._holds.setdefault(request.branch_id, Holds())
-        hold = holds.begin(request)
-        timer = loop.call_later(request.hold_seconds, self._end_hold, request.hold_id)
-        self._in_force[request.hold_id] = _InForce(hold, time.monotonic() + request.hold_seconds, timer)
-        branch = self._branches.get(request.branch_id)
-        if branch is None:
-            hold.state = HoldState.HELD
-            return
-        for session in branch.sessions:
-            session.ready.clear()
-        drained: asyncio.Future[None] = loop.create_future()
-
-        def tell() -> None:
-            if not drained.done():
-                drained.set_result(None)
-
-        hold.drained.append(tell)
-        branch.draining = True
-        self._settle(branch)
-        if hold.state is HoldState.HELD:
-            return
-        try:
-            async with asyncio.timeout(request.drain_seconds):
-                await drained
-        except TimeoutError as error:
-            self._end_hold(request.hold_id)
-            raise DeadlineExceededError(
-                f"transactions on the tables did not end within {request.drain_seconds:g} s"
-            ) from error
-        except asyncio.CancelledError:
-            self._end_hold(request.hold_id)
-            raise
-        if self._in_force.get(request.hold_id) is None:
-            raise DeadlineExceededError("the hold was over before everything had ended")
-
-    def _settle(self, branch: Branch) -> None:
-        self._settling.discard(branch)
-        for hold in branch.holds.settle(branch.sessions):
-            for tell in hold.drained:
-                tell()
-            hold.drained.clear()
-        branch.draining = branch.holds.draining
-
-    def _end_hold(self, hold_id: str) -> None:
-        found = self._in_force.pop(hold_id, None)
-        if found is None:
-            return
-        found.timer.cancel()
-        branch_id = found.hold.request.branch_id
-        hold = self._holds[branch_id].end(hold_id)
-        branch = self._branches.get(branch_id)
-        if branch is not None:
-            branch.draining = branch.holds.draining
-        if hold is not None:
-            waiters, hold.waiters = hold.waiters, []
-            for wake in (*hold.drained, *waiters):
-                wake()
-
-    async def _release(self, hold_id: str) -> None:
-        self._end_hold(hold_id)
 
     # ---------------------------------------------------------------- what connections and sessions need
 
@@ -453,10 +341,13 @@ class Gateway:
         self._pool.give_back(link)
 
     def progress(self, branch: Branch) -> None:
-        """Look at what is under way once everything of this moment has been done."""
-        if branch not in self._settling and self._loop is not None:
-            self._settling.add(branch)
-            self._loop.call_soon(self._settle, branch)
+        """Something has ended that a hold may be waiting for."""
+        self._keeper.progress(branch)
+
+    def perform(self, session: SessionState, effect: Effect) -> None:
+        """Perform a session's effect."""
+        assert isinstance(session, Session)  # noqa: S101 only sessions ask
+        self._effects.perform(session, effect)
 
     def greeting_version(self) -> str:
         """By the flavour of the branches served; MySQL where they differ."""
@@ -474,106 +365,3 @@ class Gateway:
         except ValueError:
             near = False
         return self._tls, not near
-
-    # ---------------------------------------------------------------- effects
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        assert self._loop is not None  # noqa: S101 called on the loop
-        task = self._loop.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def perform(self, session: SessionState, effect: Effect) -> None:
-        """Perform a session's effect; the session hears of it later."""
-        assert isinstance(session, Session)  # noqa: S101 only sessions ask
-        if isinstance(effect, WaitHold):
-
-            def go_on() -> None:
-                session.resume(effect, None)
-
-            effect.hold.waiters.append(go_on)
-            return
-        self._spawn(self._perform(session, effect), type(effect).__name__)
-
-    async def _perform(self, session: Session, effect: Effect) -> None:
-        try:
-            result = await self._result(session, effect)
-        except HomeworldError as error:
-            session.fail(effect, error)
-        except Exception:  # noqa: BLE001 a fault of ours must not leave the client waiting; it is logged
-            _LOG.exception("session %d: %s failed", session.number, type(effect).__name__)
-            session.fail(effect, HomeworldError("internal error"))
-        else:
-            if not session.resume(effect, result) and isinstance(result, Link):
-                self._pool.give_back(result)
-
-    async def _result(self, session: Session, effect: Effect) -> object:
-        branch = session.branch
-        match effect:
-            case Connect(endpoint, capabilities, charset, schema):
-                return await self._pool.lease(endpoint, capabilities, charset, schema)
-            case LoadSchema(keyspace):
-                await self._load_schema(branch, keyspace)
-            case TakeSequence(keyspace, table, count):
-                sequences = self._sequences.setdefault(branch.routes.branch_id, Sequences(self._pool))
-                return await sequences.take(branch, keyspace, table, count)
-            case StoreVschema(keyspace, vschema_json):
-                await self._store_vschema(branch, keyspace, vschema_json)
-            case Authenticate(user, plugin, answer, scramble):
-                return await self._authenticate(session, Proof(user, plugin, answer, scramble))
-            case Kill(number, query_only):
-                await self._kill(session, number, query_only=query_only)
-            case _:
-                raise HomeworldError(f"nobody performs {type(effect).__name__}")
-        return None
-
-    async def _store_vschema(self, branch: Branch, keyspace: str, vschema_json: str) -> None:
-        if self._on_alter_vschema is None:
-            raise UnavailableError("vschemas cannot be changed here")
-        await asyncio.to_thread(self._on_alter_vschema, branch.routes.branch_id, keyspace, vschema_json)
-
-    async def _authenticate(self, session: Session, proof: Proof) -> Account:
-        try:
-            return self.accounts.check(proof, session.peer, self.clock.now())
-        except UnauthorizedError:
-            await asyncio.sleep(self.accounts.delay(session.peer))
-            raise
-
-    async def _kill(self, session: Session, number: int, *, query_only: bool) -> None:
-        victim = self._victim(session, number)
-        links = [link for link in victim.links.values() if link.busy]
-        victim.interrupt(ServerError(1317, "70100", "Query execution was interrupted"))
-        for link in links:
-            if link.endpoint is None:
-                continue
-            helper = await self._pool.lease(link.endpoint, OWN_CAPABILITIES, UTF8MB4_BIN)
-            try:
-                kind = "QUERY" if query_only else "CONNECTION"
-                (reply,) = await ask(helper, [commands.query(f"KILL {kind} {link.thread_id}")], _CALL_SECONDS)
-                if not isinstance(reply.error, ServerError) or reply.error.server_errno != 1094:
-                    reply.check()
-            finally:
-                self._pool.give_back(helper)
-        if not query_only:
-            victim.end()
-
-    def _victim(self, session: Session, number: int) -> Session:
-        found = self._sessions.get(number)
-        candidates = (
-            [found]
-            if found is not None
-            else [
-                other
-                for other in session.branch.sessions
-                if any(link.thread_id == number for link in other.links.values())
-            ]
-        )
-        if len(candidates) != 1 or candidates[0].branch is not session.branch:
-            raise ServerError(1094, "HY000", f"Unknown thread id: {number}")
-        victim = candidates[0]
-        if (
-            victim.account.username != session.account.username
-            and session.account.role is not BackendRole.ADMIN
-        ):
-            raise ServerError(1095, "HY000", f"You are not owner of thread {number}")
-        return victim

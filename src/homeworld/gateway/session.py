@@ -268,7 +268,6 @@ class Session(SessionState):
         dialogue = self.dialogue
         assert dialogue is not None  # noqa: S101 callers have looked
         if self.phase is _CLOSED and not self.finishing:
-            dialogue.close()
             self._dispose()
             return
         while True:
@@ -293,6 +292,9 @@ class Session(SessionState):
                 self.end()
                 return
             value = error = None
+            if self.phase is _CLOSED and not self.finishing:
+                self._dispose()
+                return
             match effect:
                 case Ask(requests=()):
                     value = []
@@ -348,7 +350,7 @@ class Session(SessionState):
 
     def _send_joined(self, data: bytes) -> None:
         if self.joined is not None:
-            self.outside.send(self.joined.feed(data))
+            self.to_client(self.joined.feed(data))
 
     # ---------------------------------------------------------------- the servers' side
 
@@ -462,6 +464,7 @@ class Session(SessionState):
         file, self.phase = self.phase is _FILE, _CLOSED
         self._reading = False
         self._effect = None
+        self.closed = True
         self.outside.close()
         self.client_full(full=False)
         link = self.relaying

@@ -77,6 +77,7 @@ class SessionState:
     * ``joined``: set while the answers of several statements are joined into one.
     * ``charset_name``: its character_set_client; ``charset`` is the collation id it began with.
     * ``sequence``: number of the next packet of an answer of our own.
+    * ``closed``: the client is gone, or its connection is being closed.
     * ``finishing``: the dialogue must come to its end although the client is gone (COMMIT on
       several servers).
 
@@ -120,6 +121,7 @@ class SessionState:
         self.joined: Renumber | None = None
         self.sequence = 1
         self.finishing = False
+        self.closed = False
         self.view: SessionView
         self.renew_view()
 
@@ -128,10 +130,15 @@ class SessionState:
     def answer(self, payload: bytes) -> None:
         """Send the client one packet as (part of) the answer."""
         if self.joined is not None:
-            self.outside.send(self.joined.frame(payload))
+            self.to_client(self.joined.frame(payload))
         else:
-            self.outside.send(frame(payload, self.sequence))
+            self.to_client(frame(payload, self.sequence))
             self.sequence += 1
+
+    def to_client(self, data: bytes) -> None:
+        """Send framed bytes, if the client is still there."""
+        if not self.closed:
+            self.outside.send(data)
 
     def answer_ok(self, affected_rows: int = 0, last_insert_id: int = 0, info: bytes = b"") -> None:
         """Send an OK with the flags as they are."""

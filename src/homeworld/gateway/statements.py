@@ -284,7 +284,7 @@ def _pass(session: Session, plan: Pass, *, binary: bool) -> Dialogue[bool]:
         reply = yield from ask_one(link, packet)
         session.learn(link)
         if reply.ok:
-            session.outside.send(reply.raw)
+            session.to_client(reply.raw)
         else:
             result = reply.result()
             answer_rows(session, result.columns, result.text_rows(), binary=True)
@@ -354,4 +354,4 @@ def answer_rows(
     )
     if joined is not None:
         joined.sequence = after_last
-    session.outside.send(data)
+    session.to_client(data)

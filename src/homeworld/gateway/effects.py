@@ -1,0 +1,194 @@
+"""Performs what sessions ask for: the interpreter of ``dialogue``'s effects on an event loop.
+
+Every effect has an owner (:class:`Effects`), a name and a deadline; each is answered, by a result or an
+error, unless nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from homeworld.gateway.accounts import Accounts, Proof
+from homeworld.gateway.branch import Branch
+from homeworld.gateway.dialogue import (
+    Authenticate,
+    Connect,
+    Effect,
+    Kill,
+    LoadSchema,
+    StoreVschema,
+    TakeSequence,
+    WaitHold,
+)
+from homeworld.gateway.link import Link
+from homeworld.gateway.plan import Destination
+from homeworld.gateway.pool import OWN_CAPABILITIES, Pool, ask
+from homeworld.gateway.sequences import Sequences
+from homeworld.gateway.session import Session
+from homeworld.gateway.tracker import load_query
+from homeworld.model.errors import HomeworldError, ServerError, UnauthorizedError, UnavailableError
+from homeworld.model.ports import Clock
+from homeworld.model.routing import Account
+from homeworld.model.topology import BackendRole, TabletType
+from homeworld.wire import commands
+from homeworld.wire.client import UTF8MB4_BIN
+
+_LOG = logging.getLogger(__name__)
+_KILL_SECONDS = 10.0
+_LOAD_SECONDS = 30.0
+
+
+class Effects:
+    """Performs effects for all sessions of one gateway.
+
+    :param sessions: the gateway's sessions by number, as they are at each moment.
+    :param on_alter_vschema: see :class:`~homeworld.gateway.server.Gateway`.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        accounts: Accounts,
+        clock: Clock,
+        sessions: Mapping[int, Session],
+        on_alter_vschema: Callable[[str, str, str], None] | None,
+    ) -> None:
+        self._pool = pool
+        self._accounts = accounts
+        self._clock = clock
+        self._sessions = sessions
+        self._on_alter_vschema = on_alter_vschema
+        self._sequences: dict[str, Sequences] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def forget_sequences(self, branch_id: str) -> None:
+        """The branch's routes have changed: ids in hand may have been given out elsewhere."""
+        if branch_id in self._sequences:
+            self._sequences[branch_id].forget()
+
+    def refresh(self, branch: Branch, keyspace: str) -> None:
+        """Load a keyspace's tables anew in the background."""
+        self._spawn(self._refresh(branch, keyspace), f"load {keyspace}")
+
+    async def close(self) -> None:
+        """End everything that is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def perform(self, session: Session, effect: Effect) -> None:
+        """Perform a session's effect; the session hears of it later."""
+        if isinstance(effect, WaitHold):
+
+            def go_on() -> None:
+                session.resume(effect, None)
+
+            effect.hold.waiters.append(go_on)
+            return
+        self._spawn(self._perform(session, effect), type(effect).__name__)
+
+    async def _perform(self, session: Session, effect: Effect) -> None:
+        try:
+            result = await self._result(session, effect)
+        except HomeworldError as error:
+            session.fail(effect, error)
+        except Exception:  # noqa: BLE001 a fault of ours must not leave the client waiting; it is logged
+            _LOG.exception("session %d: %s failed", session.number, type(effect).__name__)
+            session.fail(effect, HomeworldError("internal error"))
+        else:
+            if not session.resume(effect, result) and isinstance(result, Link):
+                self._pool.give_back(result)
+
+    async def _result(self, session: Session, effect: Effect) -> object:
+        branch = session.branch
+        match effect:
+            case Connect(endpoint, capabilities, charset, schema):
+                return await self._pool.lease(endpoint, capabilities, charset, schema)
+            case LoadSchema(keyspace):
+                await self._load_schema(branch, keyspace)
+            case TakeSequence(keyspace, table, count):
+                sequences = self._sequences.setdefault(branch.routes.branch_id, Sequences(self._pool))
+                return await sequences.take(branch, keyspace, table, count)
+            case StoreVschema(keyspace, vschema_json):
+                await self._store_vschema(branch, keyspace, vschema_json)
+            case Authenticate(user, plugin, answer, scramble):
+                return await self._authenticate(session, Proof(user, plugin, answer, scramble))
+            case Kill(number, query_only):
+                await self._kill(session, number, query_only=query_only)
+            case _:
+                raise HomeworldError(f"nobody performs {type(effect).__name__}")
+        return None
+
+    async def _store_vschema(self, branch: Branch, keyspace: str, vschema_json: str) -> None:
+        if self._on_alter_vschema is None:
+            raise UnavailableError("vschemas cannot be changed here")
+        await asyncio.to_thread(self._on_alter_vschema, branch.routes.branch_id, keyspace, vschema_json)
+
+    async def _authenticate(self, session: Session, proof: Proof) -> Account:
+        try:
+            return self._accounts.check(proof, session.peer, self._clock.now())
+        except UnauthorizedError:
+            await asyncio.sleep(self._accounts.delay(session.peer))
+            raise
+
+    async def _kill(self, session: Session, number: int, *, query_only: bool) -> None:
+        victim = self._victim(session, number)
+        links = [link for link in victim.links.values() if link.busy]
+        victim.interrupt(ServerError(1317, "70100", "Query execution was interrupted"))
+        for link in links:
+            if link.endpoint is None:
+                continue
+            helper = await self._pool.lease(link.endpoint, OWN_CAPABILITIES, UTF8MB4_BIN)
+            try:
+                kind = "QUERY" if query_only else "CONNECTION"
+                (reply,) = await ask(helper, [commands.query(f"KILL {kind} {link.thread_id}")], _KILL_SECONDS)
+                if not isinstance(reply.error, ServerError) or reply.error.server_errno != 1094:
+                    reply.check()
+            finally:
+                self._pool.give_back(helper)
+        if not query_only:
+            victim.end()
+
+    def _victim(self, session: Session, number: int) -> Session:
+        found = self._sessions.get(number)
+        candidates = (
+            [found]
+            if found is not None
+            else [
+                other
+                for other in session.branch.sessions
+                if any(link.thread_id == number for link in other.links.values())
+            ]
+        )
+        if len(candidates) != 1 or candidates[0].branch is not session.branch:
+            raise ServerError(1094, "HY000", f"Unknown thread id: {number}")
+        victim = candidates[0]
+        if (
+            victim.account.username != session.account.username
+            and session.account.role is not BackendRole.ADMIN
+        ):
+            raise ServerError(1095, "HY000", f"You are not owner of thread {number}")
+        return victim
+
+    async def _refresh(self, branch: Branch, keyspace: str) -> None:
+        try:
+            await self._load_schema(branch, keyspace)
+        except HomeworldError as error:
+            _LOG.info("the tables of %s could not be read: %s", keyspace, error)
+
+    async def _load_schema(self, branch: Branch, keyspace: str) -> None:
+        place = branch.place(Destination(keyspace, "", TabletType.PRIMARY), BackendRole.ADMIN, 0)
+        link = await self._pool.lease(place.endpoint, OWN_CAPABILITIES, UTF8MB4_BIN)
+        try:
+            (reply,) = await ask(link, [commands.query(load_query(place.schema))], _LOAD_SECONDS)
+            branch.tracker.loaded(keyspace, reply.result().text_rows())
+        finally:
+            self._pool.give_back(link)

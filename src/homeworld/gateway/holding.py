@@ -1,0 +1,132 @@
+"""Holds on an event loop: their deadlines, their drains, and who is told.
+
+What a hold is and when it blocks is in ``hold``; this adds time. Its calls come on the loop, except
+:meth:`HoldKeeper.is_held`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from homeworld.gateway.branch import Branch
+from homeworld.gateway.hold import Hold, Holds, HoldState
+from homeworld.model.errors import DeadlineExceededError
+from homeworld.model.routing import HoldRequest
+
+
+@dataclass(slots=True)
+class _InForce:
+    """A hold with its own deadline (``time.monotonic`` seconds)."""
+
+    hold: Hold
+    until: float
+    timer: asyncio.TimerHandle
+
+
+class HoldKeeper:
+    """All holds of one gateway.
+
+    :param branch_of: finds a branch by id; None where the gateway does not serve it.
+    """
+
+    def __init__(self, branch_of: Callable[[str], Branch | None]) -> None:
+        self._branch_of = branch_of
+        self._holds: dict[str, Holds] = {}
+        self._in_force: dict[str, _InForce] = {}
+        self._settling: set[Branch] = set()
+
+    def holds_of(self, branch_id: str) -> Holds:
+        """The holds of a branch; they outlive the branch's own coming and going."""
+        return self._holds.setdefault(branch_id, Holds())
+
+    def is_held(self, hold_id: str) -> bool:
+        """Whether the hold is in force and its own deadline has not passed. From any thread."""
+        found = self._in_force.get(hold_id)
+        return found is not None and found.hold.state is HoldState.HELD and time.monotonic() < found.until
+
+    @property
+    def count(self) -> int:
+        """How many holds are in force in any state. From any thread."""
+        return len(self._in_force)
+
+    async def hold(self, request: HoldRequest) -> None:
+        """Put a hold in force; returns once nothing on its tables is under way.
+
+        :raises DeadlineExceededError: that took longer than the request allows; the hold is gone again.
+        """
+        loop = asyncio.get_running_loop()
+        known = self._in_force.get(request.hold_id)
+        if known is not None:
+            known.timer.cancel()
+        holds = self.holds_of(request.branch_id)
+        hold = holds.begin(request)
+        timer = loop.call_later(request.hold_seconds, self.end, request.hold_id)
+        self._in_force[request.hold_id] = _InForce(hold, time.monotonic() + request.hold_seconds, timer)
+        branch = self._branch_of(request.branch_id)
+        if branch is None:
+            hold.state = HoldState.HELD
+            return
+        for session in branch.sessions:
+            session.ready.clear()
+        drained: asyncio.Future[None] = loop.create_future()
+
+        def tell() -> None:
+            if not drained.done():
+                drained.set_result(None)
+
+        hold.drained.append(tell)
+        branch.draining = True
+        self._settle(branch)
+        if hold.state is HoldState.HELD:
+            return
+        try:
+            async with asyncio.timeout(request.drain_seconds):
+                await drained
+        except TimeoutError as error:
+            self.end(request.hold_id)
+            raise DeadlineExceededError(
+                f"transactions on the tables did not end within {request.drain_seconds:g} s"
+            ) from error
+        except asyncio.CancelledError:
+            self.end(request.hold_id)
+            raise
+        if self._in_force.get(request.hold_id) is None:
+            raise DeadlineExceededError("the hold was over before everything had ended")
+
+    def _settle(self, branch: Branch) -> None:
+        self._settling.discard(branch)
+        for hold in branch.holds.settle(branch.sessions):
+            for tell in hold.drained:
+                tell()
+            hold.drained.clear()
+        branch.draining = branch.holds.draining
+
+    def end(self, hold_id: str) -> None:
+        """Take a hold out of force and let go on what waits for it. Unknown ids are fine."""
+        found = self._in_force.pop(hold_id, None)
+        if found is None:
+            return
+        found.timer.cancel()
+        branch_id = found.hold.request.branch_id
+        hold = self._holds[branch_id].end(hold_id)
+        branch = self._branch_of(branch_id)
+        if branch is not None:
+            branch.draining = branch.holds.draining
+        if hold is not None:
+            waiters, hold.waiters = hold.waiters, []
+            for wake in (*hold.drained, *waiters):
+                wake()
+
+    def end_all(self) -> None:
+        """Nothing is held any more."""
+        for hold_id in list(self._in_force):
+            self.end(hold_id)
+
+    def progress(self, branch: Branch) -> None:
+        """Something has ended: look at what is under way once everything of this moment has been done."""
+        if branch not in self._settling:
+            self._settling.add(branch)
+            asyncio.get_running_loop().call_soon(self._settle, branch)
