@@ -462,7 +462,8 @@ def test_averages_are_the_server_s(world: World) -> None:
     "collation",
     ["utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_unicode_520_ci", "utf8mb4_bin",
      "utf8mb3_general_ci", "latin1_swedish_ci", "latin1_bin", "ascii_general_ci", "utf8mb4_0900_ai_ci",
-     "utf8mb4_0900_as_cs", "utf8mb4_0900_bin", "utf8mb4_nopad_bin", "utf8mb4_general_nopad_ci", "utf8mb4_uca1400_ai_ci"],
+     "utf8mb4_0900_as_cs", "utf8mb4_0900_bin", "utf8mb4_nopad_bin", "utf8mb4_general_nopad_ci",
+     "utf8mb4_uca1400_ai_ci"],
 )  # fmt: skip
 def test_weights_order_and_equate_as_the_collation_does(world: World, collation: str) -> None:
     charset = collation.partition("_")[0]

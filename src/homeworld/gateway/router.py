@@ -67,6 +67,9 @@ class Router:
         self._seen_version = schema.version
         self._caches: dict[tuple[Target, bool], dict[Fingerprint, Template]] = {}
         self._texts: dict[tuple[Target, bool], dict[bytes, Template]] = {}
+        self._last_view: SessionView | None = None
+        self._cache: dict[Fingerprint, Template] = {}
+        self._text_cache: dict[bytes, Template] = {}
         self._prepared: dict[bytes, tuple[bytes, ...]] = {}
         self._sharded = Sharded(self._names)
 
@@ -76,20 +79,18 @@ class Router:
         """Plan one statement."""
         if self._schema.version != self._seen_version:
             self._forget()
-        aim = (view.target, view.replica_only)
         try:
-            cache = self._caches.get(aim)
-            if cache is None:
-                cache = self._caches[aim] = {}
-                self._texts[aim] = {}
-            template = cache.get(shape := fingerprint(sql)) or self._texts[aim].get(sql)
+            # Most statements come from the view that the last one came from, or one that hardly differs.
+            if view is not self._last_view:
+                self._aim_at(view)
+            template = self._cache.get(shape := fingerprint(sql)) or self._text_cache.get(sql)
             if template is None:
                 compiled = self.compile(sql, view)
                 template = compiled.template
                 if compiled.shape:
-                    remember(cache, shape, template)
+                    remember(self._cache, shape, template)
                 else:
-                    remember(self._texts[aim], sql, template)
+                    remember(self._text_cache, sql, template)
             return template(sql, view)
         except (RefusedError, NeedsError) as answer:
             return answer.plan
@@ -131,6 +132,13 @@ class Router:
         return plan
 
     # --- what is behind it
+
+    def _aim_at(self, view: SessionView) -> None:
+        """Use the caches for the view's target."""
+        aim = (view.target, view.replica_only)
+        self._cache = self._caches.setdefault(aim, {})
+        self._text_cache = self._texts.setdefault(aim, {})
+        self._last_view = view
 
     def _forget(self) -> None:
         self._seen_version = self._schema.version
