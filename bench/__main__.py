@@ -7,6 +7,7 @@ says so. A target that is not reached is a result and no failure.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -91,6 +92,13 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def told(options: argparse.Namespace) -> list[str]:
+    """The options that decide what is measured, as they would be given; not where it is written to."""
+    flags = [f"--{name}" for name in ("quick", "peer-only") if getattr(options, name.replace("-", "_"))]
+    values = {"--only": options.only, "--runs": options.runs, "--flavor": options.flavor}
+    return [*flags, *(f"{name} {value}" for name, value in values.items() if value)]
+
+
 def main(given: Sequence[str]) -> int:
     """Run; 0 where every figure could be taken, whatever it says."""
     options = arguments(given)
@@ -105,6 +113,7 @@ def main(given: Sequence[str]) -> int:
         lambda line: console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {line}", highlight=False),
     )  # fmt: skip
     begun = time.monotonic()
+    busy = os.getloadavg()[0]
     figures: list[Figure] = []
     whole = True
     for name in chosen(options.only):
@@ -114,12 +123,15 @@ def main(given: Sequence[str]) -> int:
     seconds = time.monotonic() - begun
     server = f"{flavor.value} {program.version_text}"
     conditions = [machine(), f"{server}, sync_binlog=1, innodb_flush_log_at_trx_commit=1"]
-    conditions.append(f"{time.strftime('%Y-%m-%d')}, {seconds:.0f} s in all, medians of {context.runs} pairs")
+    conditions += [
+        f"{time.strftime('%Y-%m-%d')}, {seconds:.0f} s in all, medians of {context.runs} pairs of runs",
+        f"load average of the machine before the run: {busy:.1f} (others at work make figures doubtful)",
+    ]
     report.show(figures, f"{server}, {context.runs} pairs of runs, {seconds:.0f} s")
     if options.json is not None:
         options.json.write_text(report.as_json(figures))
     if options.markdown is not None:
-        command = " ".join(["python -m bench", *given])
+        command = " ".join(["python -m bench", *told(options)])
         options.markdown.write_text(report.as_markdown(figures, command, conditions))
     return 0 if whole else 1
 

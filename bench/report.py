@@ -11,6 +11,8 @@ from rich.table import Table
 
 from bench.harness import Figure
 
+WIDTH = 130  # of what is written to a file
+
 
 def number(value: float | None) -> str:
     """A value as people read it: three or so digits that say something."""
@@ -51,6 +53,8 @@ def table(figures: Sequence[Figure], title: str) -> Table:
 def show(figures: Sequence[Figure], title: str) -> None:
     """Print the table, and below it what belongs to each figure."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(table(figures, title))
     for figure in figures:
         if figure.note:

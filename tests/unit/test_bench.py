@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from bench import report, tables
-from bench.__main__ import arguments, chosen
+from bench.__main__ import arguments, chosen, told
 from bench.harness import (
     Goal,
     against_peer,
@@ -96,6 +96,8 @@ def test_rows_of_the_report_say_all_that_was_asked_of_them() -> None:
 
 def test_only_names_families_in_the_reports_order() -> None:
     assert chosen("catch-up, verify") == ["copy", "catch-up"]
+    given = ["--quick", "--only", "copy", "--json", "here.json"]
+    assert told(arguments(given)) == ["--quick", "--only copy", "--flavor mariadb"]
     with pytest.raises(SystemExit):
         arguments(["--only", "speed"])
     with pytest.raises(SystemExit):
@@ -118,8 +120,8 @@ def test_a_process_is_measured_with_its_memory_and_time() -> None:
 def test_a_stall_belongs_to_every_window_in_which_it_was_under_way() -> None:
     felt = stalls.read(
         [
-            "B 100.000 0.010",
-            "B 101.000 0.400",
+            "B 0 100.000 0.010",
+            "B 3 101.000 0.400",
             "FATAL: mysql_drv_query() returned error 1105",
             "E 1105 no more",
             "queries: 3",
