@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import mysql.connector
 import pymysql
 
 from homeworld.gateway.branch import RouterFactory
@@ -137,3 +139,19 @@ def rows(cursor: Any, sql: str, args: object = None) -> list[tuple[Any, ...]]:
     """Execute and fetch."""
     cursor.execute(sql, args)
     return list(cursor.fetchall())
+
+
+def connector(gw: GatewayFixture, **options: Any) -> Any:
+    """The same by mysql-connector-python, whose prepared cursors use the binary protocol."""
+    settings: dict[str, Any] = {
+        "host": "127.0.0.1", "port": gw.gateway.port, "user": "admin", "password": secret(BackendRole.ADMIN),
+        "database": DATABASE, "use_pure": True, "ssl_disabled": True, "collation": "utf8mb4_general_ci",
+    }  # fmt: skip
+    return mysql.connector.connect(**{**settings, **options})
+
+
+def ask_until_error(connection: Any) -> None:
+    """Ask until the connection is ended from the other side."""
+    for _ in range(1000):
+        connection.cursor().execute("SELECT 1")
+        time.sleep(0.01)
