@@ -58,6 +58,8 @@ def render(record: Record, place: Place, sizes: Sizes) -> str:
         f"socket={_quoted(record.socket)}",
         f"pid-file={_quoted(place.data / 'mysqld.pid')}",
         f"secure-file-priv={_quoted(place.files)}",
+        # A starting MariaDB deletes whatever temporary tables it finds in its tmpdir, also those of others.
+        f"tmpdir={_quoted(place.files)}",
         f"port={record.port}",
         f"server-id={record.mysql_server_id}",
         f"innodb-buffer-pool-size={sizes.buffer_pool_mb}M",
