@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from bench import report, tables
-from bench.__main__ import arguments, chosen, told
+from bench.__main__ import FAMILIES, arguments, chosen, take, told
+from bench.context import Context
 from bench.harness import (
+    Figure,
     Goal,
     against_peer,
     alone,
@@ -20,9 +22,12 @@ from bench.harness import (
     peak_rss_mib,
     percentile,
 )
+from bench.lab import BenchError
 from bench.loads import stalls
+from bench.sizes import QUICK
 from bench.stores import DATABASE, ORGANIZATION, populate
 
+from homeworld.model.topology import Flavor
 from homeworld.store.store import Store
 
 MORE = Goal(target=1.0, beyond=1.3, higher_is_better=True)
@@ -165,3 +170,17 @@ def test_a_store_of_many_branches_is_made_of_whole_branches(tmp_path: Path) -> N
             assert seen.isdisjoint(keyspaces)
             seen |= keyspaces
     store.close()
+
+
+def test_a_figure_that_fails_is_a_line_and_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_context: Context) -> list[Figure]:
+        raise BenchError("no such peer")
+
+    monkeypatch.setitem(FAMILIES, "hold", (broken, (("hold", "ms", LESS),)))
+    (figure,), taken = take("hold", Context(Flavor.MARIADB, QUICK, 1, peer_only=False, say=print))
+    assert not taken
+    assert (figure.name, figure.ours, figure.met) == ("hold", None, False)
+    assert "no such peer" in figure.note
+    assert "no such peer" in capsys.readouterr().err
