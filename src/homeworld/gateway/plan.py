@@ -123,9 +123,11 @@ class Scatter:
     """Send ``statements`` each to its destination, in parallel for reads, and merge.
 
     ``merge`` gets the rows of every shard (in the order of ``statements``) as text-protocol values with the
-    first shard's column definitions and returns the rows for the client. ``visible_columns`` says how many
-    of the leading columns the client sees (helper columns for sorting stand behind them). For writes
-    ``merge`` is None: affected rows are added up.
+    first shard's column definitions and returns the rows for the client, already cut. ``visible_columns``
+    says how many of the leading *column definitions* the client sees, as a slice end: None all, ``-2`` all
+    but the last two (helper columns for sorting stand at the end). For writes ``merge`` is None: affected
+    rows are added up, unless ``same_rows``: every shard got the same rows (a reference table, DDL), so that
+    one shard's count is the answer.
 
     ``last_insert_id`` is set where the gateway itself took ids from a sequence.
     """
@@ -135,6 +137,7 @@ class Scatter:
     merge: Callable[[Sequence[Sequence[Row]]], Sequence[Row]] | None = None
     visible_columns: int | None = None
     last_insert_id: int = 0
+    same_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,7 @@ Plan = Pass | Answer | Done | Scatter | NeedSequence | NeedSchema | Control | Re
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """What the router may know of a session."""
+    """What the router may know of a session. ``charset``: its character_set_client."""
 
     target: Target
     in_transaction: bool
@@ -204,6 +207,7 @@ class SessionView:
     replica_only: bool
     last_insert_id: int = 0
     sequence_ids: tuple[int, ...] = field(default=())
+    charset: str = "utf8mb4"
 
 
 @dataclass(frozen=True, slots=True)

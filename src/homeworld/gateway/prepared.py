@@ -8,12 +8,24 @@ literals, and the rows become binary ones again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from homeworld.gateway import statements
 from homeworld.gateway.dialogue import Dialogue, Relay, Request, ask_one
 from homeworld.gateway.link import Link
-from homeworld.gateway.plan import Answer, Pass, Plan, Prepared, RouterPort, Scatter, SessionView
+from homeworld.gateway.plan import (
+    Answer,
+    NeedSchema,
+    NeedSequence,
+    Pass,
+    Plan,
+    Prepared,
+    Refuse,
+    RouterPort,
+    Scatter,
+    SessionView,
+    Target,
+)
 from homeworld.gateway.session import Session
 from homeworld.model.errors import MalformedPacketError, ServerError, UnsupportedSqlError
 from homeworld.wire import commands
@@ -32,10 +44,15 @@ _MOST = 16_382
 class Statement:
     """One prepared statement.
 
-    * ``plan``: where it was planned to be prepared, by ``router``; ``fixed``: all executions go there.
+    * ``target``: the session's when it was prepared.
+    * ``plan``: where it was planned to be prepared, by ``router`` when the known tables were at ``version``;
+      ``fixed``: all executions go there.
     * ``on``: the id it has on each link, as 4 bytes; ``bound``: the links that know ``types``.
     * ``types``: two bytes for each parameter, as the client bound them last; empty before.
     * ``prepared_sql``: the text it has on the links in ``on``.
+    * ``schemas``: the schema in which it was prepared on each link in ``on``, where a server looks tables up
+      for ever after; ``elsewhere``: what it is in other schemas of the same link (several shards of one
+      server), by link and schema.
     * ``too_long``: more was sent ahead for the next execution than the gateway takes.
     * ``passing``: the plan, where an execution needs nothing before or after it.
     """
@@ -43,13 +60,17 @@ class Statement:
     id: bytes
     sql: bytes
     plan: Plan
+    target: Target
     router: RouterPort
+    version: int
     fixed: bool
     passing: Pass | None
     parameters: int = 0
     columns: int = 0
     types: bytes = b""
     on: dict[Link, bytes] = field(default_factory=dict[Link, bytes])
+    schemas: dict[Link, str] = field(default_factory=dict[Link, str])
+    elsewhere: dict[tuple[Link, str], bytes] = field(default_factory=dict[tuple[Link, str], bytes])
     bound: set[Link] = field(default_factory=set[Link])
     long_data: dict[int, bytes] = field(default_factory=dict[int, bytes])
     cursor: Link | None = None
@@ -79,9 +100,25 @@ class Statement:
     def forget(self, link: Link) -> None:
         """The link is gone, and with it what was prepared on it."""
         self.on.pop(link, None)
+        self.schemas.pop(link, None)
+        for key in [key for key in self.elsewhere if key[0] is link]:
+            del self.elsewhere[key]
         self.bound.discard(link)
         if self.cursor is link:
             self.cursor = None
+
+    def turn_to_schema(self, link: Link) -> None:
+        """Have in ``on`` what it is in the link's present schema, if it was prepared there."""
+        before = self.schemas.get(link)
+        if before is None or before == link.schema:
+            return
+        self.elsewhere[link, before] = self.on.pop(link)
+        del self.schemas[link]
+        self.bound.discard(link)
+        known = self.elsewhere.pop((link, link.schema), None)
+        if known is not None:
+            self.on[link] = known
+            self.schemas[link] = link.schema
 
     def known_types(self) -> tuple[tuple[int, bool], ...]:
         """``types`` as pairs of type and whether it is unsigned."""
@@ -149,11 +186,19 @@ def _passing(session: Session, prepared: Prepared) -> Pass | None:
 
 
 def _new(session: Session, sql: bytes, router: RouterPort, prepared: Prepared) -> Statement:
-    plan = prepared.plan
     while (number := session.next_statement.to_bytes(4, "little")) in session.statements:
         session.next_statement = session.next_statement % 0xFFFFFFFF + 1
     session.next_statement = session.next_statement % 0xFFFFFFFF + 1
-    return Statement(number, sql, plan, router, prepared.fixed, _passing(session, prepared))
+    return Statement(
+        number,
+        sql,
+        prepared.plan,
+        session.target,
+        router,
+        session.branch.tracker.version,
+        prepared.fixed,
+        _passing(session, prepared),
+    )
 
 
 def _prepare_on(statement: Statement, link: Link, sql: bytes) -> Dialogue[bytes]:
@@ -163,6 +208,7 @@ def _prepare_on(statement: Statement, link: Link, sql: bytes) -> Dialogue[bytes]
         raise MalformedPacketError
     statement.prepared_sql = sql
     statement.on[link] = reply.prepared[1:5]
+    statement.schemas[link] = link.schema
     statement.columns = int.from_bytes(reply.prepared[5:7], "little")
     parameters = int.from_bytes(reply.prepared[7:9], "little")
     statement.parameters = parameters
@@ -200,24 +246,23 @@ def _execute(session: Session, statement: Statement, payload: bytes) -> Dialogue
             statement.types = types
             statement.bound.clear()
     sql = statement.sql
-    if statement.fixed:
 
-        def plan_again(view: SessionView) -> Plan:
-            if statement.router is not session.branch.router:
-                statement.router = session.branch.router
-                prepared = statement.router.plan_prepared(sql, view)
-                statement.fixed, statement.plan = prepared.fixed, prepared.plan
-                statement.passing = _passing(session, prepared)
-            if statement.fixed:
-                return statement.plan
-            return session.branch.router.plan_params(sql, _literals(session, statement, payload), view)
+    def plan_once(view: SessionView) -> Plan:
+        # Names mean what they meant when the statement was prepared, whatever USE came since.
+        view = replace(view, target=statement.target)
+        router, version = session.branch.router, session.branch.tracker.version
+        if statement.router is not router or statement.version != version:
+            prepared = router.plan_prepared(sql, view)
+            if isinstance(prepared.plan, NeedSchema | NeedSequence | Refuse):
+                return prepared.plan
+            statement.router, statement.version = router, version
+            statement.plan, statement.fixed = prepared.plan, prepared.fixed
+            statement.passing = _passing(session, prepared)
+        if statement.fixed or not isinstance(statement.plan, Pass | Scatter):
+            return statement.plan
+        return router.plan_params(sql, _literals(session, statement, payload), view)
 
-        plan = yield from statements.admitted(session, plan_again)
-    else:
-        literals = _literals(session, statement, payload)
-        plan = yield from statements.admitted(
-            session, lambda view: session.branch.router.plan_params(sql, literals, view)
-        )
+    plan = yield from statements.admitted(session, plan_once)
     if isinstance(plan, Pass) and (statement.fixed or plan.sql == sql):
         yield from _execute_prepared(session, statement, plan, payload)
     else:
@@ -244,6 +289,7 @@ def _execute_prepared(session: Session, statement: Statement, plan: Pass, payloa
     link = yield from statements.way(session, plan)
     if statement.prepared_sql != plan.sql:
         _close_everywhere(session, statement)
+    statement.turn_to_schema(link)
     if link not in statement.on:
         yield from _prepare_on(statement, link, plan.sql)
     number = statement.on[link]
@@ -292,10 +338,13 @@ def close(session: Session, payload: bytes) -> Dialogue[None]:
 
 
 def _close_everywhere(session: Session, statement: Statement) -> None:
-    for link, number in statement.on.items():
+    everywhere = [*statement.on.items(), *((link, n) for (link, _), n in statement.elsewhere.items())]
+    for link, number in everywhere:
         if link.alive and session.links.get(link.endpoint_id) is link:
             link.tell(frame(b"\x19" + number))
     statement.on.clear()
+    statement.schemas.clear()
+    statement.elsewhere.clear()
     statement.bound.clear()
     statement.cursor = None
 
