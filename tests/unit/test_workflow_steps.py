@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from homeworld.model.errors import FencedError, UnavailableError
+from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
 from homeworld.model.movers import Phase
 from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
 from homeworld.model.vschema import parse
@@ -368,7 +368,7 @@ def test_a_step_that_fails_once_is_undone_or_repeated(scenes: Scenes, plan: str,
     def fail(when: str, at: str) -> None:
         if when == "after" and at == step and not failures:
             failures.append(at)
-            raise UnavailableError("boom")
+            raise HomeworldError("boom")
 
     process = Process(scene, writing(scene, fail))
     process.run()
@@ -409,7 +409,7 @@ def test_a_step_that_always_fails_ends_in_an_error_that_retry_mends(scenes: Scen
 
     def fail(when: str, at: str) -> None:
         if broken[0] and when == "before" and at == last:
-            raise UnavailableError("still broken")
+            raise HomeworldError("still broken")
 
     process = Process(scene, writing(scene, fail))
     process.run()
@@ -432,7 +432,7 @@ def test_an_undo_that_fails_is_repeated_and_then_told(scenes: Scenes) -> None:
         if broken[0] and (
             (when, at) == ("before", "publish") or (when, at) == ("undo", "make target tables")
         ):
-            raise UnavailableError("broken")
+            raise HomeworldError("broken")
 
     process = Process(scene, fail)
     process.run()
@@ -630,7 +630,10 @@ def test_an_executor_whose_lease_was_taken_cannot_commit(scenes: Scenes) -> None
         scene.check()
 
 
-def test_a_failing_stream_is_restarted_under_a_new_epoch(make_scene: Callable[[], Scene]) -> None:
+def test_a_failing_stream_is_restarted_under_a_new_epoch(
+    make_scene: Callable[[], Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trouble, "PATIENCE_SECONDS", 0.0)
     scene = make_scene()
     process = Process(scene)
     process.run()
@@ -655,6 +658,22 @@ def test_a_failing_stream_is_restarted_under_a_new_epoch(make_scene: Callable[[]
     scene.write()
     scene.go(process, T.RETRY)
     process.run()
+    assert scene.state is S.RUNNING
+    scene.check()
+
+
+def test_an_outage_is_waited_for_and_nothing_is_undone(scenes: Scenes) -> None:
+    scene = scenes.at(d.START)
+    left = [d.FAILURES * 2]
+
+    def fail(when: str, at: str) -> None:
+        if when == "before" and at == "make sequences" and left[0]:
+            left[0] -= 1
+            raise UnavailableError("the server does not answer")
+        assert when != "undo"
+
+    Process(scene, fail).run()
+    assert left == [0]
     assert scene.state is S.RUNNING
     scene.check()
 

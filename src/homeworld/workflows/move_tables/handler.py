@@ -235,6 +235,11 @@ class MoveTables:
                 _log.exception("workflow %s: step %r", context.workflow.id, name)
             if step.sort is Sort.COMMIT:
                 committed = self._did_commit(context, memory, name)
+            if isinstance(error, UnavailableError) and (committed or run.plan == d.START):
+                # Nobody waits under a hold here: what does not answer now is asked again.
+                _log.warning("workflow %s: step %r: %s", context.workflow.id, name, error)
+                memory.step.add(_sentence(error), outage=True)
+                return False
             self._failed(context, memory, step, _sentence(error), committed=committed)
             return False
         memory.step.clear()
@@ -327,11 +332,12 @@ class MoveTables:
             _log.warning(
                 "workflow %s: the %s stream does not start: %s", context.workflow.id, direction, error
             )
-            memory.stream.add(_sentence(error))
+            memory.stream.add(_sentence(error), outage=isinstance(error, UnavailableError))
 
     def _stop_stream(self, context: Context, memory: _Memory, direction: str, trouble: str) -> None:
         if trouble:
-            memory.stream.add(trouble)
+            # What cannot be retried never comes this way: the rest is tried with patience.
+            memory.stream.add(trouble, outage=True)
         self._teller.tell(context, direction, progress_of(context, direction), now=True)
         context.stop_mover(direction, STOP_SECONDS)
         with context.write() as tx:
