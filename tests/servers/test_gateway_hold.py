@@ -29,9 +29,9 @@ TABLE = "CREATE TABLE t (id BIGINT PRIMARY KEY, v VARCHAR(50), n INT NOT NULL DE
 
 @pytest.fixture(scope="module")
 def two_servers(
-    flavor: Flavor, shared_server: Shared, tmp_path_factory: pytest.TempPathFactory
+    flavor: Flavor, shared_server: Shared, server_root: Path
 ) -> Iterator[tuple[mysqld.TestServer, mysqld.TestServer]]:
-    second = mysqld.start_server(flavor, tmp_path_factory.mktemp("second"))
+    second = mysqld.start_server(flavor, server_root)
     yield shared_server(flavor), second
     second.close()
 

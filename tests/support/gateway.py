@@ -13,13 +13,13 @@ import mysql.connector
 import pymysql
 
 from homeworld.gateway.branch import RouterFactory
+from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway, TlsMode
 from homeworld.gateway.tls import context_for, make_certificates
 from homeworld.model.routing import Account, BranchRoutes, KeyspaceRoute, RoutingSnapshot, ShardRoute
 from homeworld.model.topology import BackendRole, Endpoint
 from homeworld.wire.auth import sha1_twice, sha256_twice
 from tests.support.mysqld import TestServer, password_of, user_of
-from tests.support.plain_router import PlainRouter
 
 BRANCH = "branch1"
 DATABASE = "app"
@@ -99,7 +99,7 @@ def start_gateway(
     default: str,
     folder: Path,
     *,
-    router: RouterFactory = PlainRouter,
+    router: RouterFactory = Router,
     expires_at: datetime | None = None,
     tls_mode: TlsMode = TlsMode.AUTO,
     max_packet: int = 1 << 26,

@@ -227,7 +227,7 @@ class Playbook:
             case "loaded":
                 effect = self._pending(LoadSchema)
                 assert isinstance(effect, LoadSchema)
-                self.branch.tracker.loaded(effect.keyspace, [])
+                self.branch.tracker.loaded(effect.keyspace, effect.keyspace, [], [])
                 self._resume(effect, None)
             case _:
                 self._server_event(who, what)

@@ -28,7 +28,7 @@ from homeworld.gateway.plan import Destination
 from homeworld.gateway.pool import OWN_CAPABILITIES, Pool, ask
 from homeworld.gateway.sequences import Sequences
 from homeworld.gateway.session import Session
-from homeworld.gateway.tracker import load_query
+from homeworld.gateway.tracker import load_queries
 from homeworld.model.errors import HomeworldError, ServerError, UnauthorizedError, UnavailableError
 from homeworld.model.ports import Clock
 from homeworld.model.routing import Account
@@ -113,7 +113,7 @@ class Effects:
             case Connect(endpoint, capabilities, charset, schema):
                 return await self._pool.lease(endpoint, capabilities, charset, schema)
             case LoadSchema(keyspace):
-                await self._load_schema(branch, keyspace)
+                await self.load_schema(branch, keyspace)
             case TakeSequence(keyspace, table, count):
                 sequences = self._sequences.setdefault(branch.routes.branch_id, Sequences(self._pool))
                 return await sequences.take(branch, keyspace, table, count)
@@ -180,15 +180,23 @@ class Effects:
 
     async def _refresh(self, branch: Branch, keyspace: str) -> None:
         try:
-            await self._load_schema(branch, keyspace)
+            await self.load_schema(branch, keyspace)
         except HomeworldError as error:
             _LOG.info("the tables of %s could not be read: %s", keyspace, error)
 
-    async def _load_schema(self, branch: Branch, keyspace: str) -> None:
+    async def load_schema(self, branch: Branch, keyspace: str) -> None:
+        """Load a keyspace's tables now.
+
+        :raises HomeworldError: its server cannot be asked.
+        """
         place = branch.place(Destination(keyspace, "", TabletType.PRIMARY), BackendRole.ADMIN, 0)
         link = await self._pool.lease(place.endpoint, OWN_CAPABILITIES, UTF8MB4_BIN)
         try:
-            (reply,) = await ask(link, [commands.query(load_query(place.schema))], _LOAD_SECONDS)
-            branch.tracker.loaded(keyspace, reply.result().text_rows())
+            columns, views = await ask(
+                link, [commands.query(query) for query in load_queries(place.schema)], _LOAD_SECONDS
+            )
+            branch.tracker.loaded(
+                keyspace, place.schema, columns.result().text_rows(), views.result().text_rows()
+            )
         finally:
             self._pool.give_back(link)

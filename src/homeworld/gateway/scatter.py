@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from homeworld.gateway import control, statements
 from homeworld.gateway.dialogue import Dialogue, Request, ask
 from homeworld.gateway.link import Link, Reply
-from homeworld.gateway.plan import Pass, Scatter
+from homeworld.gateway.plan import Pass, Scatter, Verb
 from homeworld.gateway.session import Session
 from homeworld.model.errors import HomeworldError, ServerError
 from homeworld.wire import commands
@@ -57,6 +57,9 @@ def scatter(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
     finally:
         if own and session.transaction.begin is not None:
             session.transaction_over()
+    if plan.footprint.verb is Verb.DDL:
+        for keyspace in {destination.keyspace for destination, _ in plan.statements}:
+            session.branch.tracker.forget(keyspace)
     last_id = plan.last_insert_id or made
     if last_id:
         session.last_insert_id = last_id

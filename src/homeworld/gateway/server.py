@@ -34,6 +34,7 @@ from homeworld.gateway.session import Session
 from homeworld.gateway.state import SessionState
 from homeworld.model.errors import (
     DeadlineExceededError,
+    HomeworldError,
     UnavailableError,
 )
 from homeworld.model.ports import Clock
@@ -52,6 +53,7 @@ VERSIONS: Mapping[Flavor, str] = {
 _FIRST_NUMBER = 1 << 28
 """Connection ids begin far above the servers' own, so that KILL can tell them apart."""
 _CALL_SECONDS = 30.0
+_LOOK_SECONDS = 5.0
 _LOAD_SECONDS = 30.0
 _HOUSEKEEPING_SECONDS = 1.0
 
@@ -242,7 +244,19 @@ class Gateway:
 
         :raises DeadlineExceededError: what was under way did not end in time; everything is released again.
         """
-        self._call(self._keeper.hold(request), request.drain_seconds + _CALL_SECONDS)
+        self._call(self._hold(request), request.drain_seconds + _CALL_SECONDS)
+
+    async def _hold(self, request: HoldRequest) -> None:
+        branch = self._branches.get(request.branch_id)
+        if branch is not None:
+            # Who reads a held table through a view is only known once the view is.
+            for keyspace in {keyspace for keyspace, _ in request.tables} & branch.routes.keyspaces.keys():
+                try:
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await self._effects.load_schema(branch, keyspace)
+                except (HomeworldError, TimeoutError) as error:
+                    _LOG.warning("the tables of %s could not be read before a hold: %s", keyspace, error)
+        await self._keeper.hold(request)
 
     def release(self, hold_id: str) -> None:
         """Let held statements go on, by the newest snapshot."""
@@ -285,7 +299,8 @@ class Gateway:
             self._effects.forget_sequences(branch.routes.branch_id)
             for session in branch.sessions:
                 session.renew()
-            for keyspace in branch.tracker.known():
+        for branch in [*made.values(), *(branch for branch, _ in changed)]:
+            for keyspace in branch.routes.keyspaces:
                 self._effects.refresh(branch, keyspace)
         self._end_unwelcome()
 

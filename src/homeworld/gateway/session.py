@@ -144,7 +144,12 @@ class Session(SessionState):
                     if statement is not None and statement.passing is not None:
                         plan = statement.passing
                         entry = self.ready.get(id(plan.destination))
-                        if entry and statement.router is self.branch.router:
+                        branch = self.branch
+                        if (
+                            entry
+                            and statement.router is branch.router
+                            and statement.version == branch.tracker.version
+                        ):
                             packet = statement.fast_packet(entry[1], data)
                             if packet:
                                 self._pass(plan, entry[1], packet)

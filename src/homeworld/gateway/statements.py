@@ -46,6 +46,7 @@ from homeworld.gateway.plan import (
 from homeworld.gateway.replay import stays_on_its_connection
 from homeworld.gateway.session import Session
 from homeworld.gateway.state import touch_of
+from homeworld.gateway.tracker import STALE_ERRNOS
 from homeworld.model.errors import HomeworldError, ServerError, UnavailableError
 from homeworld.model.topology import BackendRole, TabletType
 from homeworld.wire import commands
@@ -144,6 +145,7 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
     :raises ServerError: the router refuses the statement.
     """
     ids: tuple[int, ...] = ()
+    tracker = session.branch.tracker
     for _ in range(_PATIENCE):
         found = plan(replace(session.view, sequence_ids=ids) if ids else session.view)
         match found:
@@ -151,6 +153,11 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
                 yield LoadSchema(keyspace)
             case NeedSequence(keyspace, table, count):
                 ids = yield TakeSequence(keyspace, table, count)
+            case Refuse(errno, _, _) if errno in STALE_ERRNOS and not tracker.reloaded:
+                # Somebody else may have made the table; look once before saying that it is not there.
+                tracker.reloaded = True
+                for keyspace in tracker.known():
+                    yield LoadSchema(keyspace)
             case Refuse(errno, sqlstate, message):
                 raise ServerError(errno, sqlstate, message)
             case _:

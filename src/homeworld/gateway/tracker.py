@@ -1,6 +1,6 @@
-"""Which tables and columns each keyspace of a branch has, as its servers said last.
+"""Which tables, columns and views each keyspace of a branch has, as its servers said last.
 
-Holds knowledge only: loading is asked for by a session's dialogue and performed by the server, which feeds
+Holds knowledge only: loading is asked for by a session's dialogue and performed by ``effects``, which feeds
 the rows in here. Being stale never gives a wrong answer by itself: a statement that fails because of it
 (1146, 1054) makes the keyspace be loaded anew.
 """
@@ -8,16 +8,17 @@ the rows in here. Being stale never gives a wrong answer by itself: a statement 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from homeworld.gateway.plan import ColumnSpec
-from homeworld.gateway.sql_tables import SqlSyntaxError, tables_in
+from homeworld.gateway.sql_tables import tables_in
+from homeworld.model.errors import HomeworldError
 from homeworld.model.names import quote
 from homeworld.model.tables import Column
-from homeworld.wire.constants import Type
+from homeworld.wire.constants import BINARY_CHARSET, Type
 from homeworld.wire.results import TextRow
 
-STALE_ERRNOS = frozenset({1051, 1054, 1146, 1060, 1091})
+STALE_ERRNOS = frozenset({1051, 1054, 1060, 1091, 1146})
 """Server errors that say that what is known here may be old."""
 
 _TYPES: dict[str, int] = {
@@ -45,112 +46,94 @@ _TYPES: dict[str, int] = {
     "geometry": Type.GEOMETRY,
     "vector": Type.VECTOR,
 }
+_BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+_UTF8MB4 = 255
+_LONGEST = 0xFFFFFFFF
 
 
-def load_query(schema: str) -> str:
-    """The statement whose rows :meth:`SchemaTracker.loaded` takes: each table and view of ``schema`` with all
-    its columns in order, and the definition of a view with each of the view's columns.
+def load_queries(schema: str) -> tuple[str, str]:
+    """The statements whose rows :meth:`SchemaTracker.loaded` takes: the columns of every table and view of
+    ``schema`` in order, and the views' definitions.
     """
     quote(schema)  # refuses what is no identifier
     literal = "'" + schema.replace("\\", "\\\\").replace("'", "''") + "'"
     return (
-        "SELECT c.TABLE_NAME, c.COLUMN_NAME, c.DATA_TYPE, c.COLUMN_TYPE, c.IS_NULLABLE, "  # noqa: S608 escaped
-        "c.CHARACTER_SET_NAME, c.COLLATION_NAME, c.EXTRA, "
-        "COALESCE(c.CHARACTER_OCTET_LENGTH, c.NUMERIC_PRECISION, 0), v.VIEW_DEFINITION "
-        "FROM information_schema.COLUMNS c LEFT JOIN information_schema.VIEWS v "
-        "ON v.TABLE_SCHEMA = c.TABLE_SCHEMA AND v.TABLE_NAME = c.TABLE_NAME "
-        f"WHERE c.TABLE_SCHEMA = {literal} ORDER BY c.TABLE_NAME, c.ORDINAL_POSITION"
+        "SELECT TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, "  # noqa: S608 the literal is escaped
+        "COLLATION_NAME, EXTRA, CHARACTER_OCTET_LENGTH FROM information_schema.COLUMNS "
+        f"WHERE TABLE_SCHEMA = {literal} ORDER BY TABLE_NAME, ORDINAL_POSITION",
+        f"SELECT TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {literal}",  # noqa: S608 the same
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Known:
-    """What is known of one table or view. ``reads`` are the names a view's definition mentions."""
+    """One keyspace."""
 
-    columns: tuple[Column, ...]
-    specs: tuple[ColumnSpec, ...]
-    reads: frozenset[str]
-    is_view: bool
+    tables: dict[str, tuple[Column, ...]] = field(default_factory=dict[str, tuple[Column, ...]])
+    specs: dict[str, tuple[ColumnSpec, ...]] = field(default_factory=dict[str, tuple[ColumnSpec, ...]])
+    views: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
 
 
 class SchemaTracker:
-    """The tables of one branch's keyspaces. A :class:`~homeworld.gateway.plan.SchemaView`.
+    """The tables of one branch's keyspaces (``plan.SchemaView``).
 
-    ``version`` grows whenever something known here changes.
+    ``version`` grows whenever something known here changes. ``reloaded`` is set when a refusal has made
+    everything be loaded anew, and cleared every now and then, so that refusals cannot cause a flood.
     """
 
     def __init__(self) -> None:
         self.version = 0
-        self._tables: dict[str, dict[str, _Known]] = {}
+        self.reloaded = False
+        self._known: dict[str, _Known] = {}
         self._suspect: set[str] = set()
 
     def tables(self, keyspace: str) -> frozenset[str] | None:
         """Names of the keyspace's tables and views; None: not loaded."""
-        known = self._tables.get(keyspace)
-        return None if known is None else frozenset(known)
+        known = self._known.get(keyspace)
+        return None if known is None else frozenset(known.tables)
 
     def columns(self, keyspace: str, table: str) -> tuple[ColumnSpec, ...] | None:
         """The table's visible columns in order; None: no such table, or not loaded."""
-        known = self._tables.get(keyspace, {}).get(table)
-        return None if known is None else known.specs
+        known = self._known.get(keyspace)
+        return None if known is None else known.specs.get(table)
 
     def table_columns(self, keyspace: str, table: str) -> tuple[Column, ...] | None:
-        """All columns in order, invisible and generated ones too; None: no such table, or not loaded."""
-        known = self._tables.get(keyspace, {}).get(table)
-        return None if known is None else known.columns
+        """All columns of the table in order; None: no such table, or not loaded."""
+        known = self._known.get(keyspace)
+        return None if known is None else known.tables.get(table)
 
     def beneath(self, keyspace: str, table: str) -> frozenset[str] | None:
-        """The base tables that a view reads, through other views too; None: a base table, or not known."""
-        tables = self._tables.get(keyspace, {})
-        known = tables.get(table)
-        if known is None or not known.is_view:
-            return None
-        found: set[str] = set()
-        seen = {table}
-        waiting = set(known.reads)
-        while waiting:
-            name = waiting.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            under = tables.get(name)
-            if under is not None and under.is_view:
-                waiting |= under.reads
-            else:
-                found.add(name)
-        return frozenset(found)
+        """The base tables that a view reads; None: it is a base table or not known."""
+        known = self._known.get(keyspace)
+        return None if known is None else known.views.get(table)
 
-    def loaded(self, keyspace: str, rows: Iterable[TextRow]) -> None:
-        """Take the rows of :func:`load_query`."""
-        columns: dict[str, list[Column]] = {}
+    def loaded(
+        self, keyspace: str, schema: str, columns: Iterable[TextRow], views: Iterable[TextRow]
+    ) -> None:
+        """Take the rows of :func:`load_queries` for ``schema``, which is the keyspace's on its server."""
+        found: dict[str, list[Column]] = {}
         specs: dict[str, list[ColumnSpec]] = {}
-        views: dict[str, bytes] = {}
-        for row in rows:
-            table = (row[0] or b"").decode()
-            column = _column(row)
-            columns.setdefault(table, []).append(column)
+        for row in columns:
+            table, column, length = _column(row)
+            found.setdefault(table, []).append(column)
             visible = specs.setdefault(table, [])
             if not column.invisible:
-                visible.append(_spec(column, int(row[8] or 0)))
-            if row[9] is not None:
-                views[table] = row[9]
+                charset = _UTF8MB4 if column.charset not in {"", "binary"} else BINARY_CHARSET
+                kind = _TYPES.get(column.type, int(Type.BLOB))
+                visible.append(ColumnSpec(column.name, int(kind), charset, min(length, _LONGEST)))
+        new = _Known(
+            {table: tuple(listed) for table, listed in found.items()},
+            {table: tuple(listed) for table, listed in specs.items()},
+        )
+        new.views = _beneath(schema, views, frozenset(found))
         self._suspect.discard(keyspace)
-        new = {
-            table: _Known(
-                tuple(found),
-                tuple(specs[table]),
-                _mentioned(views[table], columns.keys()) if table in views else frozenset(),
-                table in views,
-            )
-            for table, found in columns.items()
-        }
-        if self._tables.get(keyspace) != new:
-            self._tables[keyspace] = new
+        if self._known.get(keyspace) != new:
+            self._known[keyspace] = new
             self.version += 1
 
     def forget(self, keyspace: str) -> None:
         """The keyspace's tables have changed: whoever needs them next loads them anew."""
-        if self._tables.pop(keyspace, None) is not None:
+        if self._known.pop(keyspace, None) is not None:
             self.version += 1
 
     def suspect(self, keyspace: str) -> None:
@@ -158,54 +141,69 @@ class SchemaTracker:
         self._suspect.add(keyspace)
 
     def take_suspects(self) -> tuple[str, ...]:
-        """Keyspaces to load anew in the background; each is given once."""
-        found = tuple(sorted(self._suspect & set(self._tables)))
+        """Keyspaces to load anew in the background; each is given once. Called every now and then."""
+        found = tuple(sorted(self._suspect & set(self._known)))
         self._suspect.clear()
+        self.reloaded = False
         return found
 
     def known(self) -> tuple[str, ...]:
         """Keyspaces that are loaded."""
-        return tuple(self._tables)
+        return tuple(self._known)
 
     def forget_missing(self, keyspaces: frozenset[str]) -> None:
         """Only these keyspaces are left."""
-        for gone in self._tables.keys() - keyspaces:
+        for gone in self._known.keys() - keyspaces:
             self.forget(gone)
 
 
-def _column(row: TextRow) -> Column:
-    name, data_type, column_type, nullable, charset, collation, extra = (
-        (value or b"").decode() for value in row[1:8]
+def _column(row: TextRow) -> tuple[str, Column, int]:
+    """Table, column, and length in bytes where it has one."""
+    table, name, kind, column_type, nullable, charset, collation, extra, length = (
+        (value or b"").decode("utf-8", "replace") for value in row
     )
-    notes = extra.upper()
-    kind = data_type.lower()
-    raw = kind in {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
-    return Column(
-        name=name,
-        type=kind,
-        column_type=column_type,
-        unsigned="unsigned" in column_type.lower(),
-        nullable=nullable.upper() == "YES",
-        charset="binary" if raw else charset,
-        collation="binary" if raw else collation,
-        generated="GENERATED" in notes and "DEFAULT_GENERATED" not in notes,
-        auto_increment="AUTO_INCREMENT" in notes,
-        invisible="INVISIBLE" in notes,
-    )
-
-
-def _spec(column: Column, length: int) -> ColumnSpec:
-    text = column.charset not in {"", "binary"}
-    return ColumnSpec(
-        column.name, int(_TYPES.get(column.type, Type.BLOB)), 255 if text else 63, min(length, 0xFFFFFFFF)
+    flags = extra.upper()
+    return (
+        table,
+        Column(
+            name=name,
+            type=kind,
+            column_type=column_type,
+            unsigned="unsigned" in column_type.lower(),
+            nullable=nullable.upper() == "YES",
+            charset="binary" if kind in _BYTES else charset,
+            collation="binary" if kind in _BYTES else collation,
+            generated="GENERATED" in flags.replace("DEFAULT_GENERATED", ""),
+            auto_increment="AUTO_INCREMENT" in flags,
+            invisible="INVISIBLE" in flags,
+        ),
+        int(length or 0),
     )
 
 
-def _mentioned(definition: bytes, everything: Iterable[str]) -> frozenset[str]:
-    """The tables that a view's definition names, all of them in the view's own schema. Where it cannot be
-    read it may name any: a hold then holds the view with whatever it is on.
+def _beneath(schema: str, views: Iterable[TextRow], tables: frozenset[str]) -> dict[str, frozenset[str]]:
+    """For each view the base tables it reads, through other views too. A definition that cannot be read may
+    read anything.
     """
-    try:
-        return frozenset(name for _, name in tables_in(definition))
-    except SqlSyntaxError:
-        return frozenset(everything)
+    direct: dict[str, frozenset[str]] = {}
+    for name, definition in views:
+        view = (name or b"").decode("utf-8", "replace")
+        try:
+            named = tables_in(definition or b"")
+        except HomeworldError:
+            named = frozenset[tuple[str, str]]()
+        direct[view] = frozenset(table for at, table in named if at in {"", schema}) or tables
+    found: dict[str, frozenset[str]] = {}
+    for view in direct:
+        reached: set[str] = set()
+        waiting = [view]
+        seen = {view}
+        while waiting:
+            for table in direct[waiting.pop()]:
+                if table not in direct:
+                    reached.add(table)
+                elif table not in seen:
+                    seen.add(table)
+                    waiting.append(table)
+        found[view] = frozenset(reached)
+    return found
