@@ -32,7 +32,7 @@ class Sizes:
 
 FULL = Sizes(
     runs=3,
-    copy_rows=500_000,
+    copy_rows=1_000_000,
     backlog_rows=200_000,
     backlog_events=100_000,
     hold_rows=100_000,
@@ -45,7 +45,7 @@ FULL = Sizes(
 )
 QUICK = Sizes(
     runs=1,
-    copy_rows=100_000,
+    copy_rows=200_000,
     backlog_rows=50_000,
     backlog_events=20_000,
     hold_rows=20_000,

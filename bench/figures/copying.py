@@ -4,13 +4,15 @@ sides compared, against that same copy.
 
 from __future__ import annotations
 
+from tests.support.mysqld import TestServer
+
 from bench.context import Context, vitess_note
 from bench.goals import COPY, VERIFY
 from bench.harness import Figure, against_peer, interleave
 from bench.lab import BenchError, Lab
 from bench.moves import Move
 from bench.peers import mydumper
-from bench.tables import count, fill
+from bench.tables import SCHEMA, TABLE, count, fill
 
 THREADS = 2
 PEER = "mydumper + myloader"
@@ -33,13 +35,13 @@ def take(context: Context) -> list[Figure]:
                 copied = rows / move.copy()
                 verified.append(rows / move.verify())
                 move.stop()
-                _check(sum(count(shard) for shard in shards), rows)
+                _check(shards, rows)
                 return copied
 
             def peer() -> float:
                 mydumper.forget(whole)
                 rate = rows / mydumper.copy(lab, source, whole, THREADS)
-                _check(count(whole), rows)
+                _check((whole,), rows)
                 return rate
 
             mine, theirs = interleave(
@@ -54,8 +56,9 @@ def take(context: Context) -> list[Figure]:
     return [
         against_peer(
             "copy", "rows/s", mine, theirs, PEER, COPY,
-            note=f"{size}, index included; the peer does not split by shard: it loads one server; its load"
-            f" without binlog (no replica could follow): {unlogged:,.0f} rows/s; {vitess_note()}",
+            note=f"{size}, index and the mover's start included; the peer does not split by shard: it loads one"
+            f" server; its load without binlog (no replica could follow): {unlogged:,.0f} rows/s;"
+            f" {vitess_note()}",
         ),
         against_peer(
             "verify", "rows/s", verified, mine, "our copy", VERIFY,
@@ -64,6 +67,11 @@ def take(context: Context) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _check(found: int, rows: int) -> None:
+def _check(servers: tuple[TestServer, ...], rows: int) -> None:
+    """Hold what has arrived against what was to be copied: all rows, and the index on each server."""
+    for server in servers:
+        if "KEY `k_1`" not in server.query(f"SHOW CREATE TABLE {TABLE}", SCHEMA)[0][1]:
+            raise BenchError("the index is missing: not the same work")
+    found = sum(count(server) for server in servers)
     if found != rows:
         raise BenchError(f"{found} rows of {rows} have arrived: not the same work")
