@@ -96,9 +96,9 @@ def test_rows_find_their_shards_and_come_back(gw: GatewayFixture, server: TestSe
         assert (cursor.rowcount, cursor.lastrowid) == (3, 1001)
         assert rows(cursor, "SELECT LAST_INSERT_ID()") == [(1001,)]
         cursor.execute(
-            "INSERT INTO orders (id, user_id, n) VALUES (1, LAST_INSERT_ID(), 5), (2, 2, 6), (3, 3, 7)"
+            "INSERT INTO orders (id, user_id, n) VALUES (1, LAST_INSERT_ID(), 5), (2, 1002, 6), (3, 1003, 7)"
         )
-        assert rows(cursor, "SELECT name FROM users WHERE id = 2") == [("b",)]
+        assert rows(cursor, "SELECT name FROM users WHERE id = 1002") == [("b",)]
         assert rows(cursor, "SELECT id, name FROM users ORDER BY name DESC LIMIT 2") == [
             (1003, "c"),
             (1002, "b"),
