@@ -44,11 +44,11 @@ def value_of(type_: str, hexed: str) -> Value:
     return int(raw) if "INT" in type_ or type_ == "YEAR" else raw
 
 
-def column(type_: str, *, unsigned: bool = False, charset: str = "", name: str = "c") -> Column:
+def column(type_: str, *, unsigned: bool = False, charset: str = "", shown: str = "") -> Column:
     return Column(
-        name=name,
+        name="c",
         type=type_,
-        column_type=type_,
+        column_type=shown or type_,
         unsigned=unsigned,
         nullable=True,
         charset=charset,
@@ -172,6 +172,15 @@ def test_signed_columns_keep_their_sign() -> None:
         refusing((b"-1",))
     with pytest.raises(UnplaceableError):
         signed((None,))
+
+
+@pytest.mark.parametrize("type_", ["xxhash", "hash", "binary_md5", "numeric"])
+def test_zeros_that_a_column_is_filled_up_with_are_not_part_of_its_value(type_: str) -> None:
+    filled = column("int", unsigned=True, shown="int(8) unsigned zerofill")
+    pick = shard_picker(make_vindex(type_, {}), split_evenly(256), [filled])
+    plain = shard_picker(make_vindex(type_, {}), split_evenly(256), [column("int", unsigned=True)])
+    for number in (0, 7, 123, 99999999):
+        assert pick((b"%08d" % number,)) == plain((b"%d" % number,))
 
 
 def test_bounds_longer_than_a_byte() -> None:

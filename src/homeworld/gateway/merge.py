@@ -264,7 +264,10 @@ class Merge:
             rows = self._grouped(rows, self.columns)
         elif self.distinct is not None:
             of = identify(self.distinct)
-            rows = list({of(row): row for row in reversed(rows)}.values())[::-1]
+            seen: dict[tuple[Hashable, ...], Row] = {}
+            for row in rows:
+                seen.setdefault(of(row), row)
+            rows = list(seen.values())
         if self.order:
             rows = sort(rows, self.order)
         if self.offset or self.limit is not None:

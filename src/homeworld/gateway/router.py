@@ -151,7 +151,9 @@ class Router:
         tablet_type = view.target.tablet_type
         if view.replica_only and tablet_type is TabletType.PRIMARY:
             tablet_type = TabletType.REPLICA
-        return Context(self._names, Aim(view.target, tablet_type), sql, scan(sql), view)
+        return Context(
+            self._names, Aim(view.target, tablet_type, self._names.destinations), sql, scan(sql), view
+        )
 
     def _remember_parts(self, sql: bytes) -> tuple[bytes, ...]:
         """The text between the ``?`` of a prepared statement."""

@@ -7,7 +7,7 @@ have it. Invariant: a name that could mean two tables is refused, never chosen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from homeworld.gateway.plan import Destination, NeedSchema, SchemaView, Target
 from homeworld.gateway.router_errors import NeedsError, RefusedError, unknown_database, unsupported
@@ -27,10 +27,17 @@ class Aim:
 
     target: Target
     tablet_type: TabletType
+    known: dict[tuple[str, str, TabletType], Destination] = field(
+        default_factory=dict[tuple[str, str, TabletType], Destination]
+    )
 
     def at(self, keyspace: str, shard: str) -> Destination:
-        """A shard, seen with this aim."""
-        return Destination(keyspace, shard, self.tablet_type)
+        """A shard, seen with this aim: one object for each, by which sessions may know it again."""
+        key = (keyspace, shard, self.tablet_type)
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = Destination(*key)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class Names:
     def __init__(self, routes: BranchRoutes, schema: SchemaView) -> None:
         self.routes = routes
         self.schema = schema
+        self.destinations: dict[tuple[str, str, TabletType], Destination] = {}
         self.vschemas: dict[str, VSchema] = {
             name: parse(route.vschema) for name, route in routes.keyspaces.items()
         }

@@ -165,6 +165,9 @@ class _Builder:
     def sort_key(self, expr: Expr, *, descending: bool) -> Callable[[], Key]:
         """A key to sort rows by; its place is known when all helpers are."""
         meant = self.meant(expr)
+        for part in walk(meant):
+            if part is not meant:
+                self.alias(part)  # inside an expression it must not differ from the column of that name
         type_ = self.type(meant)
         if type_ is None:
             raise unsupported("ORDER BY an expression of this type over several shards")
@@ -432,6 +435,8 @@ def _aggregated(
     if any(isinstance(part, Sub) for part in walk(argument)):
         raise unsupported("subqueries in aggregates over several shards")
     if how is Aggregate.FIRST:
+        if not builder.select.group:  # a shard without rows has one too, of NULL
+            raise unsupported("ANY_VALUE without GROUP BY over several shards")
         return ()
     type_ = builder.type(argument)
     if how in {Aggregate.SUM, Aggregate.AVG}:

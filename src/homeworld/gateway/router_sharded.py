@@ -25,6 +25,7 @@ from homeworld.gateway.sql_ast import (
     Source,
     Statement,
     Update,
+    Var,
     conjuncts,
     expressions_of,
 )
@@ -75,6 +76,8 @@ class Sharded:
         """
         if context.scan.code:
             raise unsupported("executable comments on a sharded keyspace")
+        if b"SET_VAR" in context.sql.upper():
+            raise unsupported("SET_VAR hints on a sharded keyspace")
         if any(one.system for one in found):
             raise unsupported("tables of system schemas together with those of a sharded keyspace")
         params = any(token.kind is Kind.PARAM for token in context.scan.words)
@@ -257,8 +260,10 @@ def _at(found: Sequence[Found], source: Source) -> Found:
 
 
 def _check_functions(statement: Statement) -> None:
-    """Refuse functions that depend on the connection, and those that may read any table."""
+    """Refuse what depends on the connection, and functions that may read any table."""
     for expr in expressions_of(statement):
+        if isinstance(expr, Var) and expr.user:
+            raise unsupported("user variables on a sharded keyspace")
         if isinstance(expr, Call):
             names = {expr.name} if expr.name not in _CALLABLE else set[str]()
             names |= expr.inside - _CALLABLE - GRAMMAR

@@ -50,7 +50,7 @@ def _converter(column: Column) -> Callable[[bytes | None], Value] | None:
     """
     if column.type not in _EXACT:
         raise InvalidError(f"column {column.name!r} of type {column.type} cannot be the column of a vindex")
-    if column.type in INTEGERS and not column.unsigned:
+    if column.type in INTEGERS and (not column.unsigned or "zerofill" in column.column_type.lower()):
         return lambda value: None if value is None else int(value)
     if column.charset:
         convert = to_utf8(column.charset)
@@ -138,8 +138,9 @@ def shard_picker(vindex: Vindex, key_ranges: Sequence[KeyRange], columns: Sequen
 
 
 def _keeps_integers(column: Column, convert: Callable[[bytes | None], Value] | None) -> bool:
-    # XXH64 reads the digits, so that an integer's own text needs no conversion there and back.
-    return convert is None or column.type in INTEGERS
+    # XXH64 reads the digits, so that an integer's own text needs no conversion there and back, unless the
+    # server shows it filled up with zeros.
+    return convert is None or (column.type in INTEGERS and "zerofill" not in column.column_type.lower())
 
 
 def _xxhash_picker(table: list[int]) -> ShardPicker:

@@ -1,0 +1,157 @@
+"""Rows of shards merged: order, limits, groups, averages."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeworld.gateway.merge import (
+    Aggregate,
+    Column,
+    ColumnsChangedError,
+    InexactAverageError,
+    Key,
+    Merge,
+    add,
+    average,
+    identify,
+    sort,
+)
+from homeworld.gateway.plan import Row
+from homeworld.gateway.router_types import NUMBER, Kind, Type, of_collation
+
+DOUBLE, BYTES, TIME = Type(Kind.DOUBLE), Type(Kind.BYTES), Type(Kind.TIME)
+PADDED = Type(Kind.WEIGHT, b"\x00\x20")
+
+
+def one(*values: bytes | None) -> list[Row]:
+    return [(value,) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("type_", "values", "order"),
+    [
+        (NUMBER, [b"10", b"9", None, b"-1", b"2.5"], [None, b"-1", b"2.5", b"9", b"10"]),
+        (NUMBER, [b"18446744073709551615", b"18446744073709551614"], [b"18446744073709551614",
+                                                                       b"18446744073709551615"]),
+        (NUMBER, [b"0.10000000000000000000000000002", b"0.1"], [b"0.1", b"0.10000000000000000000000000002"]),
+        (DOUBLE, [b"1e30", b"2", b"-1.5e-3", None], [None, b"-1.5e-3", b"2", b"1e30"]),
+        (BYTES, [b"b", b"B", b"", b"a\0", b"a"], [b"", b"B", b"a", b"a\0", b"b"]),
+        (TIME, [b"100:00:00", b"09:00:00", b"-01:00:00"], [b"-01:00:00", b"09:00:00", b"100:00:00"]),
+        (TIME, [b"09:00:00.500", b"09:00:00.050"], [b"09:00:00.050", b"09:00:00.500"]),
+        (PADDED, [b"\x00A\x00!", b"\x00A", b"\x00A\x00\t"], [b"\x00A\x00\t", b"\x00A", b"\x00A\x00!"]),
+    ],
+)  # fmt: skip
+def test_order(type_: Type, values: list[bytes | None], order: list[bytes | None]) -> None:
+    assert sort(one(*values), [Key(0, type_)]) == one(*order)
+    assert sort(one(*values), [Key(0, type_, descending=True)]) == one(*reversed(order))
+
+
+def test_several_keys_and_ties() -> None:
+    rows: list[Row] = [(b"1", b"a"), (b"2", b"b"), (b"1", b"c"), (None, b"d")]
+    assert sort(list(rows), [Key(0, NUMBER, descending=True), Key(1, BYTES, descending=True)]) == [
+        (b"2", b"b"), (b"1", b"c"), (b"1", b"a"), (None, b"d"),
+    ]  # fmt: skip
+
+
+def test_limit_offset_and_hidden_columns() -> None:
+    merge = Merge(order=(Key(-1, NUMBER),), limit=2, offset=1, hidden=1)
+    assert merge([[(b"x", b"3"), (b"y", b"5")], [(b"z", b"1")], []]) == [(b"x",), (b"y",)]
+    assert Merge(limit=0)([one(b"1")]) == []
+    assert Merge(offset=2)([one(b"1", b"2"), one(b"3")]) == one(b"3")
+
+
+def test_distinct_keeps_the_first_of_equal_rows() -> None:
+    merge = Merge(distinct=(Key(-1, PADDED),), hidden=1)
+    results = [[(b"a", b"\x00A"), (None, None)], [(b"A ", b"\x00A\x00\x20"), (b"b", b"\x00B"), (None, None)]]
+    assert merge(results) == [(b"a",), (None,), (b"b",)]
+
+
+def test_a_row_of_another_width_is_an_error() -> None:
+    with pytest.raises(ColumnsChangedError):
+        Merge(distinct=(Key(0, NUMBER),), width=1)([[(b"1", b"2")]])
+
+
+def test_groups() -> None:
+    columns = (
+        Column(1, Aggregate.COUNT),
+        Column(2, Aggregate.SUM),
+        Column(3, Aggregate.MAX, NUMBER, 3),
+        Column(4, Aggregate.AVG, total=(-2, -1)),
+    )
+    merge = Merge(
+        columns=columns, groups=(Key(0, NUMBER),), order=(Key(1, NUMBER, descending=True),), hidden=2
+    )
+    found = merge(
+        [
+            [(b"1", b"2", b"0.5", b"9", b"x", b"10", b"2"), (None, b"1", None, None, None, None, b"0")],
+            [(b"1", b"3", b"1.25", b"10", b"x", b"3", b"1"), (b"2", b"1", b"7", b"-1", b"x", b"7", b"1")],
+        ]
+    )
+    assert found == [
+        (b"1", b"5", b"1.75", b"10", b"4.3333"),
+        (None, b"1", None, None, None),
+        (b"2", b"1", b"7", b"-1", b"7.0000"),
+    ]
+
+
+def test_no_groups_is_one_group() -> None:
+    merge = Merge(columns=(Column(0, Aggregate.COUNT), Column(1, Aggregate.MIN, TIME, 1)))
+    assert merge([[(b"0", None)], [(b"4", b"10:00:00")], [(b"1", b"09:59:59")]]) == [(b"5", b"09:59:59")]
+
+
+def test_the_best_text_is_found_by_its_weight() -> None:
+    merge = Merge(columns=(Column(0, Aggregate.MIN, PADDED, -1),), hidden=1)
+    assert merge([[(b"b", b"\x00B")], [(None, None)], [(b"A", b"\x00A")]]) == [(b"A",)]
+
+
+@given(
+    st.lists(
+        st.decimals(allow_nan=False, allow_infinity=False, places=7, min_value=-(10**20), max_value=10**20)
+    )
+)
+def test_sums_are_exact(values: list[Decimal]) -> None:
+    found = add(f"{value:f}".encode() for value in values)
+    if not values:
+        assert found is None
+    else:
+        assert found is not None
+        assert int(found.replace(b".", b"")) == sum(int(value.scaleb(7)) for value in values)
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "mean"),
+    [
+        (b"10", 3, b"3.3333"), (b"-10", 3, b"-3.3333"), (b"2", 3, b"0.6667"), (b"-1", 100000, b"0.0000"),
+        (b"0.00", 5, b"0.000000"), (b"1.5", 2, b"0.75000"), (None, 0, None), (b"5", 0, None),
+        (b"12345678901234567890123456789012345", 7, b"1763668414462081127160493827001763.5714"),
+    ],
+)  # fmt: skip
+def test_averages(total: bytes | None, count: int, mean: bytes | None) -> None:
+    assert average(total, count) == mean
+
+
+def test_averages_out_of_reach() -> None:
+    with pytest.raises(InexactAverageError):
+        average(b"0." + b"1" * 27, 2)
+
+
+def test_identity() -> None:
+    of = identify([Key(0, NUMBER), Key(1, TIME)])
+    assert of((b"1.50", b"01:00:00")) == of((b"1.5", b"1:00:00"))
+    assert of((None, b"01:00:00")) != of((b"0", b"01:00:00"))
+
+
+@pytest.mark.parametrize(
+    ("collation", "known"),
+    [
+        ("utf8mb4_0900_ai_ci", True), ("utf8mb4_de_pb_0900_as_cs", True), ("utf8mb4_general_ci", True),
+        ("latin1_swedish_ci", True), ("utf8mb4_uca1400_as_cs", False), ("latin1_german2_ci", False),
+        ("utf8mb4_spanish_ci", False), ("ucs2_general_ci", False), ("", False), ("utf8mb4_nopad_bin", True),
+    ],
+)  # fmt: skip
+def test_collations_whose_weights_are_known(collation: str, known: bool) -> None:
+    assert (of_collation(collation) is not None) == known
