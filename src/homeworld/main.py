@@ -30,6 +30,7 @@ from fastapi import FastAPI
 from homeworld.api.app import create_app
 from homeworld.api.calls import Settings as ApiSettings
 from homeworld.cli.demo.command import demo
+from homeworld.cli.workflow import app as workflow_app
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.watcher import Watcher
 from homeworld.gateway.router import Router
@@ -53,6 +54,7 @@ STOP_SECONDS = 10.0
 _log = logging.getLogger("homeworld")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(demo)
+app.add_typer(workflow_app, name="workflow")
 
 
 @dataclass(frozen=True, slots=True)

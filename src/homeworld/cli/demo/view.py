@@ -14,9 +14,10 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from homeworld.cli.workflow_view import draw
 
 
 @dataclass(slots=True)
@@ -97,30 +98,10 @@ class View:
         steps.add_row(Text("▸", "yellow"), Text(scene.current, "bold"), f"{elapsed:.1f} s", "", "")
         parts: list[RenderableType] = [steps]
         if scene.workflow:
-            parts += [Text(""), self._workflow()]
+            parts += [Text(""), draw(scene.workflow, scene.rate)]
         if scene.clients:
             parts += [Text(""), self._application()]
         return Panel(Group(*parts), title=scene.title, border_style="blue")
-
-    def _workflow(self) -> RenderableType:
-        workflow = self.scene.workflow
-        table = Table.grid(padding=(0, 2))
-        table.add_row("workflow", Text(str(workflow["state"]), "bold cyan"), "", "")
-        for moved in workflow.get("tables") or ():
-            total = max(int(moved["rows_total"]), 1)
-            done = min(int(moved["rows_copied"]), total)
-            table.add_row(
-                str(moved["name"]),
-                ProgressBar(total=total, completed=done, width=40),
-                f"{moved['rows_percentage']} %",
-                f"{moved['rows_copied']:,} of {moved['rows_total']:,} rows",
-            )
-        if self.scene.rate:
-            table.add_row("rate", f"{self.scene.rate:,.0f} rows/s", "", "")
-        for stream in workflow.get("streams") or ():
-            name = f"{stream['source_shard']} → {stream['target_shard']}"
-            table.add_row(name, Text(str(stream.get("info") or stream["state"]), "dim"), "", "")
-        return table
 
     def _application(self) -> RenderableType:
         scene = self.scene

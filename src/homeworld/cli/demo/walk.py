@@ -23,6 +23,7 @@ from homeworld.cli.demo.ledger import Ledger
 from homeworld.cli.demo.view import Scene, StepResult, View
 from homeworld.cli.demo.workload import Address, Application
 from homeworld.cli.installation import Installation
+from homeworld.cli.workflow_view import Rate, rows_copied
 from homeworld.client import HomeworldClient
 
 DATABASE = "nyc"
@@ -118,7 +119,7 @@ class Walk:
             )  # fmt: skip
             self._number = int(workflow["number"])
             workflow = self._workflow_reaches("running", 120.0)
-            step.rows = sum(int(table["rows_copied"]) for table in workflow["tables"])
+            step.rows = rows_copied(workflow)
             step.rows_per_second = step.rows / max(time.monotonic() - self._scene.since, 0.001)
         with self._step("verify every row") as step:
             workflow = self._ask("verify-data", "verified_data", 60.0)
@@ -205,15 +206,13 @@ class Walk:
     def _workflow_reaches(self, state: str, timeout_seconds: float) -> dict[str, Any]:
         """Follow the workflow until it is in ``state``; its rows feed the picture."""
         deadline = time.monotonic() + timeout_seconds
-        copied, at = 0, time.monotonic()
+        rate = Rate()
         passed: list[str] = []
         while True:
             workflow = self._client.get_workflow(self._organization, DATABASE, self._number)
             self._scene.workflow = workflow
             now = time.monotonic()
-            rows = sum(int(table["rows_copied"]) for table in workflow["tables"])
-            if now - at >= 1.0:
-                self._scene.rate, copied, at = max(0.0, (rows - copied) / (now - at)), rows, now
+            self._scene.rate = rate.see(rows_copied(workflow))
             current = str(workflow["state"])
             if not passed or passed[-1] != current:
                 passed.append(current)
