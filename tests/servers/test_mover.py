@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
@@ -18,7 +19,7 @@ from homeworld.model.errors import (
     UnavailableError,
 )
 from homeworld.model.movers import MoverSpec, Phase, Placement
-from homeworld.replication import sidecar
+from homeworld.replication import assembly, reading, sidecar
 from homeworld.replication.mover import RunningMover
 from tests.support.moves import Act, Move, Writers, make_move, wait_copied, wait_for, wait_over
 from tests.support.mysqld import TestServer
@@ -33,7 +34,7 @@ EVENTS = """CREATE TABLE events (
   tag VARCHAR(30) NOT NULL, owner BIGINT NOT NULL, n INT NOT NULL, what VARCHAR(40),
   PRIMARY KEY (tag, n), KEY what (what))"""
 BY_OWNER = (Placement("accounts", "xxhash", ("owner",)), Placement("events", "xxhash", ("owner",)))
-ROWS = 12_000
+ROWS = 8_000
 HANDLES = 400
 
 
@@ -112,7 +113,7 @@ def test_unsharded_to(trio: list[TestServer], targets: str) -> None:
     move.prepare(*sharded)
     with Writers(move.source, move.schema, act, seed=len(targets)) as writers, running(move.spec()) as mover:
         wait_copied(mover)
-        writers.wait(300)
+        writers.wait(200)
         writers.stop()
         settle(move, mover)
         progress = mover.progress()
@@ -303,3 +304,52 @@ def test_verify_waits_for_the_copy(trio: list[TestServer]) -> None:
         wait_copied(mover)
         with pytest.raises(HomeworldError):
             mover.drain({"nowhere": ""}, 1)
+
+
+def test_several_shards_and_both_sides_on_one_server(trio: list[TestServer]) -> None:
+    move = make_move(trio[:1], "-80 80-", "-")
+    move.create("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+
+    def insert(numbers: range, value: str) -> None:
+        for side, place in enumerate(move.sources):
+            rows = [f"({number}, '{value}')" for number in numbers if on_the_right(number) == bool(side)]
+            move.server_of(place).query(f"INSERT INTO t VALUES {', '.join(rows)}", place.schema)
+
+    insert(range(1000), "before")
+    move.prepare(Placement("t"))
+    with running(move.spec()) as mover:
+        wait_copied(mover)
+        insert(range(1000, 1200), "after")
+        settle(move, mover)
+        mover.verify("v")
+        told = wait_for(mover, lambda p: p.verification is not None and p.verification.state == "completed")
+        assert told.verification is not None
+        assert told.verification.equal
+
+
+@pytest.mark.parametrize("moment", ["while copying", "while following"])
+def test_a_transaction_larger_than_a_batch(
+    trio: list[TestServer], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    monkeypatch.setattr(reading, "EVENTS_A_BATCH", 500)
+    monkeypatch.setattr(assembly, "LOCK_SECONDS", 1)
+    move = make_move(trio)
+    fill(move, 6000)
+    move.prepare(*BY_OWNER)
+    with running(move.spec(copy_threads=1)) as mover:
+        if moment == "while following":
+            wait_copied(mover)
+        place = move.targets[0]
+        with move.server_of(place).connect(schema=place.schema, autocommit=False) as other:
+            with other.cursor() as cursor, suppress(pymysql.err.OperationalError):
+                # Somebody else's lock on a late row: the whole transaction has to be begun anew.
+                cursor.execute("SELECT * FROM accounts WHERE id > 5000 FOR UPDATE")
+            with move.source.connect(schema=move.schema, autocommit=False) as big, big.cursor() as cursor:
+                cursor.execute("UPDATE accounts SET note='big', owner=owner+1")
+                cursor.execute("DELETE FROM events WHERE n % 3 = 0")
+                cursor.execute("UPDATE events SET tag=CONCAT('x', tag)")
+                big.commit()
+            time.sleep(2.5 if moment == "while following" else 0.5)
+            other.rollback()
+        wait_copied(mover)
+        settle(move, mover)

@@ -73,7 +73,7 @@ def test_one_mover_for_each_workflow_and_direction(move: Move, movers: MoverProc
     told = wait_for(first, lambda p: p.verification is not None and p.verification.state == "completed")
     assert told.verification is not None
     assert told.verification.equal
-    assert told.verification.rows_compared == 24_000
+    assert told.verification.rows_compared == 16_000
     second = movers.start(move.spec(3))
     assert not alive(first.pid)
     assert first.progress().phase is Phase.STOPPED
@@ -96,14 +96,14 @@ def test_a_refusal_comes_back_as_it_was(move: Move, movers: MoverProcesses) -> N
 
 def test_killed_while_copying_and_while_following(move: Move, movers: MoverProcesses) -> None:
     with Writers(move.source, move.schema, act, seed=3) as writers:
-        for epoch in range(1, 6):
+        for epoch in range(1, 5):
             mover = movers.start(move.spec(epoch, copy_threads=1))
             start = sum(table.rows_copied for table in mover.progress().tables)
             wait_for(
                 mover,
                 lambda p, start=start: p.copied or sum(t.rows_copied for t in p.tables) > start + 1000,
             )
-            if epoch == 5:
+            if epoch == 4:
                 wait_copied(mover)
                 writers.wait(50)
             os.kill(mover.pid, signal.SIGKILL)
@@ -111,7 +111,7 @@ def test_killed_while_copying_and_while_following(move: Move, movers: MoverProce
             assert progress.phase is Phase.FAILED
             assert progress.retryable
             assert "process ended" in progress.error
-        last = movers.start(move.spec(6))
+        last = movers.start(move.spec(5))
         writers.wait(50)
         finish(move, last, writers)
 
@@ -148,7 +148,7 @@ def test_a_server_is_killed(move: Move, movers: MoverProcesses, victim: str) -> 
     with Writers(move.source, move.schema, act, seed=5) as writers:
         epoch = 1
         mover = movers.start(move.spec(epoch, copy_threads=1))
-        for rows in (2000, 24_000):
+        for rows in (2000, 16_000):
             wait_for(
                 mover,
                 lambda p, rows=rows: p.copied or sum(t.rows_copied for t in p.tables) > rows,

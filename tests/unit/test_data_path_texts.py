@@ -1,4 +1,4 @@
-"""The texts that the data path writes: lines for LOAD DATA, definitions for targets, JSON numbers, messages."""
+"""The texts that the data path writes: lines for LOAD DATA, targets, JSON numbers, messages in a pipe."""
 
 from __future__ import annotations
 

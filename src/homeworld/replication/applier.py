@@ -27,6 +27,8 @@ from homeworld.replication.sidecar import StreamId
 #: Lock timeout, deadlock: the transaction is gone and may be done again.
 _AGAIN = frozenset({1205, 1213})
 FLUSH_SECONDS = 5.0
+ANSWER_SECONDS = 6 * 3600.0
+"""A target may be silent for as long as building a key that lets no writer in takes."""
 
 
 class TryAgainError(HomeworldError):
@@ -38,7 +40,7 @@ class TryAgainError(HomeworldError):
 
 def write_session(place: ShardPlace, lock_wait_seconds: int) -> Connection:
     """A session for writing rows: READ COMMITTED, so that no gaps are locked; unique keys are checked."""
-    connection = Connection(place.endpoint)
+    connection = Connection(place.endpoint, timeout_seconds=ANSWER_SECONDS)
     connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
     connection.execute(f"SET SESSION innodb_lock_wait_timeout={lock_wait_seconds:d}, unique_checks=1")
     return connection

@@ -38,16 +38,11 @@ _State = tuple[StreamState, Mapping[str, CopyState]]
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """The parts.
-
-    :param followers: by source server id.
-    :param definitions: source shard to its tables.
-    """
+    """The parts. ``followers``: by source server id."""
 
     spec: MoverSpec
     tables: tuple[MovingTable, ...]
     followers: Mapping[str, Follower]
-    definitions: Mapping[str, Mapping[str, Table]]
 
     def follower_of(self, shard: str) -> Follower:
         """Who follows this source shard's server.
@@ -91,7 +86,7 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
         for follower in followers.values():
             follower.appliers.close()
         raise
-    return Assembly(spec, tuple(tables), followers, definitions)
+    return Assembly(spec, tuple(tables), followers)
 
 
 def _servers(places: Sequence[ShardPlace]) -> tuple[Endpoint, ...]:
@@ -132,6 +127,9 @@ def _check(
                 for text in layout_differences(table, there[table.name]):
                     reasons[f"{text} (shards {source} and {shard})"] = None
     for place in spec.targets:
+        with Connection(place.endpoint) as connection:
+            if connection.query_one("SELECT @@local_infile") != (b"1",):
+                reasons[f"the server of target shard {place.shard} needs local_infile=ON"] = None
         for name in names:
             if name not in begun[place.shard] and not is_empty(place, name):
                 reasons[f"table {name!r} on target shard {place.shard} is not empty"] = None

@@ -166,11 +166,19 @@ def encode(rows: Sequence[Row], width: int) -> Iterator[bytes]:
 def _lines(rows: Sequence[Row], width: int) -> bytes:
     """All rows as one text. Nearly always nothing has to be escaped, which counting shows afterwards."""
     nulls = 0
+    join = b"\t".join
     try:
-        text = b"\n".join(map(b"\t".join, cast("Sequence[tuple[bytes, ...]]", rows)))
+        text = b"\n".join(map(join, cast("Sequence[tuple[bytes, ...]]", rows)))
     except TypeError:  # there are NULLs
-        nulls = sum([row.count(None) for row in rows])
-        text = b"\n".join([b"\t".join([b"\\N" if v is None else v for v in row]) for row in rows])
+        lines: list[bytes] = []
+        add = lines.append
+        for row in rows:
+            try:
+                add(join(row))  # pyright: ignore[reportArgumentType]  a NULL among them raises
+            except TypeError:
+                nulls += row.count(None)
+                add(join([b"\\N" if value is None else value for value in row]))
+        text = b"\n".join(lines)
     if (
         text.count(b"\\") == nulls
         and text.count(b"\t") == len(rows) * (width - 1)

@@ -145,8 +145,9 @@ class RunningMover:
             self._phase = Phase.INDEXING
             first = self.spec.sources[0]
             streams = [stream_id(self.spec, first, target) for target in self.spec.targets]
-            tables = made.definitions[first.shard]
-            self._builder = KeyBuilder(tables, self.spec.targets, streams, self.spec.epoch, self._stopping)
+            # As they are by now, after whatever DDL was carried over.
+            now = {table.table.name: table.table for table in made.tables if table.source == first}
+            self._builder = KeyBuilder(now, self.spec.targets, streams, self.spec.epoch, self._stopping)
             self._builder.run()
         if not self._stopping.is_set():
             self._copied = True

@@ -10,14 +10,13 @@ FencedError, its transaction is rolled back, and so nothing it wrote stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from homeworld.model.errors import FencedError, InvalidError, ServerError
 from homeworld.model.names import quote
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
-from homeworld.replication.changes import Row
 from homeworld.replication.chunks import Span, spans_from_text, spans_to_text
 from homeworld.replication.connection import Connection
 from homeworld.replication.tables import table_from_text, table_to_text
@@ -244,33 +243,6 @@ def forget(places: Iterable[ShardPlace], workflow_id: str, direction: str | None
                 except ServerError as error:
                     if error.server_errno not in _NO_TABLE:
                         raise
-
-
-def positions(
-    places: Iterable[ShardPlace], workflow_id: str, direction: str
-) -> Mapping[str, tuple[str, ...]]:
-    """Source shard to the stored positions of its streams into these places, for a look from outside."""
-    found: dict[str, list[str]] = {}
-    for place in places:
-        with Connection(place.endpoint) as connection:
-            rows = _rows_if_any(
-                connection,
-                f"SELECT source_shard, position FROM {SCHEMA}.streams "
-                f"WHERE workflow_id={_bytes(workflow_id)} AND direction={_bytes(direction)} "
-                f"AND target_shard={_bytes(place.shard)}",
-            )
-        for shard, position in rows:
-            found.setdefault(_text(shard), []).append(_text(position))
-    return {shard: tuple(values) for shard, values in found.items()}
-
-
-def _rows_if_any(connection: Connection, sql: str) -> list[Row]:
-    try:
-        return connection.query_all(sql)
-    except ServerError as error:
-        if error.server_errno in _NO_TABLE:
-            return []
-        raise
 
 
 def _guarded(connection: Connection, sql: str, epoch: int) -> None:
