@@ -114,7 +114,7 @@ def test_the_whole_walk(stack: Stack, shards: int) -> None:
     stack.ask(workflow, T.REVERSE_CUTOVER, S.REVERSED_CUTOVER)
     wait(lambda: stack.workflow(workflow).settled, "the rules are back")
     assert rules(stack)["shop.orders"] == "target.orders"
-    assert stack.run("SELECT COUNT(*) > 0 FROM shop.orders") == [(1,)]
+    assert stack.run("SELECT COUNT(*) FROM shop.orders WHERE id <= 10") == [(10,)]
     stack.ask(workflow, T.CUTOVER, S.CUTOVER)
     wait(lambda: stack.workflow(workflow).settled, "the rules are gone")
     assert rules(stack) == {}
@@ -123,18 +123,16 @@ def test_the_whole_walk(stack: Stack, shards: int) -> None:
     assert stack.on_server("target", "SELECT COUNT(*) FROM _homeworld.streams") == [(0,)] * shards
 
 
-@pytest.mark.parametrize("way", [(), (T.SWITCH_REPLICAS,), (T.SWITCH_PRIMARIES,)], ids=len)
-def test_cancel_brings_everything_back(stack: Stack, way: tuple[Trigger, ...]) -> None:
+@pytest.mark.parametrize("switched", [False, True], ids=["running", "switched"])
+def test_cancel_brings_everything_back(stack: Stack, switched: bool) -> None:
     workflow = begin(stack)
     with stack.store.read() as tx:
         before = tx.keyspaces.get(stack.keyspace("target").id).vschema
     assert "auto_increment" in str(before)
     application = Application(stack)
     application.start()
-    for trigger in way:
-        stack.ask(
-            workflow, trigger, {T.SWITCH_REPLICAS: S.SWITCHED_REPLICAS}.get(trigger, S.SWITCHED_PRIMARIES)
-        )
+    if switched:
+        stack.ask(workflow, T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
     time.sleep(0.2)
     cancelled = stack.ask(workflow, T.CANCEL, S.CANCELLED)
     assert cancelled.workflow_errors == ""
@@ -275,13 +273,14 @@ class Dying:
         except Died:
             self.movers.close()
             for context in self.locks:
-                context.hand.unlock()  # a server does the same when the connection ends
+                # A server does the same when the connections of a dead process end.
+                context.hand.unlock()
+                context.hand.tools.close()
 
 
 KILLS = [
     (d.SWITCH_PRIMARIES, "after", "fence"),
     (d.SWITCH_PRIMARIES, "after", "commit"),
-    (d.SWITCH_PRIMARIES, "after", "publish"),
     (d.REVERSE_PRIMARIES, "after", "commit"),
     (d.CUT_OVER, "after", "drop source tables"),
     (d.START, "after", "make target tables"),

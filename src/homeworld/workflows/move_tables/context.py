@@ -324,7 +324,7 @@ class Context:
             # Once traffic has come back, the copy is long done: only following, from where it came back.
             copy_rows=forward and not starts,
             start_positions=dict(starts),
-            defer_secondary_keys=workflow.defer_secondary_keys,
+            defer_secondary_keys=workflow.defer_secondary_keys and forward and not starts,
             on_ddl=workflow.on_ddl,
         )
 

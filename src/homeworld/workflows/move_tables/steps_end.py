@@ -8,8 +8,7 @@ about to be dropped.
 from __future__ import annotations
 
 from homeworld.model import vschema_edits as edits
-from homeworld.model.errors import InvalidError, UnavailableError
-from homeworld.model.movers import Phase
+from homeworld.model.errors import InvalidError
 from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.states.move_tables import State
 from homeworld.model.topology import BackendRole
@@ -29,7 +28,7 @@ from homeworld.workflows.move_tables.steps_start import (
     leave_vschema,
     publish,
 )
-from homeworld.workflows.move_tables.steps_switch import STOP_SECONDS, stop_stream
+from homeworld.workflows.move_tables.steps_switch import STOP_SECONDS, come_close, stop_stream
 from homeworld.workflows.steps import Plan, Sort, Step
 
 
@@ -86,12 +85,10 @@ def settle_plan() -> Plan[Context]:
 def check_source(context: Context) -> None:
     """The way back works up to this moment, and no table left behind would refer to a dropped one.
 
-    :raises UnavailableError: the reverse stream does not follow, so a person should look first.
+    :raises DeadlineExceededError: the reverse stream does not follow closely; a person should look first.
     :raises InvalidError: something in the source refers to the tables.
     """
-    progress = context.mover(REVERSE_STREAM).progress()
-    if progress.phase is not Phase.FOLLOWING:
-        raise UnavailableError(f"the reverse stream is {progress.phase}: {progress.error or progress.ddl}")
+    come_close(context, context.way(REVERSE_STREAM))
     for place in context.owner(context.source):
         references = context.tools.references(place, context.tables)
         if references:
