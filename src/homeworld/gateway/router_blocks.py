@@ -335,7 +335,11 @@ class Builder:
         one, other = scope.find(left), scope.find(right)
         if one is None or other is None or one[0] is other[0]:
             return
-        found.setdefault((one[0], other[0]), set()).add((left.name.lower(), right.name.lower()))
+        first, second = left.name.lower(), right.name.lower()
+        if (other[0], one[0]) in found:  # the same two tables, written the other way round
+            found[other[0], one[0]].add((second, first))
+        else:
+            found.setdefault((one[0], other[0]), set()).add((first, second))
 
     def _in_query(self, left: Col, query: Select, scope: Scope) -> None:
         """``column IN (SELECT column …)``: the inner rows that matter have the outer one's value."""
