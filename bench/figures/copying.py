@@ -56,8 +56,8 @@ def take(context: Context) -> list[Figure]:
     return [
         against_peer(
             "copy", "rows/s", mine, theirs, PEER, COPY,
-            note=f"{size}, index and the mover's start included; the peer does not split by shard: it loads one"
-            f" server; its load without binlog (no replica could follow): {unlogged:,.0f} rows/s;"
+            note=f"{size}, index and the mover's start included; the peer does not split by shard: it loads"
+            f" one server; its load without binlog (no replica could follow): {unlogged:,.0f} rows/s;"
             f" {vitess_note()}",
         ),
         against_peer(
