@@ -42,7 +42,7 @@ def test_a_server_that_dies(server_factory: Any, tmp_path: Path) -> None:
             for cursor in (one, two):
                 with pytest.raises(pymysql.err.MySQLError) as caught:
                     cursor.execute("SELECT COUNT(*) FROM t")
-                assert caught.value.args[0] in {1105, 2003, 2013}
+                assert caught.value.args[0] == 1105
             server.start()
             assert rows(one, "SELECT COUNT(*) FROM t") == [(0,)]
             # The transaction is gone; nothing goes on as if it were not.
@@ -74,7 +74,7 @@ def test_a_statement_under_way_when_its_server_dies(server_factory: Any, tmp_pat
             with pytest.raises(pymysql.err.OperationalError) as caught:
                 connection.cursor().execute("SELECT SLEEP(20)")
             killer.join()
-            assert caught.value.args[0] == 2013
+            assert caught.value.args[0] == 1105
     finally:
         gw.gateway.stop(1.0)
 

@@ -206,7 +206,7 @@ class Playbook:
                 self._connected(what)
             case "unreachable":
                 effect = self._pending(Connect)
-                self.session.fail(effect, ServerError(2003, "HY000", "cannot connect"))
+                self.session.fail(effect, ServerError(1105, "HY000", "cannot connect"))
             case "hold":
                 self._hold(what)
             case "release":

@@ -148,7 +148,7 @@ def test_a_lost_server_takes_the_transaction_with_it() -> None:
         >> one OK trans
         << one QUERY insert into a1 values (1)
         >> one lost
-        << client ERR 2013 Lost connection to MySQL server during query
+        << client ERR 1105 Lost connection to MySQL server during query
         >> client QUERY insert into a1 values (2)
         << client ERR 1105 a server was lost that had a part of the transaction; ROLLBACK to go on
         >> client QUERY savepoint s
@@ -181,7 +181,7 @@ def test_a_server_lost_while_it_commits_leaves_the_end_open() -> None:
         >> client QUERY commit
         << one QUERY commit
         >> one lost
-        << client ERR 2013 Lost connection to MySQL server during query: it is not known whether the transaction was committed
+        << client ERR 1105 Lost connection to MySQL server during query: it is not known whether the transaction was committed
         >> client QUERY begin
         << client OK trans
         >> client QUERY rollback
@@ -210,7 +210,7 @@ def test_a_server_that_cannot_be_reached() -> None:
         >> client QUERY select * from a1
         << connect one
         >> unreachable one
-        << client ERR 2003 cannot connect
+        << client ERR 1105 cannot connect
         """
         + FIRST
     )

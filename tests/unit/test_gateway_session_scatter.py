@@ -110,7 +110,7 @@ def test_reads_of_several_shards_are_merged() -> None:
         << two QUERY select 2
         >> one ROWS x
         >> two lost
-        << client ERR 2013 Lost connection to MySQL server during query
+        << client ERR 1105 Lost connection to MySQL server during query
         """
     )
 
@@ -204,7 +204,7 @@ def test_a_shard_lost_in_a_transaction_ends_it() -> None:
         << two QUERY update
         >> one OK trans rows=2
         >> two lost
-        << client ERR 2013 Lost connection to MySQL server during query
+        << client ERR 1105 Lost connection to MySQL server during query
         >> client QUERY commit
         << one QUERY ROLLBACK
         >> one OK

@@ -327,4 +327,4 @@ def _abort(transport: Any) -> None:
 
 
 def _cannot_connect(why: str) -> ServerError:
-    return ServerError(2003, "HY000", f"Can't connect to MySQL server behind the gateway: {why}")
+    return ServerError(1105, "HY000", f"Can't connect to MySQL server behind the gateway: {why}")

@@ -38,6 +38,8 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 _MOST_TEMPLATES = 5_000
+_DIGITS = b"0123456789"
+_BEFORE_NUMBER = (b" ", b"=", b"<", b">", b"(", b",")
 _CONTROL = frozenset({Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.SAVEPOINT, Verb.SET, Verb.USE})
 # Statements that run hidden text, change the server or its accounts, or begin a compound statement.
 _NOT_OFFERED = frozenset(
@@ -70,6 +72,8 @@ class Router:
         self._last_view: SessionView | None = None
         self._cache: dict[Fingerprint, Template] = {}
         self._text_cache: dict[bytes, Template] = {}
+        self._heads_of: dict[tuple[Target, bool], dict[bytes, Template]] = {}
+        self._heads: dict[bytes, Template] = {}
         self._prepared: dict[bytes, tuple[bytes, ...]] = {}
         self._sharded = Sharded(self._names)
 
@@ -83,12 +87,19 @@ class Router:
             # Most statements come from the view that the last one came from, or one that hardly differs.
             if view is not self._last_view:
                 self._aim_at(view)
+            # Many statements end in a number; what stands before it tells as much as the fingerprint does.
+            head = sql.rstrip(_DIGITS)
+            template = self._heads.get(head)
+            if template is not None and len(head) < len(sql):
+                return template(sql, view)
             template = self._cache.get(shape := fingerprint(sql)) or self._text_cache.get(sql)
             if template is None:
                 compiled = self.compile(sql, view)
                 template = compiled.template
                 if compiled.shape:
                     remember(self._cache, shape, template)
+                    if len(head) < len(sql) and head[-1:] in _BEFORE_NUMBER:
+                        remember(self._heads, head, template)
                 else:
                     remember(self._text_cache, sql, template)
             return template(sql, view)
@@ -138,13 +149,14 @@ class Router:
         aim = (view.target, view.replica_only)
         self._cache = self._caches.setdefault(aim, {})
         self._text_cache = self._texts.setdefault(aim, {})
+        self._heads = self._heads_of.setdefault(aim, {})
         self._last_view = view
 
     def _forget(self) -> None:
         self._seen_version = self._schema.version
         for cache in self._caches.values():
             cache.clear()
-        for texts in self._texts.values():
+        for texts in (*self._texts.values(), *self._heads_of.values()):
             texts.clear()
 
     def _context(self, sql: bytes, view: SessionView) -> Context:

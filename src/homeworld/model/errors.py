@@ -147,8 +147,8 @@ class ServerError(HomeworldError):
 class ConnectionLostError(UnavailableError):
     """Lost connection to MySQL server during query"""
 
+    # Not 2013: client libraries keep 2000-2999 for themselves and call such an answer malformed.
     code = "connection_lost"
-    mysql_errno = 2013
 
 
 class SourceLogError(HomeworldError):
