@@ -21,7 +21,7 @@ from typing import TypeVar
 from homeworld.gateway.plan import Pass, Plan, Prepared, Refuse, SchemaView, SessionView, Target, Verb
 from homeworld.gateway.router_context import Compiled, Context, Template, apply, passing_edited
 from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupported
-from homeworld.gateway.router_info import last_id_edits, of_no_table, of_session, of_system
+from homeworld.gateway.router_info import last_id_edits, nothing, of_no_table, of_session, of_system
 from homeworld.gateway.router_names import Aim, Found, Names
 from homeworld.gateway.router_sequences import next_values
 from homeworld.gateway.router_session import control
@@ -187,6 +187,9 @@ class Router:
         :raises RefusedError: refused.
         :raises NeedsError: something must be known first.
         """
+        said_nothing = nothing(sql)
+        if said_nothing is not None:
+            return said_nothing
         context = self._context(sql, view)
         found = context.scan
         first = found.word(0)
@@ -218,7 +221,8 @@ class Router:
 
         def template(_sql: bytes, view: SessionView) -> Plan:
             number = b"%d" % view.last_insert_id
-            return self.plan(apply(context.sql, [(start, end, number) for start, end in places]), view)
+            edits = [(start, end, number + title) for start, end, title in places]
+            return self.plan(apply(context.sql, edits), view)
 
         return Compiled(template, shape=False)
 

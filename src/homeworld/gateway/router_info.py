@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from homeworld.gateway.plan import (
     Answer,
     ColumnSpec,
+    Done,
     Footprint,
     Plan,
+    Refuse,
     Row,
     Scatter,
     SessionView,
@@ -22,7 +24,9 @@ from homeworld.gateway.router_context import Compiled, Context, apply, passing, 
 from homeworld.gateway.router_errors import unsupported
 from homeworld.gateway.router_names import Edit, Found
 from homeworld.gateway.router_target import target_text
+from homeworld.gateway.sql_tables import significant
 from homeworld.gateway.sql_tokens import Kind, Token, quote_string, string_value
+from homeworld.model.names import quote
 from homeworld.model.routing import KeyspaceRoute
 
 _LONGLONG = 8
@@ -76,14 +80,40 @@ def _last_id(title: str) -> Compiled:
     return Compiled(lambda _sql, view: Answer(columns, ((b"%d" % view.last_insert_id,),)))
 
 
-def last_id_edits(context: Context) -> list[tuple[int, int]]:
-    """Where ``LAST_INSERT_ID()`` stands in the text."""
+def last_id_edits(context: Context) -> list[tuple[int, int, bytes]]:
+    """Where ``LAST_INSERT_ID()`` stands in the text, and what must follow the number put there: where it is a
+    column of the result by itself, the alias that gives the column the name a server would.
+    """
     words = context.scan.words
-    return [
-        (token.start, words[at + 2].end)
-        for at, token in enumerate(words[:-2])
-        if token.upper == b"LAST_INSERT_ID" and words[at + 1].text == b"(" and words[at + 2].text == b")"
-    ]
+    found: list[tuple[int, int, bytes]] = []
+    depth = 0
+    columns = context.scan.word(0) == b"SELECT"
+    for at, token in enumerate(words[:-2]):
+        depth += {b"(": 1, b")": -1}.get(token.text, 0) if token.kind is Kind.OP else 0
+        if depth == 0 and token.upper == b"FROM":
+            columns = False
+        if token.upper != b"LAST_INSERT_ID" or (words[at + 1].text, words[at + 2].text) != (b"(", b")"):
+            continue
+        start, end = token.start, words[at + 2].end
+        follower = words[at + 3] if at + 3 < len(words) else None
+        alone = (
+            columns
+            and depth == 0
+            and words[at - 1].upper in {b"SELECT", b","}
+            and (follower is None or follower.upper in {b",", b"FROM", b"LIMIT"})
+        )
+        title = b" AS " + quote(context.sql[start:end].decode("utf-8", "replace")).encode() if alone else b""
+        found.append((start, end, title))
+    return found
+
+
+def nothing(sql: bytes) -> Compiled | None:
+    """A text without any statement: remarks are well, as a server finds; None: there is a statement."""
+    if sql.lstrip()[:1] not in {b"", b"-", b"#", b"/", b";"} or significant(sql)[0]:
+        return None
+    if sql.strip(b" \t\r\n;"):
+        return Compiled(lambda _sql, _view: Done(), shape=False)
+    return Compiled(lambda _sql, _view: Refuse(1065, "42000", "Query was empty"), shape=False)
 
 
 def of_no_table(context: Context) -> Compiled:
