@@ -147,6 +147,30 @@ def test_cancel_brings_everything_back(stack: Stack, switched: bool) -> None:
     assert stack.move("shop", "target", ["orders"]), "another move may begin"
 
 
+def test_what_was_sharded_comes_together_again(stack: Stack) -> None:
+    """A second workflow, from shards to one: ids that a sequence gave are given by AUTO_INCREMENT again."""
+    workflow = begin(stack)
+    for trigger, state in (
+        (T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES), (T.CUTOVER, S.CUTOVER),
+        (T.REVERSE_CUTOVER, S.REVERSED_CUTOVER), (T.COMPLETE, S.COMPLETED),
+    ):  # fmt: skip
+        stack.ask(workflow, trigger, state)
+    stack.add_keyspace("merged")
+    application = Application(stack)  # names "shop" still: the rules of the first workflow lead it
+    application.start()
+    workflow = stack.move("target", "merged", ["orders"])
+    assert stack.reaches(workflow, S.RUNNING, S.ERROR).workflow_errors == ""
+    stack.ask(workflow, T.VERIFY_DATA, S.VERIFIED_DATA)
+    for trigger, state in (
+        (T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES), (T.REVERSE_TRAFFIC, S.RUNNING),
+        (T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES), (T.CUTOVER, S.CUTOVER), (T.COMPLETE, S.COMPLETED),
+    ):  # fmt: skip
+        assert stack.ask(workflow, trigger, state).workflow_errors == ""
+    check(stack, application.finish(), "merged")
+    assert not exists(stack, "target")
+    assert rules(stack)["shop.orders"] == "merged.orders"
+
+
 def test_ids_go_on_above_the_largest_in_both_directions(stack: Stack) -> None:
     workflow = begin(stack)
     stack.run(f"DELETE FROM orders WHERE id = {ROWS}")

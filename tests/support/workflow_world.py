@@ -259,6 +259,8 @@ class FakeTools:
     def make_table(self, place: ShardPlace, like: Table, form: TargetForm) -> None:
         self.world.rows.setdefault((place.keyspace, like.name), {})
 
+    def give_numbers(self, place: ShardPlace, like: Table, column: str) -> None: ...
+
     def drop_tables(self, place: ShardPlace, names: Sequence[str]) -> None:
         for name in names:
             if name.endswith("_seq"):

@@ -30,6 +30,7 @@ from homeworld.store.workflows import Workflow
 from homeworld.workflows import trouble
 from homeworld.workflows.leases import Lease
 from homeworld.workflows.move_tables import decide as d
+from homeworld.workflows.move_tables import steps_switch
 from homeworld.workflows.move_tables.context import Context, Ports
 from homeworld.workflows.move_tables.handler import MoveTables
 from homeworld.workflows.move_tables.plans import all_plans
@@ -201,6 +202,7 @@ class Scene:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
 
 
 def _hurry(connection: Any, _record: object) -> None:

@@ -20,6 +20,7 @@ from homeworld.workflows.steps import Finished, Move, Perform, Plan, Rest, Run, 
 LAG_LOW_SECONDS = 5.0
 FAILURES = 5
 FOLLOW_SECONDS = 1.0
+SOON_SECONDS = 0.25  # where something is about to end
 IDLE_SECONDS = 5.0
 
 START = "start"
@@ -312,7 +313,7 @@ def _follow(seen: Seen) -> Action:
         return Take(Trigger.COPIED)
     if seen.state is State.VERIFYING_DATA:
         return _verifying(seen, stream)
-    return Rest(FOLLOW_SECONDS)
+    return Rest(SOON_SECONDS if seen.state is State.COPYING else FOLLOW_SECONDS)
 
 
 def _verifying(seen: Seen, stream: Stream) -> Action:
@@ -323,4 +324,4 @@ def _verifying(seen: Seen, stream: Stream) -> Action:
         return Take(Trigger.NOT_IN_TIME, compared.summary)
     if compared.state == "completed":
         return Take(Trigger.EQUAL if compared.equal else Trigger.DIFFERENT, compared.summary)
-    return Rest(FOLLOW_SECONDS / 4)
+    return Rest(SOON_SECONDS)

@@ -15,7 +15,7 @@ from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.replication import sequences, sidecar, tables
 from homeworld.replication.changes import Row
 from homeworld.replication.connection import Connection
-from homeworld.replication.ddl import TargetForm, layout_differences, target_table
+from homeworld.replication.ddl import TargetForm, layout_differences, split_create, target_table
 from homeworld.replication.positions import current_position
 from homeworld.workflows.move_tables.preconditions.foreign_keys import left_behind
 from homeworld.workflows.move_tables.preconditions.mentions import users
@@ -46,6 +46,18 @@ class ServerTools:
     def make_table(self, place: ShardPlace, like: Table, form: TargetForm) -> None:
         """Make a table where it is absent."""
         tables.create_table(place, like.name, target_table(like, form).create_sql)
+
+    def give_numbers(self, place: ShardPlace, like: Table, column: str) -> None:
+        """Give the column AUTO_INCREMENT where it does not have it."""
+        table = tables.read_tables(place, [like.name])[like.name]
+        if table.column(column).auto_increment:
+            return
+        head = f"{quote(table.column(column).name)} "
+        elements, _ = split_create(table.create_sql)
+        definition = next(element for element in elements if element.startswith(head))
+        tables.run_ddl(
+            place, f"ALTER TABLE {quote(place.schema, table.name)} MODIFY COLUMN {definition} AUTO_INCREMENT"
+        )
 
     def drop_tables(self, place: ShardPlace, names: Sequence[str]) -> None:
         """Drop the tables that exist; together, because foreign keys may lie among them."""

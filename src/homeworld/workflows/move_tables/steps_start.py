@@ -186,6 +186,10 @@ def make_tables(context: Context) -> None:
     for place in context.owner(context.target):
         for name in context.listed(TABLES_LISTED):
             context.tools.make_table(place, tables[name], form)
+        for given in ids_of(context):
+            if given.target == givers.AUTO_INCREMENT:
+                # On a sharded source a sequence gave the ids; here the column has to.
+                context.tools.give_numbers(place, tables[given.table], given.column)
 
 
 def tables_fit(context: Context) -> str:

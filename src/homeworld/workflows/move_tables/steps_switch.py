@@ -11,6 +11,7 @@ stream starts at a position that was read while both sides were quiet.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -41,12 +42,16 @@ CLOSE_SECONDS = 1.0  # how close
 # that died (its lease and some), so that what it left half done is mended before any client goes on.
 HOLD_SECONDS = 20.0
 SWITCH_SECONDS = 8.0  # of it that a switch may use up to its commit
-DRAIN_SECONDS = 4.0  # for transactions under way to end
+# For transactions under way to end, one attempt after another. Clients wait while they do, so the first
+# attempts are short, and between them everything goes on.
+DRAIN_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
+BETWEEN_SECONDS = 1.0
 LOCK_SECONDS = 3.0  # for the locks on the origin
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
 
 Act = Callable[[Context], None]
+_log = logging.getLogger(__name__)
 
 
 def _fleeting(name: str, perform: Act, undo: Act = lambda _context: None) -> Step[Context]:
@@ -169,12 +174,21 @@ def come_close(context: Context, way: Way) -> None:
 def hold(context: Context, way: Way) -> None:
     """New statements on the moving tables wait; those under way end first.
 
-    :raises DeadlineExceededError: transactions under way do not end in time.
+    :raises DeadlineExceededError: transactions under way do not end in time, in no attempt.
     """
-    _hold(context, way.origin)
+    for drain_seconds in DRAIN_SECONDS[:-1]:
+        try:
+            _hold(context, drain_seconds, way.origin)
+        except DeadlineExceededError as error:
+            _log.info("workflow %s: held for %g s in vain: %s", context.workflow.id, drain_seconds, error)
+            context.lease.check()
+            time.sleep(BETWEEN_SECONDS)
+        else:
+            return
+    _hold(context, DRAIN_SECONDS[-1], way.origin)
 
 
-def _hold(context: Context, *sides: Side) -> None:
+def _hold(context: Context, drain_seconds: float, *sides: Side) -> None:
     run = context.run
     hold_id = f"{context.workflow.id}-{run.number if run else 0}"
     # A process that died under the same run may have left it: it would outlast this one's release.
@@ -187,7 +201,7 @@ def _hold(context: Context, *sides: Side) -> None:
             branch_id=context.workflow.branch_id,
             tables=frozenset((side.name, table) for side in sides for table in context.tables),
             tablet_types=frozenset({TabletType.PRIMARY}),
-            drain_seconds=DRAIN_SECONDS,
+            drain_seconds=drain_seconds,
             hold_seconds=HOLD_SECONDS,
         )
     )
@@ -310,7 +324,7 @@ def publish_held(context: Context, way: Way) -> None:
     if not _held(context):
         context.hand.unlock()  # what waits at our own locks is under way, and would never end
         context.hand.broken = True
-        _hold(context, way.origin, way.to)
+        _hold(context, DRAIN_SECONDS[-1], way.origin, way.to)
     publish(context)
     if not _held(context):
         raise DeadlineExceededError("the hold ended before every gateway had the new routes")

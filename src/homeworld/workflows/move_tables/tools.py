@@ -38,6 +38,10 @@ class Tools(Protocol):
         """Make a table defined like ``like`` where it is absent."""
         ...
 
+    def give_numbers(self, place: ShardPlace, like: Table, column: str) -> None:
+        """Give the column AUTO_INCREMENT where the place's empty table, made from ``like``, has none."""
+        ...
+
     def drop_tables(self, place: ShardPlace, names: Sequence[str]) -> None:
         """Drop the tables that exist."""
         ...
