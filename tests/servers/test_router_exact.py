@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import unicodedata
 from collections import Counter
@@ -379,7 +380,7 @@ def join_query(draw: st.DrawFn) -> str:
 
 
 BOUNDED = settings(
-    max_examples=250,
+    max_examples=int(os.environ.get("HOMEWORLD_EXAMPLES", "150")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -305,10 +305,8 @@ def test_qualified_names_get_each_shard_s_schema() -> None:
 
 
 def test_rows_are_split_by_shard() -> None:
-    found = texts(
-        "insert ignore into u (age, id) values (1, 1), (2, 101), (3, '2'), (4, -5) "
-        + "on duplicate key update age = 9"
-    )
+    rows_of = "insert ignore into u (age, id) values (1, 1), (2, 101), (3, '2'), (4, -5)"
+    found = texts(rows_of + " on duplicate key update age = 9")
     back: list[str] = []
     for shard, sql in found.items():
         head, _, rest = sql.partition(" values ")

@@ -59,7 +59,7 @@ def test_the_fast_fingerprint_and_the_tokens_agree(text: bytes) -> None:
     except SqlSyntaxError:
         return
     assert [token.text for token in tokens if token.kind in LITERALS] == literals(text)
-    gaps = sum(part is None for part in fingerprint(text)[1::2])
+    gaps = sum(part is None for part in fingerprint(text)[1::3])
     assert gaps == sum(token.kind in LITERALS or token.kind is Kind.COMMENT for token in tokens)
 
 
@@ -76,6 +76,7 @@ def test_texts_of_one_fingerprint() -> None:
     assert fingerprint(b"select a1") != fingerprint(b"select a2")
     assert fingerprint(b"select `a1`") != fingerprint(b"select `a2`")
     assert fingerprint(b"select /*+ A(1) */ 1") != fingerprint(b"select /*+ A(2) */ 1")
+    assert fingerprint(b"select 'a'") != fingerprint(b"select 'a")
     assert fingerprint(b"select /*!40000 1 */ 1") != fingerprint(b"select /*!50000 1 */ 1")
 
 

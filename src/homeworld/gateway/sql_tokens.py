@@ -119,21 +119,21 @@ def tokenize(sql: bytes) -> list[Token]:
 # byte to the next: what may stand before is looked at behind the first byte. What is never closed reaches to
 # the end, so that a text costs no more than its length (and tokenize refuses it).
 _BEFORE = rb"(?<![0-9A-Za-z_$`.@\x80-\xff].)"
-_OPEN_STRING = rb"'(?:[^'\\]++|\\.|'')*+(?:'|\\?\Z)|\"(?:[^\"\\]++|\\.|\"\")*+(?:\"|\\?\Z)"
-_OPEN_NAME = rb"`(?:[^`]++|``)*+(?:`|\Z)"
+_NAME = rb"`(?:[^`]++|``)++`"
 _VALUE = (
-    _OPEN_STRING
+    _STRING
     + rb"|0" + _BEFORE + rb"(?:x[0-9a-fA-F]+|b[01]+)(?!" + _W + rb")"
     rb"|[0-9]" + _BEFORE + rb"[0-9]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?(?!" + _W + rb")"
     rb"|\." + _BEFORE + rb"[0-9]+(?:[eE][+-]?[0-9]+)?(?!" + _W + rb")"
     rb"|[xX]" + _BEFORE + rb"'[0-9a-fA-F]*'|[bB]" + _BEFORE + rb"'[01]*'"
 )  # fmt: skip
-_KEPT = (
-    _OPEN_NAME + rb"|@@?(?:" + _OPEN_NAME + rb"|" + _OPEN_STRING + rb")|/\*(?:\+|[vV][tT]\+|M?!).*?(?:\*/|\Z)"
+_KEPT = _NAME + rb"|@@?(?:" + _NAME + rb"|" + _STRING + rb")|/\*(?:\+|[vV][tT]\+|M?!).*?\*/"
+_DROPPED = rb"/\*.*?\*/|#[^\n]*|" + _DASHES
+_OPEN = rb"(?:@@?)?['\"`].*+|/\*.*+"
+_SPLIT = re.compile(
+    rb"(" + _KEPT + rb")|" + _DROPPED + rb"|" + _VALUE + rb"|()(?:" + _OPEN + rb")", re.DOTALL
 )
-_DROPPED = rb"/\*.*?(?:\*/|\Z)|#[^\n]*|" + _DASHES
-_SPLIT = re.compile(rb"(" + _KEPT + rb")|" + _DROPPED + rb"|" + _VALUE, re.DOTALL)
-_LITERAL = re.compile(_KEPT + rb"|" + _DROPPED + rb"|(" + _VALUE + rb")", re.DOTALL)
+_LITERAL = re.compile(_KEPT + rb"|" + _DROPPED + rb"|(" + _VALUE + rb")|" + _OPEN, re.DOTALL)
 
 Fingerprint = tuple[bytes | None, ...]
 

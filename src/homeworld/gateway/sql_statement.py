@@ -1,0 +1,104 @@
+"""What is known of a statement before its grammar: its words, its verb, the tables it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from homeworld.gateway.plan import Verb
+from homeworld.gateway.sql_tokens import Kind, Token, tokenize
+
+NAMES = (Kind.WORD, Kind.QUOTED)
+
+VERBS: dict[bytes, Verb] = {
+    b"ALTER": Verb.DDL,
+    b"ANALYZE": Verb.DDL,
+    b"BEGIN": Verb.BEGIN,
+    b"CALL": Verb.CALL,
+    b"CHECK": Verb.DDL,
+    b"CHECKSUM": Verb.SHOW,
+    b"COMMIT": Verb.COMMIT,
+    b"CREATE": Verb.DDL,
+    b"DELETE": Verb.DELETE,
+    b"DESC": Verb.SHOW,
+    b"DESCRIBE": Verb.SHOW,
+    b"DO": Verb.SELECT,
+    b"DROP": Verb.DDL,
+    b"EXPLAIN": Verb.SHOW,
+    b"INSERT": Verb.INSERT,
+    b"LOAD": Verb.LOAD,
+    b"LOCK": Verb.LOCK,
+    b"OPTIMIZE": Verb.DDL,
+    b"RELEASE": Verb.SAVEPOINT,
+    b"RENAME": Verb.DDL,
+    b"REPAIR": Verb.DDL,
+    b"REPLACE": Verb.REPLACE,
+    b"ROLLBACK": Verb.ROLLBACK,
+    b"SAVEPOINT": Verb.SAVEPOINT,
+    b"SELECT": Verb.SELECT,
+    b"SET": Verb.SET,
+    b"SHOW": Verb.SHOW,
+    b"START": Verb.BEGIN,
+    b"TABLE": Verb.SELECT,
+    b"TRUNCATE": Verb.DDL,
+    b"UNLOCK": Verb.LOCK,
+    b"UPDATE": Verb.UPDATE,
+    b"USE": Verb.USE,
+    b"VALUES": Verb.SELECT,
+    b"WITH": Verb.SELECT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TableRef:
+    """A table as the text names it: ``schema`` is empty where it is not qualified.
+
+    ``start`` and ``end`` span the whole name, ``name_start`` is where the last part begins.
+    """
+
+    schema: str
+    name: str
+    start: int
+    name_start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Scan:
+    """What was found. ``words`` are the statement's tokens without comments; ``code`` says that some of them
+    stand in an executable comment.
+    """
+
+    verb: Verb
+    words: list[Token]
+    tables: list[TableRef] = field(default_factory=list[TableRef])
+    locking_read: bool = False
+    keeps_state: bool = False
+    unknown_functions: bool = False
+    calls: set[bytes] = field(default_factory=set[bytes])
+    code: bool = False
+
+    def word(self, at: int) -> bytes:
+        """The word at a position in capitals; empty behind the end."""
+        return self.words[at].upper if at < len(self.words) else b""
+
+
+def significant(sql: bytes) -> tuple[list[Token], bool]:
+    """A text's tokens without comments; executable comments are opened, and whether there were any.
+
+    :raises SqlSyntaxError: the text cannot be read.
+    """
+    found: list[Token] = []
+    code = False
+    for token in tokenize(sql):
+        if token.kind is Kind.CODE:
+            code = True
+            body = token.start + token.text.index(b"!") + 1
+            while body < token.end and sql[body] in b"0123456789":
+                body += 1
+            inner, _ = significant(sql[body : token.end - 2])
+            found += [Token(one.kind, one.start + body, one.end + body, one.text, one.upper) for one in inner]
+        elif token.kind not in (Kind.COMMENT, Kind.HINT):
+            found.append(token)
+    while found and found[-1].text == b";" and found[-1].kind is Kind.OP:
+        found.pop()
+    return found, code
