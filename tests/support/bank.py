@@ -153,13 +153,13 @@ class Teller(threading.Thread):
         entry = (self._ref % self._bank.accounts + 1, 1, 0)
         with self._bank.lock:
             self._bank.in_doubt[self._ref] = entry
-        connection.autocommit(True)
         with connection.cursor() as cursor:
             self._felt(
                 cursor.execute,
                 "INSERT INTO transfers (ref, source, target, amount, note) VALUES (%s, %s, %s, %s, 'single')",
                 (self._ref, *entry),
             )
+            self._felt(connection.commit)
         with self._bank.lock:
             self._bank.acknowledged[self._ref] = self._bank.in_doubt.pop(self._ref)
         self.commits += 1

@@ -1,0 +1,122 @@
+"""``homeworld up`` as a person meets it: what it refuses and how, how it ends, and what survives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from homeworld.cli.installation import Installation
+from tests.support.platform import Platform
+
+
+def up(*options: str) -> subprocess.CompletedProcess[str]:
+    """``homeworld up`` that is expected to refuse."""
+    return subprocess.run(
+        [sys.executable, "-m", "homeworld.main", "up", *options],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def only_line(result: subprocess.CompletedProcess[str]) -> str:
+    """What a refusal says: one line, and nothing else."""
+    assert result.returncode == 1
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert result.stdout == ""
+    return lines[0]
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    made = Installation(tmp_path / "homeworld", ("--api-port", "0", "--gateway-port", "0", "--replicas", "0"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.destroy()
+
+
+@pytest.mark.parametrize("option", ["--api-port", "--gateway-port"])
+def test_a_port_that_is_taken_is_named(tmp_path: Path, option: str) -> None:
+    other = {"--api-port": "--gateway-port", "--gateway-port": "--api-port"}[option]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = only_line(up("--data-dir", str(tmp_path / "d"), option, port, other, "0"))
+    assert port in said
+    assert option in said
+
+
+def test_a_missing_mysqld_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere" / "mysqld"
+    ports = ("--api-port", "0", "--gateway-port", "0")
+    said = only_line(up("--data-dir", str(tmp_path / "d"), "--mysqld", str(missing), *ports))
+    assert str(missing) in said
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    said = only_line(up("--data-dir", str(tmp_path / "file" / "d"), "--api-port", "0", "--gateway-port", "0"))
+    assert str(tmp_path / "file" / "d") in said
+
+
+@pytest.mark.scenario
+def test_one_data_directory_has_one_homeworld(installation: Installation) -> None:
+    ports = ("--api-port", "0", "--gateway-port", "0")
+    said = only_line(up("--data-dir", str(installation.data_dir), *ports))
+    assert "in use by another homeworld" in said
+
+
+@pytest.mark.scenario
+def test_the_ready_file_says_where_everything_is_and_only_to_its_owner(installation: Installation) -> None:
+    file = installation.ready_file
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    ready = json.loads(file.read_text())
+    assert ready.keys() >= {
+        "api_url", "gateway_host", "gateway_port", "ca_file", "organization", "service_token_id",
+        "service_token",
+    }  # fmt: skip
+    assert Path(ready["ca_file"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
+    log = installation.log_file.read_text()
+    assert ready["service_token"] not in log
+
+
+@pytest.mark.scenario
+def test_servers_end_with_an_orderly_stop_and_survive_any_other(tmp_path: Path) -> None:
+    platform = Platform(tmp_path / "homeworld", None, 0)
+    try:
+        platform.start()
+        platform.make_database()
+        with platform.login().connect("shop") as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+            cursor.execute("INSERT INTO t VALUES (7)")
+            connection.commit()
+        (pid,) = server_pids(platform.installation.data_dir)
+        token = platform.installation.ready["service_token"]
+        platform.installation.kill()
+        os.kill(pid, 0)  # still there
+        platform.start()
+        assert server_pids(platform.installation.data_dir) == {pid}, "found again, not started anew"
+        assert platform.installation.ready["service_token"] == token
+        with platform.login().connect("shop") as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM t")
+            assert cursor.fetchall() == ((7,),)
+        assert platform.installation.stop(timeout_seconds=30) == 0
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{pid}").exists():
+            assert time.monotonic() < deadline, "the server did not end with homeworld"
+            time.sleep(0.05)
+    finally:
+        platform.installation.destroy()
+
+
+def server_pids(data_dir: Path) -> set[int]:
+    return {int(path.read_text().split()[0]) for path in (data_dir / "servers").glob("*/pid")}
