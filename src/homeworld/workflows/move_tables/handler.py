@@ -239,6 +239,7 @@ class MoveTables:
                 # Nobody waits under a hold here: what does not answer now is asked again.
                 _log.warning("workflow %s: step %r: %s", context.workflow.id, name, error)
                 memory.step.add(_sentence(error), outage=True)
+                self._tell_error(context, _sentence(error))
                 return False
             self._failed(context, memory, step, _sentence(error), committed=committed)
             return False
@@ -288,6 +289,12 @@ class MoveTables:
             tx.workflows.update(context.workflow.id, workflow_errors=reason)
             if not committed:
                 self._mark_failed(context, tx, reason)
+
+    @staticmethod
+    def _tell_error(context: Context, reason: str) -> None:
+        if context.workflow.workflow_errors != reason:
+            with context.write() as tx:
+                tx.workflows.update(context.workflow.id, workflow_errors=reason)
 
     def _fail(self, context: Context, reason: str) -> None:
         with context.write() as tx:

@@ -1,0 +1,372 @@
+"""What a workflow meets on its way: cancels, stragglers, lost leases, failing streams, schema changes.
+
+The servers are in memory, the store is a real one; see test_workflow_steps for every single step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from homeworld.model.errors import FencedError, UnavailableError
+from homeworld.model.movers import Phase
+from homeworld.model.states.move_tables import State, Trigger
+from homeworld.store.journal import StepStatus
+from homeworld.workflows import trouble
+from homeworld.workflows.move_tables import decide as d
+from homeworld.workflows.move_tables import steps_switch
+from homeworld.workflows.steps import Sort
+from tests.support.workflow_scene import (
+    BEGINNINGS,
+    PLANS,
+    TABLE,
+    Died,
+    Process,
+    Scene,
+    Scenes,
+    essence,
+    writing,
+)
+from tests.support.workflow_world import (
+    failed,
+)
+
+S, T = State, Trigger
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    return Scenes(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture
+def make_scene(scenes: Scenes) -> Callable[[], Scene]:
+    return scenes.new
+
+
+def test_the_whole_walk_with_a_client_that_never_stops(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene, writing(scene))
+    process.run()
+    for _ in range(5):
+        scene.go(process, T.SWITCH_PRIMARIES, T.REVERSE_TRAFFIC)
+        scene.check()
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.state is S.VERIFIED_DATA
+    scene.go(process, T.SWITCH_REPLICAS, T.SWITCH_PRIMARIES)
+    scene.name = f"shop_sharded.{TABLE}"
+    scene.go(process, T.CUTOVER)
+    assert ("shop", TABLE) not in scene.world.rows
+    assert scene.gateways.rules == {}
+    scene.go(process, T.REVERSE_CUTOVER)
+    assert scene.gateways.rules[f"shop.{TABLE}"] == f"shop_sharded.{TABLE}"
+    scene.go(process, T.CUTOVER)
+    assert scene.gateways.rules == {}
+    scene.go(process, T.COMPLETE)
+    assert scene.state is S.COMPLETED
+    assert not scene.world.sidecars
+    assert scene.waited > 0, "the client met holds"
+    scene.check()
+
+
+def test_cancel_takes_everything_back_from_where_traffic_is(make_scene: Callable[[], Scene]) -> None:
+    for way in ((), (T.VERIFY_DATA,), (T.SWITCH_REPLICAS,), (T.SWITCH_PRIMARIES,)):
+        scene = make_scene()
+        before = essence(scene)
+        process = Process(scene, writing(scene))
+        process.run()
+        scene.go(process, *way, T.CANCEL)
+        assert scene.state is S.CANCELLED
+        assert essence(scene)[:3] == before[:3]  # type: ignore[index]
+        assert not scene.world.sequences
+        assert not scene.world.sidecars
+        assert not scene.workflow.primaries_switched
+        scene.check()
+
+
+def test_cancel_while_starting_or_copying(make_scene: Callable[[], Scene]) -> None:
+    for step in PLANS[d.START].steps:
+        scene = make_scene()
+        before = essence(scene)
+
+        def kill(when: str, at: str, name: str = step.name) -> None:
+            if (when, at) == ("after", name):
+                raise Died
+
+        first = Process(scene, kill)
+        with pytest.raises(Died):
+            first.run()
+        first.die(gateways_too=True)
+        scene.go(Process(scene), T.CANCEL)
+        assert scene.state is S.CANCELLED
+        assert essence(scene)[:3] == before[:3]  # type: ignore[index]
+        scene.check()
+
+
+def test_complete_right_after_reverse_cutover_settles_what_was_asked(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    scene.go(process, T.SWITCH_PRIMARIES, T.CUTOVER)
+    scene.ask(T.REVERSE_CUTOVER)
+    scene.ask(T.COMPLETE)
+    process.run()
+    assert scene.workflow.settled
+    assert scene.gateways.rules[TABLE] == f"shop_sharded.{TABLE}"
+
+
+def test_a_hold_that_is_not_had_in_time_changes_nothing(scenes: Scenes) -> None:
+    scene = scenes.at(d.SWITCH_PRIMARIES)
+    scene.gateways.stuck = True
+    process = Process(scene, writing(scene))
+    process.run()
+    assert scene.state is S.RUNNING
+    assert "did not end in time" in scene.workflow.workflow_errors
+    scene.gateways.stuck = False
+    scene.go(process, T.SWITCH_PRIMARIES)
+    assert scene.state is S.SWITCHED_PRIMARIES
+    assert scene.workflow.workflow_errors == ""
+    scene.check()
+
+
+def test_a_hold_that_a_gateway_gave_up_before_the_commit_fails_the_switch(
+    scenes: Scenes,
+) -> None:
+    scene = scenes.at(d.SWITCH_PRIMARIES)
+
+    def expire(when: str, step: str) -> None:
+        if (when, step) == ("after", "read positions"):
+            scene.gateways.expire()
+
+    process = Process(scene, writing(scene, expire))
+    process.run()
+    assert scene.state is S.RUNNING
+    assert "released the hold" in scene.workflow.workflow_errors
+    scene.check()
+
+
+def test_a_straggler_between_commit_and_publication_is_swept_to_the_target(
+    scenes: Scenes,
+) -> None:
+    for plan in (d.SWITCH_PRIMARIES, d.REVERSE_PRIMARIES):
+        scene = scenes.at(plan)
+        straggled: list[int] = []
+
+        def straggle(when: str, step: str, scene: Scene = scene, straggled: list[int] = straggled) -> None:
+            if (when, step) == ("before", "publish"):
+                scene.gateways.expire()
+                scene.world.locked.clear()  # as if the lock's connection had been lost, too
+                written = scene.world.written
+                scene.write()
+                straggled.append(scene.world.written - written)
+
+        process = Process(scene, straggle)
+        process.run()
+        assert straggled == [1]
+        assert scene.state is BEGINNINGS[plan][2]
+        process.run()
+        scene.check()
+
+
+def test_lagging_replicas_hold_a_switch_back(scenes: Scenes) -> None:
+    scene = scenes.at(d.SWITCH_REPLICAS)
+    scene.engine.lagging = True
+    process = Process(scene)
+    process.run()
+    assert scene.state is S.RUNNING
+    assert "lags" in scene.workflow.workflow_errors
+    assert not scene.workflow.replicas_switched
+
+
+def test_preconditions_are_asked_again_before_anything_is_made(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    scene.preconditions.found = ("table orders has the trigger t1", "and more")
+    process = Process(scene)
+    process.run()
+    assert scene.state is S.ERROR
+    assert scene.workflow.workflow_errors == "table orders has the trigger t1; and more"
+    assert ("shop_sharded", TABLE) not in scene.world.rows
+    scene.preconditions.found = ()
+    scene.go(process, T.RETRY)
+    assert scene.state is S.RUNNING
+
+
+def test_a_target_table_that_got_rows_meanwhile_is_neither_used_nor_dropped(
+    make_scene: Callable[[], Scene],
+) -> None:
+    scene = make_scene()
+    scene.world.rows["shop_sharded", TABLE] = {1: "somebody's"}
+    process = Process(scene)
+    process.run()
+    assert scene.state is S.ERROR
+    assert "is not empty" in scene.workflow.workflow_errors
+    scene.go(process, T.CANCEL)
+    assert scene.state is S.CANCELLED
+    assert scene.world.rows["shop_sharded", TABLE] == {1: "somebody's"}
+
+
+def test_an_executor_whose_lease_was_taken_cannot_commit(scenes: Scenes) -> None:
+    for step in PLANS[d.SWITCH_PRIMARIES].steps:
+        scene = scenes.at(d.SWITCH_PRIMARIES)
+        first: Process
+
+        def take(when: str, at: str, scene: Scene = scene, name: str = step.name) -> None:
+            if (when, at) == ("before", name):
+                with scene.store.write() as tx:
+                    assert tx.leases.acquire(f"workflow:{scene.id}", "me", 1000.0)
+
+        first = Process(scene, writing(scene, take))
+        with pytest.raises(FencedError):
+            first.run()
+        first.handler.let_go(scene.id)
+        second = Process(scene, writing(scene))
+        second.run()
+        assert scene.state is S.SWITCHED_PRIMARIES
+        scene.write()
+        second.run()
+        scene.check()
+
+
+def test_a_failing_stream_is_restarted_under_a_new_epoch(
+    make_scene: Callable[[], Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trouble, "PATIENCE_SECONDS", 0.0)
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    epoch = scene.workflow.epoch
+    for _ in range(d.FAILURES - 1):
+        mover = process.movers.running(scene.id, "forward")
+        assert mover is not None
+        mover.fault = failed("lost connection")
+        process.run()
+        process.run()
+    assert scene.state is S.RUNNING
+    assert scene.workflow.epoch > epoch
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    mover.fault = failed("lost connection")
+    process.run()
+    process.run()
+    assert scene.state is S.ERROR
+    assert scene.workflow.workflow_errors == "lost connection"
+    assert scene.workflow.may_retry
+    assert scene.workflow.lag_seconds is None
+    scene.write()
+    scene.go(process, T.RETRY)
+    process.run()
+    assert scene.state is S.RUNNING
+    scene.check()
+
+
+def test_an_outage_is_waited_for_and_nothing_is_undone(scenes: Scenes) -> None:
+    scene = scenes.at(d.START)
+    left = [d.FAILURES * 2]
+
+    def fail(when: str, at: str) -> None:
+        if when == "before" and at == "make sequences" and left[0]:
+            left[0] -= 1
+            raise UnavailableError("the server does not answer")
+        assert when != "undo"
+
+    Process(scene, fail).run()
+    assert left == [0]
+    assert scene.state is S.RUNNING
+    scene.check()
+
+
+def test_a_stream_that_cannot_go_on_says_that_only_copying_anew_helps(
+    make_scene: Callable[[], Scene],
+) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    mover.fault = failed("binlogs are purged", retryable=False)
+    process.run()
+    assert scene.state is S.ERROR
+    assert scene.workflow.may_restart
+    assert not scene.workflow.may_retry
+    assert process.movers.running(scene.id, "forward") is None
+    scene.go(process, T.CANCEL)
+    assert scene.state is S.CANCELLED
+
+
+def test_ddl_stops_the_workflow_and_retry_is_offered_once_the_tables_fit(
+    make_scene: Callable[[], Scene],
+) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    mover.fault = replace(failed(""), phase=Phase.DDL, ddl="ALTER TABLE orders ADD x INT")
+    scene.tools.unfit = "column 'x' is missing on the target"
+    process.run()
+    assert scene.state is S.STOPPED
+    process.run()
+    process.run()
+    assert not scene.workflow.may_retry
+    assert "ALTER TABLE orders ADD x INT" in scene.workflow.workflow_errors
+    assert "column 'x' is missing" in scene.workflow.workflow_errors
+    scene.tools.unfit = ""
+    process.run()
+    assert scene.workflow.may_retry
+    assert scene.workflow.workflow_errors == "ALTER TABLE orders ADD x INT"
+    scene.go(process, T.RETRY)
+    assert scene.state is S.RUNNING
+    scene.check()
+
+
+def test_differences_are_told_and_the_workflow_runs_on(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    scene.world.rows["shop_sharded", TABLE][1] = "not what the source has"
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.state is S.RUNNING
+    assert "1 differ" in scene.workflow.workflow_errors
+    assert not scene.workflow.verified
+    with scene.store.read() as tx:
+        vdiff = tx.progress.newest_vdiffs([scene.id])[scene.id]
+    assert vdiff.has_mismatch
+
+
+def test_verification_goes_stale_with_any_restarted_stream(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.workflow.verified
+    process.die(gateways_too=False)
+    Process(scene).run()
+    assert scene.state is S.VERIFIED_DATA
+    assert not scene.workflow.verified
+
+
+def test_the_journal_has_every_step_of_a_finished_run(scenes: Scenes) -> None:
+    scene = scenes.at(d.SWITCH_PRIMARIES)
+    Process(scene).run()
+    number = scene.workflow.facts["runs"]
+    with scene.store.read() as tx:
+        records = tx.journal.steps(scene.id, f"{d.SWITCH_PRIMARIES}:{number}")
+    assert {record.step for record in records} == {step.name for step in PLANS[d.SWITCH_PRIMARIES].steps}
+    assert {record.status for record in records} == {StepStatus.DONE}
+
+
+def test_the_store_is_written_once_under_the_hold(scenes: Scenes) -> None:
+    scene = scenes.at(d.SWITCH_PRIMARIES)
+    commits: list[str] = []
+    scene.store.listen(lambda: commits.append(",".join(scene.gateways.holds)))
+    Process(scene).run()
+    assert sum(1 for held in commits if held) == 1
+    assert any(step.sort is Sort.COMMIT for step in PLANS[d.SWITCH_PRIMARIES].steps)
