@@ -17,10 +17,19 @@ class WireClient:
     """One connection to a MySQL server (or gateway) on loopback."""
 
     def __init__(
-        self, port: int, user: str, password: str, schema: str, *, capabilities: int = DEFAULT_CAPABILITIES
+        self,
+        port: int,
+        user: str,
+        password: str,
+        schema: str,
+        *,
+        capabilities: int = DEFAULT_CAPABILITIES,
+        charset: int = 45,
     ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
-        login = Login(Credentials(user, password, schema), secure=True, capabilities=capabilities)
+        login = Login(
+            Credentials(user, password, schema), secure=False, capabilities=capabilities, charset=charset
+        )
         drive(login, self.socket.sendall, lambda: self.socket.recv(65536))
         self.capabilities = login.capabilities
 

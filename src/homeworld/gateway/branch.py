@@ -46,7 +46,7 @@ class Branch:
         self.holds = Holds() if holds is None else holds
         self.draining = False
         self.sessions: set[Session] = set()
-        self._places: dict[tuple[str, str, TabletType, BackendRole, int], Place] = {}
+        self._places: dict[tuple[str, str, bool, BackendRole, int], Place] = {}
 
     def router_for(self, routes: BranchRoutes) -> RouterPort:
         """A router for newer routes, not used yet."""
@@ -80,17 +80,24 @@ class Branch:
         :raises NotFoundError: no such shard.
         :raises UnavailableError: the branch has no account for the role.
         """
-        key = (destination.keyspace, destination.shard, destination.tablet_type, role, pick)
+        primary = destination.tablet_type is TabletType.PRIMARY
+        turn = 0 if primary else pick % self.copies(destination)
+        key = (destination.keyspace, destination.shard, primary, role, turn)
         found = self._places.get(key)
         if found is None:
-            if len(self._places) > 10_000:
-                self._places.clear()
             route = self.shard(destination.keyspace, destination.shard)
-            endpoint = route.primary
-            if destination.tablet_type is not TabletType.PRIMARY and route.replicas:
-                endpoint = route.replicas[pick % len(route.replicas)]
+            endpoint = route.primary if primary or not route.replicas else route.replicas[turn]
             found = self._places[key] = Place(self._as_role(endpoint, role), route.schema)
         return found
+
+    def copies(self, destination: Destination) -> int:
+        """How many servers can serve the destination.
+
+        :raises NotFoundError: no such shard.
+        """
+        if destination.tablet_type is TabletType.PRIMARY:
+            return 1
+        return max(1, len(self.shard(destination.keyspace, destination.shard).replicas))
 
     def _as_role(self, endpoint: Endpoint, role: BackendRole) -> Endpoint:
         account = self.routes.credentials.get(role)

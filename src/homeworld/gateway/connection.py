@@ -18,6 +18,7 @@ from homeworld.gateway.dialogue import Effect
 from homeworld.gateway.handlers import HANDLERS, greet
 from homeworld.gateway.link import Link
 from homeworld.gateway.login import LoginState, ServerLogin
+from homeworld.gateway.pool import keep_alive
 from homeworld.gateway.session import Session
 from homeworld.gateway.state import SessionState
 from homeworld.gateway.tls import TlsFilter
@@ -109,6 +110,7 @@ class ClientConnection(asyncio.BaseProtocol):
         self._transport = transport
         self.send = transport.write
         self.peer = str(transport.get_extra_info("peername")[0])
+        keep_alive(transport.get_extra_info("socket"))
         if not self._house.admit(self):
             self.send(frame(err_of(ServerError(1040, "08004", "Too many connections"))))
             self.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -199,6 +200,7 @@ class Pool(LinkOwner):
                     transport, _ = await loop.create_connection(
                         lambda: _LoginProtocol(login, done), endpoint.host, endpoint.port
                     )
+                    keep_alive(transport.get_extra_info("socket"))
                 await done
             link = self._made(key, login, transport)
             transport.set_protocol(link)
@@ -319,6 +321,14 @@ class Pool(LinkOwner):
 
     def link_full(self, link: Link, *, full: bool) -> None:
         """Nothing is sent."""
+
+
+def keep_alive(sock: Any) -> None:
+    """Have the kernel notice within two minutes that the other machine is gone."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _abort(transport: Any) -> None:

@@ -26,8 +26,10 @@ from homeworld.gateway.plan import (
     SessionView,
     Target,
 )
+from homeworld.gateway.roles import READS
 from homeworld.gateway.session import Session
 from homeworld.model.errors import MalformedPacketError, ServerError, UnsupportedSqlError
+from homeworld.model.topology import TabletType
 from homeworld.wire import commands
 from homeworld.wire.constants import Cap, Status
 from homeworld.wire.packets import frame
@@ -181,8 +183,10 @@ def _passing(session: Session, prepared: Prepared) -> Pass | None:
     plan = prepared.plan
     if not prepared.fixed or not isinstance(plan, Pass) or plan.footprint.keeps_state:
         return None
-    plain = plan.footprint.verb in session.plain and not plan.footprint.locking_read
-    return plan if plain else None
+    plain = session.plain
+    if plan.destination.tablet_type is not TabletType.PRIMARY:
+        plain = plain & READS
+    return plan if plan.footprint.verb in plain and not plan.footprint.locking_read else None
 
 
 def _new(session: Session, sql: bytes, router: RouterPort, prepared: Prepared) -> Statement:

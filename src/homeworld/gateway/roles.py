@@ -21,6 +21,9 @@ DENIED: Mapping[BackendRole, frozenset[Verb]] = {
 }
 """Verbs on tables that a role is refused. A SELECT without tables is nobody's secret."""
 
+READS = frozenset({Verb.SELECT, Verb.SHOW})
+"""Verbs that replicas serve."""
+
 PLAIN = frozenset({Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.REPLACE, Verb.SHOW})
 """Verbs that change nothing but rows, so that nothing has to be done before or after them."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from homeworld.gateway import control, statements
 from homeworld.gateway.dialogue import Dialogue, Request, ask
 from homeworld.gateway.link import Link, Reply
-from homeworld.gateway.plan import Pass, Scatter, Verb
+from homeworld.gateway.plan import Scatter, Verb
 from homeworld.gateway.session import Session
 from homeworld.model.errors import HomeworldError, ServerError
 from homeworld.wire import commands
@@ -70,10 +70,9 @@ def scatter(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
 def _reach_all(session: Session, plan: Scatter) -> Dialogue[list[_Piece]]:
     pieces: list[_Piece] = []
     for number, (destination, sql) in enumerate(plan.statements):
-        place = session.branch.place(destination, session.account.role, session.number)
-        link = session.links.get(place.endpoint.server_id)
-        if link is None or not any(piece.link is link for piece in pieces):
-            link = yield from statements.reach(session, Pass(destination, sql, plan.footprint))
+        link, place = yield from statements.link_to(session, destination)
+        if not any(piece.link is link for piece in pieces):
+            yield from statements.prelude(session, link, place.schema, begin=True)
         pieces.append(_Piece(number, link, place.schema, sql))
     return pieces
 

@@ -131,7 +131,7 @@ class Session(SessionState):
                             entry = self.ready.get(id(plan.destination))
                             if (
                                 entry
-                                and footprint.verb in self.plain
+                                and footprint.verb in entry[2]
                                 and not (footprint.keeps_state or footprint.locking_read)
                             ):
                                 if plan.sql != sql:

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from homeworld.gateway.branch import Branch
 from homeworld.gateway.dialogue import Effect
 from homeworld.gateway.hold import Touch
 from homeworld.gateway.link import Link
-from homeworld.gateway.plan import Destination, Pass, Scatter, SessionView, Target
+from homeworld.gateway.plan import Destination, Pass, Scatter, SessionView, Target, Verb
 from homeworld.gateway.replay import Settings, charset_name
 from homeworld.gateway.roles import plain_verbs
 from homeworld.gateway.tracker import STALE_ERRNOS
@@ -70,7 +71,7 @@ class SessionState:
 
     * ``peer``: the client's IP address.
     * ``links``: backend connections by server id; ``ready``: those that the hot path may use, by the identity
-      of a destination (which the entry keeps alive).
+      of a destination (which the entry keeps alive), with the verbs it may use them for.
     * ``current``: the plan being carried out, for holds.
     * ``tracking``: whether statements have to be noted as parts of a transaction.
     * ``stateful``: the link on which statements have left what SETs cannot replay.
@@ -105,7 +106,7 @@ class SessionState:
         self.charset_name = charset_name(charset)
         self.outside = outside
         self.links: dict[str, Link] = {}
-        self.ready: dict[int, tuple[Destination, Link]] = {}
+        self.ready: dict[int, tuple[Destination, Link, frozenset[Verb]]] = {}
         self.current: Pass | Scatter | None = None
         self.settings = Settings()
         self.transaction = Transaction()
@@ -173,12 +174,22 @@ class SessionState:
         return any(link.in_transaction for link in self.links.values())
 
     def touches(self) -> Iterator[Touch]:
-        """What is under way, for holds."""
+        """What is under way, for holds; with the tables beneath views as they are known by now."""
         current = self.current
         if current is not None:
-            yield touch_of(current)
+            yield self._seen_through(touch_of(current))
         if self.under_way:
-            yield from self.transaction.touches()
+            for touch in self.transaction.touches():
+                yield self._seen_through(touch)
+
+    def _seen_through(self, touch: Touch) -> Touch:
+        beneath = self.branch.tracker.beneath
+        under: set[tuple[str, str]] = set()
+        for keyspace, table in touch.footprint.tables:
+            under.update((keyspace, name) for name in beneath(keyspace, table) or ())
+        if under <= touch.footprint.tables:
+            return touch
+        return replace(touch, footprint=replace(touch.footprint, tables=touch.footprint.tables | under))
 
     def become(self, account: Account, charset: int) -> None:
         """Go on as another account of the same branch (COM_CHANGE_USER)."""
@@ -206,7 +217,7 @@ class SessionState:
 
     def unready(self, link: Link) -> None:
         """The hot path may not use the link until it has been looked at again."""
-        for key in [key for key, (_, known) in self.ready.items() if known is link]:
+        for key in [key for key, (_, known, _) in self.ready.items() if known is link]:
             del self.ready[key]
 
     def renew(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from homeworld.gateway import control, roles, scatter
+from homeworld.gateway.branch import Place
 from homeworld.gateway.dialogue import (
     Connect,
     Dialogue,
@@ -31,6 +32,7 @@ from homeworld.gateway.plan import (
     Answer,
     ColumnSpec,
     Control,
+    Destination,
     Done,
     Footprint,
     NeedSchema,
@@ -198,18 +200,38 @@ def reach(session: Session, plan: Pass, *, begin: bool = True) -> Dialogue[Link]
     :param begin: open the session's transaction on it, if it has one.
     :raises HomeworldError: it cannot be had, or the server refuses the session's state.
     """
-    place = session.branch.place(plan.destination, session.account.role, session.number)
-    link = session.links.get(place.endpoint.server_id)
-    if link is None:
-        link = yield Connect(place.endpoint, session.capabilities, session.charset, place.schema)
-        link.owner = session
-        session.links[place.endpoint.server_id] = link
+    link, place = yield from link_to(session, plan.destination)
     yield from prelude(session, link, place.schema, begin=begin)
     if begin and not session.branch.holds and not session.transaction.lost:
         if len(session.ready) > _MOST_READY:
             session.ready.clear()
-        session.ready[id(plan.destination)] = (plan.destination, link)
+        primary = plan.destination.tablet_type is TabletType.PRIMARY
+        verbs = session.plain if primary else session.plain & roles.READS
+        session.ready[id(plan.destination)] = (plan.destination, link, verbs)
     return link
+
+
+def link_to(session: Session, destination: Destination) -> Dialogue[tuple[Link, Place]]:
+    """A connection to a server of the destination; where one replica cannot be reached, to another."""
+    branch, role = session.branch, session.account.role
+    copies = branch.copies(destination)
+    for attempt in range(copies):
+        place = branch.place(destination, role, session.number + attempt)
+        link = session.links.get(place.endpoint.server_id)
+        if link is not None:
+            return link, place
+    failed: HomeworldError = UnavailableError()
+    for attempt in range(copies):
+        place = branch.place(destination, role, session.number + attempt)
+        try:
+            link = yield Connect(place.endpoint, session.capabilities, session.charset, place.schema)
+        except HomeworldError as error:
+            failed = error
+            continue
+        link.owner = session
+        session.links[place.endpoint.server_id] = link
+        return link, place
+    raise failed
 
 
 def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialogue[None]:
