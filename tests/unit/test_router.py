@@ -1,22 +1,15 @@
-"""The router on unsharded keyspaces, targets, SHOW, SET and prepared statements."""
+"""The router on unsharded keyspaces and several of them, and prepared statements."""
 
 from __future__ import annotations
-
-import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from homeworld.gateway.plan import (
-    AlterVschema,
     Answer,
     Control,
     Done,
     NeedSchema,
-    NeedSequence,
     Pass,
-    Plan,
     Refuse,
     Scatter,
     SessionView,
@@ -24,50 +17,9 @@ from homeworld.gateway.plan import (
     Verb,
 )
 from homeworld.gateway.router import Router, remember
-from homeworld.gateway.router_errors import RefusedError
-from homeworld.gateway.router_target import parse_target, target_text
 from homeworld.model.topology import TabletType
+from tests.support.router_tables import KNOWN, ONE, WORLD, passed, plan, refused
 from tests.support.routing_world import KnownTables, branch, keyspace, router, view
-
-ONE = branch(keyspace("shop"))
-SHARDED: dict[str, Any] = {
-    "vindexes": {"xxhash": {"type": "xxhash"}},
-    "tables": {"users": {"column_vindexes": [{"column": "id", "name": "xxhash"}]}},
-}
-WORLD = branch(
-    keyspace("main", {"tables": {"users_seq": {"type": "sequence"}, "listed": {}}}),
-    keyspace("other"),
-    keyspace("sh", SHARDED, "-80", "80-"),
-    rules={
-        "moved": "other.moved",
-        "main.moved": "other.moved",
-        "half": "main.half",
-        "half@replica": "other.half",
-        "renamed": "main.new_name",
-    },
-)
-KNOWN = {
-    "main": {"a": {"id": "bigint"}, "both": {"id": "bigint"}, "listed": {"id": "bigint"}},
-    "other": {"b": {"id": "bigint"}, "both": {"id": "bigint"}, "listed": {"id": "bigint"}},
-    "sh": {"users": {"id": "bigint", "name": "varchar(20)"}},
-}
-
-
-def plan(text: str, *, target: Target | None = None, **facts: Any) -> Plan:
-    return router(WORLD, KNOWN).plan(text.encode(), view(target, **facts))
-
-
-def passed(text: str, *, target: Target | None = None, **facts: Any) -> Pass:
-    found = plan(text, target=target, **facts)
-    assert isinstance(found, Pass), found
-    return found
-
-
-def refused(text: str, *, target: Target | None = None, **facts: Any) -> Refuse:
-    found = plan(text, target=target, **facts)
-    assert isinstance(found, Refuse), found
-    return found
-
 
 # ------------------------------------------------------------------------------- one unsharded keyspace
 
@@ -346,244 +298,6 @@ def test_information_schema_knows_keyspaces_by_their_names() -> None:
     assert isinstance(plan("delete from mysql.user"), Refuse)
     inside = passed("select * from tables", target=Target("information_schema"))
     assert inside.sql == b"select * from `information_schema`.tables"
-
-
-# ------------------------------------------------------------------------------- targets
-
-
-@pytest.mark.parametrize(
-    ("text", "target"),
-    [
-        ("", Target()),
-        ("shop", Target()),
-        ("@primary", Target()),
-        ("@master", Target()),
-        ("@replica", Target(tablet_type=TabletType.REPLICA)),
-        ("shop@rdonly", Target(tablet_type=TabletType.RDONLY)),
-        ("main", Target("main")),
-        ("main@replica", Target("main", "", TabletType.REPLICA)),
-        ("sh/-80", Target("sh", "-80")),
-        ("sh:80-@replica", Target("sh", "80-", TabletType.REPLICA)),
-        ("main/0", Target("main", "-")),
-        ("information_schema", Target("information_schema")),
-    ],
-)
-def test_targets(text: str, target: Target) -> None:
-    assert parse_target(text, WORLD) == target
-    use = router(WORLD, KNOWN).plan(f"use `{text}`".encode(), view()) if text else None
-    if use is not None:
-        assert use == Control(Verb.USE, f"use `{text}`".encode(), target)
-        bare = router(WORLD, KNOWN).plan(f"USE {text}".encode(), view())
-        assert isinstance(bare, Control)
-        assert bare.target == target
-    assert parse_target(target_text(target, "shop"), WORLD) == target
-
-
-@pytest.mark.parametrize("text", ["nowhere", "main@leader", "sh/40-", "sh/xyz", "/-80", "shop/-80", "a.b"])
-def test_unknown_targets(text: str) -> None:
-    with pytest.raises(RefusedError):
-        parse_target(text, WORLD)
-    found = router(WORLD).plan(f"use `{text}`".encode(), view())
-    assert isinstance(found, Refuse)
-    assert found.errno == 1049
-
-
-# ------------------------------------------------------------------------------- control and SET
-
-
-@pytest.mark.parametrize(
-    ("text", "verb"),
-    [
-        ("begin", Verb.BEGIN),
-        ("START TRANSACTION READ ONLY", Verb.BEGIN),
-        ("commit and chain", Verb.COMMIT),
-        ("rollback", Verb.ROLLBACK),
-        ("savepoint a", Verb.SAVEPOINT),
-        ("rollback to savepoint a", Verb.SAVEPOINT),
-        ("release savepoint a", Verb.SAVEPOINT),
-        ("set names utf8mb4 collate utf8mb4_bin", Verb.SET),
-        ("set names 'latin1'", Verb.SET),
-        ("set autocommit = 0", Verb.SET),
-        ("set session transaction isolation level read committed", Verb.SET),
-        ("set transaction read only", Verb.SET),
-        ("set @a = 1, @b = 'x'", Verb.SET),
-        ("set sql_mode = ''", Verb.SET),
-        ("set @@session.sql_mode = concat(@@sql_mode, ',STRICT_TRANS_TABLES')", Verb.SET),
-        ("set sql_mode = @OLD_SQL_MODE", Verb.SET),
-        ("/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */", Verb.SET),
-        ("set foreign_key_checks = 0", Verb.SET),
-        ("set sql_select_limit = default", Verb.SET),
-    ],
-)
-def test_control(text: str, verb: Verb) -> None:
-    assert plan(text) == Control(verb, text.encode())
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "set workload = 'olap'",
-        "set @@session.boost_cached_queries = true",
-        "set @@vitess_metadata.x = 'y'",
-        "set transaction_mode = 'multi', workload = oltp",
-    ],
-)
-def test_settings_of_vitess_alone_are_accepted(text: str) -> None:
-    assert plan(text) == Done()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "set sql_mode = 'ANSI_QUOTES'", "set session sql_mode = concat(@@sql_mode, ',ansi')",
-        "set sql_mode = 4", "set sql_mode = @x", "set @old_sql_mode = 'ANSI_QUOTES'",
-        "set sql_mode = 'NO_BACKSLASH_ESCAPES'", "set sql_mode = 'PIPES_AS_CONCAT'", "set names gbk",
-        "set character set sjis", "set character_set_client = big5", "set global x = 1", "set @@global.x = 1",
-        "set persist x = 1", "set password = 'x'", "set role x", "set default role x to y",
-        "set sql_log_bin = 0", "set binlog_format = 'STATEMENT'",
-        "set @@session.binlog_row_image = 'MINIMAL'", "set gtid_next = 'x'",
-        "set sql_auto_is_null = 1", "set sql_select_limit = 5", "set div_precision_increment = 8",
-        "set @a = (select 1)", "set autocommit = (select 1)", "set @a = now()", "set @a = my_function()",
-        "set workload = 'olap', autocommit = 1", "set statement max_statement_time = 1 for select 1",
-    ],
-)  # fmt: skip
-def test_settings_that_would_make_later_reading_wrong_are_refused(text: str) -> None:
-    assert isinstance(plan(text), Refuse)
-
-
-def test_where_one_server_is_all_a_variable_may_be_computed() -> None:
-    assert isinstance(router(ONE).plan(b"set @a = now()", view()), Control)
-    assert isinstance(router(ONE).plan(b"set sql_select_limit = 5", view()), Control)
-
-
-# ------------------------------------------------------------------------------- SHOW and ALTER VSCHEMA
-
-
-def _V(check: Callable[[Any], bool]) -> Callable[[Any], bool]:  # noqa: N802 short in a table
-    return check
-
-
-def shown(text: str, target: Target | None = None) -> list[list[str | None]]:
-    found = plan(text, target=target)
-    assert isinstance(found, Answer), found
-    titles: list[list[str | None]] = [[column.name for column in found.columns]]
-    return titles + [[None if value is None else value.decode() for value in row] for row in found.rows]
-
-
-def test_shows_that_the_gateway_answers() -> None:
-    assert shown("show databases") == [
-        ["Database"], ["main"], ["other"], ["sh"], ["shop"],
-        ["information_schema"], ["mysql"], ["performance_schema"], ["sys"],
-    ]  # fmt: skip
-    assert shown("show schemas like 's_'") == [["Database (s_)"], ["sh"]]
-    assert shown("show keyspaces") == [["Database"], ["main"], ["other"], ["sh"]]
-    assert shown("show vitess_shards like 'sh/%'") == [["Shards"], ["sh/-80"], ["sh/80-"]]
-    assert shown("show vitess_target", Target("main")) == [["Target"], ["main"]]
-    assert shown("show vschema keyspaces")[1:] == [
-        ["main", "false", "unmanaged", ""],
-        ["other", "false", "unmanaged", ""],
-        ["sh", "true", "unmanaged", ""],
-    ]  # fmt: skip
-    assert shown("show vschema tables", Target("sh")) == [["Tables"], ["users"]]
-    assert [row[0] for row in shown("show vschema tables")] == ["Tables", "a", "both", "listed", "users_seq"]
-    assert shown("show vschema vindexes", Target("sh")) == [
-        ["Keyspace", "Name", "Type", "Params", "Owner"], ["sh", "xxhash", "xxhash", "", ""],
-    ]  # fmt: skip
-    assert shown("show vschema vindexes on sh.users") == [
-        ["Columns", "Name", "Type", "Params", "Owner"], ["id", "xxhash", "xxhash", "", ""],
-    ]  # fmt: skip
-    tablets = shown("show vitess_tablets")
-    assert tablets[0][:6] == ["Cell", "Keyspace", "Shard", "TabletType", "State", "Alias"]
-    assert ["main", "-", "REPLICA"] in [row[1:4] for row in tablets]
-
-
-def test_show_tables_of_a_sharded_keyspace_has_the_keyspace_s_name() -> None:
-    found = passed("show full tables from sh like 'u%'")
-    assert found.destination.shard == "-80"
-    assert found.sql == (
-        b"SELECT TABLE_NAME AS 'Tables_in_sh (u%)', TABLE_TYPE AS 'Table_type' "
-        b"FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'sh__80' AND TABLE_NAME LIKE 'u%' ORDER BY TABLE_NAME"
-    )
-    assert passed("show create table sh.users").sql == b"show create table `sh__80`.users"
-    assert isinstance(plan("show table status", target=Target("sh")), Refuse)
-
-
-@pytest.mark.parametrize(
-    ("text", "keyspace_name", "changed"),
-    [
-        ("alter vschema add table main.x", "main", _V(lambda v: "x" in v["tables"])),
-        ("alter vschema drop table main.listed", "main", _V(lambda v: "listed" not in v["tables"])),
-        (
-            "alter vschema add sequence main.`s 2`",
-            "main",
-            _V(lambda v: v["tables"]["s 2"]["type"] == "sequence"),
-        ),
-        ("alter vschema drop sequence main.users_seq", "main", _V(lambda v: "users_seq" not in v["tables"])),
-        (
-            "alter vschema create vindex sh.r using multicol with column_count=2, column_bytes=`1,7`",
-            "sh",
-            _V(lambda v: v["vindexes"]["r"]["params"] == {"column_count": "2", "column_bytes": "1,7"}),
-        ),
-        (
-            "ALTER VSCHEMA ON sh.orders ADD VINDEX xxhash(user_id);",
-            "sh",
-            _V(
-                lambda v: (
-                    v["tables"]["orders"]["column_vindexes"] == [{"column": "user_id", "name": "xxhash"}]
-                )
-            ),
-        ),
-        (
-            "alter vschema on sh.o add vindex h(a) using hash",
-            "sh",
-            _V(lambda v: v["vindexes"]["h"] == {"type": "hash"}),
-        ),
-        (
-            "alter vschema on sh.users add auto_increment id using main.users_seq",
-            "sh",
-            _V(lambda v: v["tables"]["users"]["auto_increment"]["sequence"] == "main.users_seq"),
-        ),
-        (
-            "alter vschema on sh.users drop vindex xxhash",
-            "sh",
-            _V(lambda v: "users" not in v.get("tables", {})),
-        ),
-    ],
-)
-def test_alter_vschema(text: str, keyspace_name: str, changed: Callable[[Any], bool]) -> None:
-    found = plan(text)
-    assert isinstance(found, AlterVschema), found
-    assert found.keyspace == keyspace_name
-    assert changed(json.loads(found.vschema_json))
-
-
-@pytest.mark.parametrize(
-    ("text", "errno"),
-    [
-        ("alter vschema add table x", 1046),
-        ("alter vschema add table nowhere.x", 1049),
-        ("alter vschema add table main.listed", 1105),
-        ("alter vschema drop vindex sh.xxhash", 1105),
-        ("alter vschema add vindex sh.x", 1064),
-        ("alter vschema create vindex sh.x", 1064),
-        ("alter vschema on sh.users add vindex", 1064),
-        ("alter vschema add table main.x y", 1064),
-        ("alter vschema", 1064),
-    ],
-)
-def test_alter_vschema_refused(text: str, errno: int) -> None:
-    assert refused(text).errno == errno
-
-
-def test_next_value() -> None:
-    one = router(WORLD, KNOWN)
-    assert one.plan(b"select next value from main.users_seq", view()) == NeedSequence("main", "users_seq", 1)
-    assert one.plan(b"select next 5 values from users_seq", view()) == NeedSequence("main", "users_seq", 5)
-    found = one.plan(b"select next 5 values from users_seq", view(sequence_ids=(40, 41, 42, 43, 44)))
-    assert isinstance(found, Answer)
-    assert (found.columns[0].name, found.rows) == ("nextval", ((b"40",),))
-    assert isinstance(one.plan(b"select next value from a", view()), Refuse)
-    assert isinstance(one.plan(b"select next 0 values from users_seq", view()), Refuse)
 
 
 # ------------------------------------------------------------------------------- prepared statements
