@@ -19,7 +19,7 @@ from homeworld.model.errors import (
     UnavailableError,
 )
 from homeworld.model.movers import MoverSpec, Phase, Placement
-from homeworld.replication import assembly, reading, sidecar
+from homeworld.replication import reading, sidecar
 from homeworld.replication.mover import RunningMover
 from tests.support.moves import Act, Move, Writers, make_move, wait_copied, wait_for, wait_over
 from tests.support.mysqld import TestServer
@@ -332,7 +332,6 @@ def test_a_transaction_larger_than_a_batch(
     trio: list[TestServer], monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     monkeypatch.setattr(reading, "EVENTS_A_BATCH", 500)
-    monkeypatch.setattr(assembly, "LOCK_SECONDS", 1)
     move = make_move(trio)
     fill(move, 6000)
     move.prepare(*BY_OWNER)

@@ -117,9 +117,14 @@ class World:
         self.position = min(target.position for target in self.targets)
         self.map = TableMap(KEY, TARGETS, [spans_from_text(target.done) for target in self.targets])
         self.chunks: list[tuple[Chunk, list[list[Row]], set[int]]] = []
+        self.locked: tuple[list[Outcome], int, list[int]] | None = None
 
-    def apply_batch(self, die_after: int | None = None) -> bool:
-        """Read on by some events; True if the mover dies after that many targets have committed."""
+    def apply_batch(self, die_after: int | None = None, locked: bool = False) -> bool:
+        """Read on by some events; True if the mover dies after that many targets have committed. ``locked``:
+        some targets meet locks and are done later, with the gate open meanwhile.
+        """
+        if self.locked is not None:
+            self.unlock()
         end = min(self.source.now, self.position + self.numbers.randint(1, 6))
         if end == self.position:
             return False
@@ -130,18 +135,33 @@ class World:
                 kept.append((chunk, at, rows))
         for chunk, at, rows in kept:
             chunk.kept[at].update(rows)
-        for at, outcome in enumerate(outcomes):
+        mine = [outcome.get(NAME, {}) for outcome in outcomes]
+        if locked:
+            self.locked = (mine, end, self.numbers.sample(range(TARGETS), self.numbers.randint(1, TARGETS)))
+        for at, outcome in enumerate(mine):
             if at == die_after:
                 return True
-            target = self.targets[at]
-            target.apply(outcome.get(NAME, {}))
-            target.position = max(target.position, end)
-        self.position = end
+            if self.locked is None or at not in self.locked[2]:
+                self.commit(at, outcome, end)
+        if self.locked is None:
+            self.position = end
         return False
+
+    def commit(self, at: int, outcome: Outcome, end: int) -> None:
+        self.targets[at].apply(outcome)
+        self.targets[at].position = max(self.targets[at].position, end)
+
+    def unlock(self) -> None:
+        if self.locked is not None:
+            outcomes, end, waiting = self.locked
+            for at in waiting:
+                self.commit(at, outcomes[at], end)
+            self.position = end
+            self.locked = None
 
     def begin_chunk(self) -> None:
         gap = self.map.next_gap()
-        if gap is None:
+        if gap is None or self.locked is not None:
             return
         high = gap.high
         for candidate in sorted(self.numbers.sample(range(IDS), 2)):
@@ -206,7 +226,7 @@ class World:
         if draw < 0.35:
             self.source.change()
         elif draw < 0.6:
-            died = self.apply_batch()
+            died = self.apply_batch(locked=self.numbers.random() < 0.2)
         elif draw < 0.75:
             if len(self.chunks) < 3:
                 self.begin_chunk()
@@ -224,6 +244,7 @@ class World:
             self.begin()
 
     def finish(self) -> None:
+        self.unlock()
         while not self.map.complete:
             self.begin_chunk()
             self.land()

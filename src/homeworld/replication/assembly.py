@@ -30,7 +30,7 @@ from homeworld.replication.snapshots import common_position
 from homeworld.replication.tables import is_empty, read_tables
 
 #: Short, because the holder of the locks may wait for the applier's gate.
-LOCK_SECONDS = 3
+LOCK_SECONDS = 1
 
 _EVERYTHING = (Span(None, None),)
 _State = tuple[StreamState, Mapping[str, CopyState]]

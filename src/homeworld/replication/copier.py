@@ -36,7 +36,7 @@ AIM_BYTES = 2 << 20
 MOST_BYTES = 16 << 20
 MOST_ROWS = 50_000
 SNAPSHOT_SECONDS = 60.0
-LOCK_SECONDS = 3
+LOCK_SECONDS = 1
 ATTEMPTS = 30
 """How often one chunk is begun anew before the mover gives up (and may be started again)."""
 
