@@ -352,3 +352,24 @@ def test_a_transaction_larger_than_a_batch(
             other.rollback()
         wait_copied(mover)
         settle(move, mover)
+
+
+def test_a_throttle_holds_the_copy_but_not_the_stream(trio: list[TestServer]) -> None:
+    move = make_move(trio)
+    fill(move, 3000)
+    move.prepare(*BY_OWNER)
+    reasons = ["replica"]
+    mover = RunningMover(move.spec(), throttle=(lambda: reasons[0],), chunk_bytes=20_000)
+    mover.start()
+    try:
+        progress = wait_for(mover, lambda p: any(stream.throttled_by for stream in p.streams))
+        assert {stream.throttled_by for stream in progress.streams} == {"replica"}
+        move.source.query("UPDATE accounts SET note='throttled' WHERE id < 9", move.schema)
+        mover.drain(move.positions(), 30)
+        assert not mover.progress().copied
+        reasons[0] = ""
+        wait_copied(mover)
+        settle(move, mover)
+        assert {stream.throttled_by for stream in mover.progress().streams} == {""}
+    finally:
+        mover.stop(20)

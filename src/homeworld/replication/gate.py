@@ -19,6 +19,12 @@ class Gate:
         self._next = 0
         self._serving = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many ask for it while it is held."""
+        with self._condition:
+            return max(0, self._next - self._serving - 1)
+
     def acquire(self) -> None:
         """Wait for one's turn."""
         with self._condition:
