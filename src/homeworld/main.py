@@ -249,7 +249,8 @@ class Homeworld:
         stack.callback(movers.close)
         executor = make_executor(
             store, engine, gateway, movers, TableFence(), publish,
-            owner=f"{socket.gethostname()[:40]}:{os.getpid()}", placement=settings.placement,
+            # The data directory's lock says that the process before is dead: its leases are ours at once.
+            owner=f"up:{socket.gethostname()[:40]}", placement=settings.placement,
         )  # fmt: skip
         self._executor = executor
         executor.start()
