@@ -36,6 +36,7 @@ from tests.support.routing_world import KnownTables, branch, keyspace, router, v
         ("truncate table t", Verb.DDL, {"t"}),
         ("load data local infile 'x' into table t", Verb.LOAD, {"t"}),
         ("call p(1)", Verb.CALL, set[str]()),
+        ("call p((select x from t))", Verb.CALL, set[str]()),
         ("lock tables t write", Verb.LOCK, {"t"}),
         ("select 1", Verb.SELECT, set[str]()),
         ("select @@version", Verb.SELECT, set[str]()),
@@ -181,6 +182,11 @@ def test_a_keyspace_target_is_where_unqualified_names_live() -> None:
     moved = passed("select * from moved", target=Target("main"))
     assert moved.destination.keyspace == "other"
     assert moved.sql == b"select * from moved"  # its connection's schema is the keyspace's
+
+
+def test_a_function_of_another_keyspace_is_refused() -> None:
+    assert "stored functions" in refused("select other.f(1)").message
+    assert isinstance(router(ONE, {"shop": {}}).plan(b"select shop.f(1)", view()), Pass)
 
 
 def test_names_that_could_mean_two_tables_are_refused() -> None:

@@ -277,6 +277,8 @@ def _check_offered(context: Context) -> None:
     first, second = found.word(0), found.word(1)
     if first in _NOT_OFFERED:
         raise unsupported(f"{first.decode()} statements")
+    if found.qualified_functions and context.names.only is None:
+        raise unsupported("stored functions of a named keyspace on a branch with several keyspaces")
     if first == b"ANALYZE" and second in {b"SELECT", b"UPDATE", b"DELETE", b"INSERT", b"REPLACE", b"FORMAT"}:
         raise unsupported("ANALYZE of a statement")
     if found.verb is Verb.DDL and first in {b"CREATE", b"DROP", b"ALTER", b"RENAME"}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from homeworld.gateway.plan import Destination, Footprint, Pass, Plan, SessionView
+from homeworld.gateway.plan import Destination, Footprint, Pass, Plan, SessionView, Verb
 from homeworld.gateway.router_names import Aim, Edit, Found, Names
 from homeworld.gateway.sql_tables import Scan
 from homeworld.model.routing import KeyspaceRoute, ShardRoute
@@ -41,6 +41,8 @@ class Context:
 
     def footprint(self, found: Iterable[Found], keyspace: str) -> Footprint:
         """What the statement touches; a function that is not built in may touch all of ``keyspace``."""
+        if self.scan.verb is Verb.CALL:  # what it names as an argument is not what the procedure touches
+            return Footprint(Verb.CALL, keeps_state=self.scan.keeps_state)
         tables = self.names.beneath(found)
         if self.scan.unknown_functions and tables:
             tables |= self.names.all_tables(keyspace)

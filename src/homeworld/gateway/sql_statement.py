@@ -74,6 +74,7 @@ class Scan:
     locking_read: bool = False
     keeps_state: bool = False
     unknown_functions: bool = False
+    qualified_functions: bool = False
     calls: set[bytes] = field(default_factory=set[bytes])
     code: bool = False
 

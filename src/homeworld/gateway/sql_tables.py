@@ -87,6 +87,7 @@ def _look_at_words(found: Scan) -> None:
                 and (token.kind is Kind.QUOTED or (name not in BUILT_IN and name not in GRAMMAR))
             ):
                 found.unknown_functions = True
+                found.qualified_functions |= behind is not None and behind.text == b"."
         elif token.kind is Kind.WORD and found.verb is Verb.SELECT:
             nxt = found.word(at + 1)
             if (upper == b"FOR" and nxt in {b"UPDATE", b"SHARE"}) or (

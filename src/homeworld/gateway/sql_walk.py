@@ -33,9 +33,9 @@ class Walk:
 
     def __init__(self, found: Scan) -> None:
         self.found = found
-        self.words = found.words
-        self.at = 0
-        self.frames = [_Frame()]
+        self.words: list[Token] = found.words
+        self.at: int = 0
+        self.frames: list[_Frame] = [_Frame()]
         self.open_ctes: list[tuple[int, str]] = []
 
     def run(self, first: int) -> None:
@@ -113,6 +113,10 @@ class Walk:
             if token.upper == b"DUAL" and token.kind is Kind.WORD:
                 self.at += 1
                 return
+            if token.upper == b"OJ" and self.words[self.at - 1].text == b"{":  # {OJ a LEFT JOIN b …}
+                frame.expects = True
+                self.at += 1
+                return
             self.name()
             return
         if frame.ctes and self.peek(1) in {b"AS", b"("}:
@@ -183,8 +187,8 @@ class Walk:
         return True
 
     def on_join(self, frame: _Frame) -> bool:
-        """JOIN"""
-        if frame.from_list:
+        """JOIN, unless it is that of an index hint (USE INDEX FOR JOIN)."""
+        if frame.from_list and self.words[self.at - 1].upper != b"FOR":
             frame.expects = True
             return True
         return False
@@ -194,12 +198,9 @@ class Walk:
         return frame.expects
 
     def on_table(self, frame: _Frame) -> bool:
-        """``TABLE t`` as a query, in parentheses or behind UNION."""
-        before = self.words[self.at - 1].upper if self.at else b""
-        if before in {b"(", b"UNION", b"ALL", b"DISTINCT", b"EXCEPT", b"INTERSECT", b"AS"}:
-            frame.expects, frame.from_list = True, False
-            return True
-        return False
+        """``TABLE t`` as a query; where the word means anything else the heads have taken it."""
+        frame.expects, frame.from_list = True, False
+        return True
 
     def on_end_of_from(self, frame: _Frame) -> bool:
         """A clause that ends a list of tables."""
