@@ -81,6 +81,7 @@ def test_unknown_targets(text: str) -> None:
         ("set sql_mode = @OLD_SQL_MODE", Verb.SET),
         ("/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */", Verb.SET),
         ("set foreign_key_checks = 0", Verb.SET),
+        ("set character_set_connection = utf8mb4, collation_connection = 'utf8mb4_bin'", Verb.SET),
         ("set sql_select_limit = default", Verb.SET),
     ],
 )
@@ -111,6 +112,7 @@ def test_settings_of_vitess_alone_are_accepted(text: str) -> None:
         "set persist x = 1", "set password = 'x'", "set role x", "set default role x to y",
         "set sql_log_bin = 0", "set binlog_format = 'STATEMENT'",
         "set @@session.binlog_row_image = 'MINIMAL'", "set gtid_next = 'x'",
+        "set character_set_connection = latin1", "set collation_connection = @@collation_database",
         "set sql_auto_is_null = 1", "set sql_select_limit = 5", "set div_precision_increment = 8",
         "set @a = (select 1)", "set autocommit = (select 1)", "set @a = now()", "set @a = my_function()",
         "set workload = 'olap', autocommit = 1", "set statement max_statement_time = 1 for select 1",

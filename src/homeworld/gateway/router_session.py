@@ -24,6 +24,7 @@ _BAD_MODES = re.compile(
     re.IGNORECASE,
 )
 _MULTIBYTE = frozenset({"big5", "cp932", "gb18030", "gb2312", "gbk", "sjis", "euckr", "eucjpms", "ujis"})
+_UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
 _BREAKS_REPLICATION = frozenset(
     {
         "binlog_direct_non_transactional_updates",
@@ -158,7 +159,7 @@ def _check_assignment(names: Names, part: list[Token]) -> bool:
         name = rest
     if name.partition(".")[0] in _VITESS:
         return True
-    _check_value(names, name, value)
+    _check_value(names, name, [token for token in value if token.text not in {b"=", b":="}])
     return False
 
 
@@ -175,6 +176,16 @@ def _check_user_variable(names: Names, text: bytes, value: list[Token]) -> None:
             raise unsupported(f"SET of a variable by {name.lower()}(), which other servers would repeat")
 
 
+def _check_literals_stay(names: Names, name: str, value: list[Token]) -> None:
+    """Servers convert literals to this character set before they compare them with bytes; the router, which
+    chooses shards by literals, must see them as the server does.
+    """
+    sharded = any(keyspace.sharded for keyspace in names.routes.keyspaces.values())
+    plain = len(value) == 1 and value[0].kind in (Kind.WORD, Kind.QUOTED, Kind.STRING)
+    if sharded and not (plain and _plain(value[0]).partition("_")[0] in _UTF8 | {"default"}):
+        raise unsupported(f"{name} other than utf8mb4 on a branch with a sharded keyspace")
+
+
 def _check_value(names: Names, name: str, value: list[Token]) -> None:
     text = b" ".join(token.text for token in value)
     if name in _BREAKS_REPLICATION:
@@ -187,9 +198,11 @@ def _check_value(names: Names, name: str, value: list[Token]) -> None:
             is_user = token.kind is Kind.VARIABLE and not token.text.startswith(b"@@")
             if odd_number or (is_user and b"sql_mode" not in token.text.lower()):
                 raise unsupported("sql_mode from a number or variable; write its modes out")
-    elif name in {"character_set_client", "character_set_connection"}:
+    elif name == "character_set_client":
         if value:
             _check_charset(_plain(value[-1]))
+    elif name in {"character_set_connection", "collation_connection"}:
+        _check_literals_stay(names, name, value)
     elif name == "sql_auto_is_null":
         if value and value[-1].upper not in {b"0", b"OFF", b"FALSE"}:
             raise unsupported("sql_auto_is_null")
