@@ -123,6 +123,19 @@ class Platform:
         self.act(ACTIONS[state])
         return self.reaches(state, seconds)
 
+    def verify(self, seconds: float = 120.0) -> None:
+        """Verify, anew where a server that a test has killed was not back yet (the workflow says so)."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.act("verify-data")
+            self.until("verification", lambda: self.workflow()["state"] != "verifying_data", seconds)
+            workflow = self.workflow()
+            if workflow["state"] == "verified_data":
+                return
+            assert time.monotonic() < deadline, workflow["workflow_errors"]
+            assert "differ" not in workflow["workflow_errors"], workflow["workflow_errors"]
+            time.sleep(1)
+
     def act(self, action: str) -> None:
         """Ask for an action."""
         self.client.workflow_action(self.organization, self.DATABASE, self.number, action)
