@@ -1,0 +1,324 @@
+"""The pscale command line tool, unmodified, drives an installation from nothing to a moved table and back.
+
+The tool is not part of this project and nothing here makes it: where it is neither on PATH nor in the cache
+nor named by ``HOMEWORLD_PSCALE``, this module is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pymysql
+import pytest
+
+from homeworld.cli.installation import Installation
+from homeworld.model.topology import Flavor
+from tests.support.mysqld import CACHE, binary
+
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
+
+VSCHEMA = {
+    "sharded": True,
+    "vindexes": {"xxhash": {"type": "xxhash"}},
+    "tables": {
+        "orders": {"column_vindexes": [{"column": "id", "name": "xxhash"}]},
+        "parts": {"column_vindexes": [{"column": "order_id", "name": "xxhash"}]},
+    },
+}
+SUCCESS, ACTION_REQUIRED, FAILURE = 0, 1, 2
+
+
+def program() -> Path:
+    named = os.environ.get("HOMEWORLD_PSCALE") or shutil.which("pscale") or CACHE / "bin" / "pscale"
+    path = Path(named)
+    if not path.exists():
+        pytest.skip("no pscale on this machine: put it on PATH or name it by HOMEWORLD_PSCALE")
+    return path
+
+
+class Pscale:
+    """The tool, logged in by a service token in its environment as in a CI job."""
+
+    def __init__(self, folder: Path, installation: Installation) -> None:
+        ready = installation.ready
+        self.folder = folder
+        self.installation = installation
+        self._program = program()
+        self._environment = {
+            # A home of its own: no settings of whoever runs the tests, no word to any other host.
+            "HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "PATH": os.environ["PATH"],
+            "PSCALE_NO_UPDATE_NOTIFIER": "1", "PSCALE_DISABLE_DEV_WARNING": "true",
+            "PLANETSCALE_API_URL": str(ready["api_url"]), "PLANETSCALE_ORG": str(ready["organization"]),
+            "PLANETSCALE_SERVICE_TOKEN_ID": str(ready["service_token_id"]),
+            "PLANETSCALE_SERVICE_TOKEN": str(ready["service_token"]),
+        }  # fmt: skip
+
+    def run(self, *words: str, expect: int = SUCCESS, **environment: str) -> str:
+        """Run a command; what it printed on both channels."""
+        done = subprocess.run(
+            [str(self._program), *words, "--no-color"], env=self._environment | environment, cwd=self.folder,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == expect, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def ask(self, *words: str, expect: int = SUCCESS) -> Any:
+        """The JSON object that a command prints."""
+        text = self.run(*words, "--format", "json", expect=expect)
+        return json.loads(text[min(at for at in (text.find("["), text.find("{")) if at >= 0) :])
+
+    def refused(self, *words: str, expect: int = FAILURE) -> tuple[str, str]:
+        """The code and sentence of a command that must fail."""
+        told = self.ask(*words, expect=expect)
+        (issue,) = told["issues"]
+        return str(issue["code"]), str(told["error"])
+
+    def reaches(self, number: int, state: str) -> dict[str, Any]:
+        """Ask until the workflow is in ``state``."""
+        deadline = time.monotonic() + 90
+        while True:
+            workflow = cast("dict[str, Any]", self.ask("workflow", "show", "shop", str(number)))
+            if workflow["state"] == state:
+                return workflow
+            told = f"workflow {number} is {workflow['state']}, not {state}"
+            assert workflow["state"] not in {"error", "stopped", "verify_data_error"}, told
+            assert time.monotonic() < deadline, told
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def pscale(flavor: Flavor, server_root: Path) -> Iterator[Pscale]:
+    program()
+    folder = server_root / f"pscale-{flavor.value}"
+    server = binary(flavor)
+    assert server is not None
+    installation = Installation(
+        folder / "homeworld",
+        ("--api-port", "0", "--gateway-port", "0", "--replicas", "1", "--mysqld", str(server)),
+    )
+    try:
+        installation.start()
+        yield Pscale(folder, installation)
+    finally:
+        installation.destroy()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_organizations_and_regions(pscale: Pscale) -> None:
+    assert [one["name"] for one in pscale.ask("org", "list")] == ["homeworld"]
+    assert "homeworld" in pscale.run("org", "list")
+    # Which organization is the present one is known to the tool's own settings only.
+    settings = pscale.folder / ".config" / "planetscale" / "pscale.yml"
+    settings.parent.mkdir(parents=True)
+    settings.touch()
+    pscale.run("org", "switch", "homeworld")
+    assert "homeworld" in pscale.run("org", "show")
+    (region,) = pscale.ask("region", "list")
+    assert (region["slug"], region["enabled"]) == ("local", True)
+    assert "local" in pscale.run("region", "list")
+    assert "You are authenticated" in pscale.run("auth", "check")
+    told = pscale.run(
+        "org", "list", PLANETSCALE_SERVICE_TOKEN="pscale_tkn_wrong", expect=FAILURE
+    )  # fmt: skip
+    assert "token" in told.lower()
+
+
+def test_databases(pscale: Pscale) -> None:
+    assert pscale.ask("database", "list") == []
+    assert "successfully created" in pscale.run("database", "create", "shop", "--wait")
+    (listed,) = pscale.ask("database", "list")
+    assert (listed["name"], listed["kind"], listed["state"]) == ("shop", "mysql", "ready")
+    assert pscale.ask("database", "show", "shop")["region"]["slug"] == "local"
+    assert "shop" in pscale.run("database", "show", "shop")
+    assert pscale.ask("database", "create", "spare", "--region", "local")["name"] == "spare"
+    code, sentence = pscale.refused("database", "create", "spare")
+    assert (code, "spare" in sentence) == ("unprocessable", True)
+    assert "successfully deleted" in pscale.run("database", "delete", "spare", "--force")
+    assert pscale.refused("database", "show", "spare")[0] == "NOT_FOUND"
+    assert pscale.refused("database", "show", "nothing")[0] == "NOT_FOUND"
+    assert [one["name"] for one in pscale.ask("database", "list")] == ["shop"]
+
+
+def test_branches(pscale: Pscale) -> None:
+    (main,) = pscale.ask("branch", "list", "shop")
+    assert (main["name"], main["production"], main["ready"], main["safe_migrations"]) == (
+        "main", True, True, False,
+    )  # fmt: skip
+    assert "successfully created" in pscale.run("branch", "create", "shop", "dev", "--wait")
+    dev = pscale.ask("branch", "show", "shop", "dev")
+    assert (dev["parent_branch"], dev["production"], dev["ready"]) == ("main", False, True)
+    pscale.run("branch", "promote", "shop", "dev")
+    assert pscale.ask("branch", "show", "shop", "dev")["production"]
+    pscale.run("branch", "demote", "shop", "dev")
+    assert not pscale.ask("branch", "show", "shop", "dev")["production"]
+    pscale.run("branch", "delete", "shop", "dev", "--force")
+    assert pscale.refused("branch", "show", "shop", "dev")[0] == "NOT_FOUND"
+    assert pscale.refused("branch", "delete", "shop", "dev", "--force")[0] == "NOT_FOUND"
+    assert pscale.ask("branch", "safe-migrations", "enable", "shop", "main")["safe_migrations"]
+    assert "Yes" in pscale.run("branch", "show", "shop", "main")
+    assert not pscale.ask("branch", "safe-migrations", "disable", "shop", "main")["safe_migrations"]
+    assert "enabled safe migrations" in pscale.run("branch", "safe-migrations", "enable", "shop", "main")
+
+
+def test_keyspaces_and_vschemas(pscale: Pscale) -> None:
+    at = ("shop", "main")
+    assert [one["name"] for one in pscale.ask("keyspace", "list", *at)] == ["shop"]
+    size = ("--cluster-size", "homeworld")
+    told = pscale.run("keyspace", "create", *at, "wide", "--shards", "2", *size, "--wait")
+    assert "successfully created" in told
+    wide = pscale.ask("keyspace", "show", *at, "wide")
+    assert (wide["shards"], wide["sharded"], wide["ready"]) == (2, True, True)
+    assert "wide" in pscale.run("keyspace", "list", *at)
+    again = pscale.refused("keyspace", "create", *at, "wide", "--shards", "2", *size)
+    assert again[0] == "unprocessable"
+    file = pscale.folder / "vschema.json"
+    file.write_text(json.dumps(VSCHEMA))
+    pscale.run("keyspace", "vschema", "update", *at, "wide", "--vschema", str(file))
+    raw = pscale.ask("keyspace", "vschema", "show", *at, "wide")["raw"]
+    assert json.loads(raw) == VSCHEMA
+    assert '"sharded": true' in pscale.run("keyspace", "vschema", "show", *at, "wide")
+    wrong: dict[str, Any] = {
+        "sharded": True,
+        "tables": {"t": {"column_vindexes": [{"column": "a", "name": "x"}]}},
+    }
+    file.write_text(json.dumps(wrong))
+    code, sentence = pscale.refused("keyspace", "vschema", "update", *at, "wide", "--vschema", str(file))
+    assert (code, "'x' not found" in sentence) == ("unprocessable", True)
+    assert json.loads(pscale.ask("keyspace", "vschema", "show", *at, "wide")["raw"]) == VSCHEMA
+    assert pscale.refused("keyspace", "show", *at, "nothing")[0] == "NOT_FOUND"
+    assert "Yes" in pscale.run("keyspace", "settings", *at, "wide")
+    assert json.loads(pscale.run("branch", "routing-rules", "get", *at)) == {"rules": []}
+
+
+@pytest.fixture(scope="module")
+def login(pscale: Pscale) -> dict[str, Any]:
+    return cast("dict[str, Any]", pscale.ask("password", "create", "shop", "main", "app"))
+
+
+def connect(pscale: Pscale, login: dict[str, Any], schema: str = "shop") -> Any:
+    host, _, port = str(login["access_host_url"]).partition(":")
+    return pymysql.connect(
+        host=host, port=int(port), user=login["username"], password=login["plain_text"], database=schema,
+        ssl_ca=pscale.installation.ready["ca_file"], ssl_verify_cert=True, autocommit=True, read_timeout=30,
+    )  # fmt: skip
+
+
+def test_passwords(pscale: Pscale, login: dict[str, Any]) -> None:
+    with connect(pscale, login) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE orders (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, note VARCHAR(40))"
+        )
+        cursor.execute(
+            "CREATE TABLE parts (order_id BIGINT NOT NULL, n INT NOT NULL, PRIMARY KEY (order_id, n))"
+        )
+        cursor.executemany("INSERT INTO orders (note) VALUES (%s)", [(f"order {i}",) for i in range(60)])
+        cursor.execute("INSERT INTO parts SELECT id, 1 FROM orders UNION SELECT id, 2 FROM orders")
+    words = ("shop", "main", "reading", "--role", "reader", "--ttl", "600s")
+    reading = pscale.ask("password", "create", *words)
+    assert (reading["role"], reading["ttl_seconds"], reading["renewable"]) == ("reader", 600, True)
+    listed = {one["name"]: one for one in pscale.ask("password", "list", "shop", "main")}
+    assert set(listed) == {"app", "reading"}
+    assert listed["reading"]["plain_text"] == ""
+    assert "Can Read" in pscale.run("password", "list", "shop", "main")
+    pscale.run("password", "renew", "shop", "main", reading["id"])
+    pscale.run("password", "delete", "shop", "main", reading["id"], "--force")
+    with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
+        connect(pscale, reading)
+    assert pscale.refused("password", "delete", "shop", "main", reading["id"], "--force")[0] == "NOT_FOUND"
+    told = pscale.run("password", "create", "shop", "main", "short", "--role", "writer")
+    assert "pscale_pw_" in told
+    pscale.run("password", "delete", "shop", "main", "--name", "short", "--force")
+    assert [one["name"] for one in pscale.ask("password", "list", "shop", "main")] == ["app"]
+
+
+def orders(pscale: Pscale, login: dict[str, Any], schema: str) -> int:
+    with connect(pscale, login, schema) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM orders")
+        return int(cursor.fetchall()[0][0])
+
+
+def test_a_whole_move(pscale: Pscale, login: dict[str, Any]) -> None:
+    made = create(pscale, "walk")
+    number = str(made["number"])
+    again = pscale.refused(*CREATE, "--name", "second")
+    assert again[0] == "unprocessable"
+    shown = pscale.reaches(made["number"], "running")
+    assert sorted(table["name"] for table in shown["tables"]) == ["orders", "parts"]
+    assert (shown["source_keyspace"]["name"], shown["target_keyspace"]["name"]) == ("shop", "wide")
+    assert [one["number"] for one in pscale.ask("workflow", "list", "shop")] == [made["number"]]
+    assert "running" in pscale.run("workflow", "show", "shop", number)
+    assert "walk" in pscale.run("workflow", "list", "shop")
+    assert pscale.refused("workflow", "complete", "shop", number)[0] == "unprocessable"
+
+    def step(state: str, *words: str) -> dict[str, Any]:
+        pscale.run("workflow", *words, number)
+        return pscale.reaches(made["number"], state)
+
+    verified = step("verified_data", "verify-data", "shop")
+    assert (verified["vdiff"]["state"], verified["vdiff"]["has_mismatch"]) == ("completed", False)
+    switched = step("switched_replicas", "switch-traffic", "--replicas-only", "--force", "shop")
+    assert (switched["replicas_switched"], switched["primaries_switched"]) == (True, False)
+    switched = step("switched_primaries", "switch-traffic", "--force", "shop")
+    assert (switched["replicas_switched"], switched["primaries_switched"]) == (True, True)
+    assert "Primary & replicas" in pscale.run("workflow", "show", "shop", number)
+    assert orders(pscale, login, "shop") == 60
+    rules = json.loads(pscale.run("branch", "routing-rules", "get", "shop", "main"))["rules"]
+    assert {"from_table": "shop.orders", "to_tables": ["wide.orders"]} in rules
+    refusal = pscale.refused("workflow", "switch-traffic", "--force", "shop", number)
+    assert refusal[0] == "unprocessable"
+    reversed_ = step("running", "reverse-traffic", "shop")
+    assert not reversed_["primaries_switched"]
+    step("switched_primaries", "switch-traffic", "--force", "shop")
+    step("cutover", "cutover", "--force", "shop")
+    assert orders(pscale, login, "@primary") == 60
+    step("reversed_cutover", "reverse-cutover", "shop")
+    assert orders(pscale, login, "shop") == 60
+    step("cutover", "cutover", "--force", "shop")
+    completed = step("completed", "complete", "shop")
+    assert completed["completed_at"] is not None
+    assert orders(pscale, login, "wide") == 60
+    for action in ("retry", "verify-data", "reverse-traffic", "reverse-cutover"):
+        assert pscale.refused("workflow", action, "shop", number)[0] == "unprocessable"
+    assert pscale.refused("workflow", "cancel", "shop", number, "--force")[0] == "unprocessable"
+    assert pscale.refused("workflow", "show", "shop", "99")[0] == "NOT_FOUND"
+
+
+CREATE = (
+    "workflow", "create", "shop", "main", "--source-keyspace", "shop", "--target-keyspace", "wide",
+    "--tables", "orders,parts",
+)  # fmt: skip
+
+
+def create(pscale: Pscale, name: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", pscale.ask(*CREATE, "--name", name))
+
+
+def test_a_cancelled_move(pscale: Pscale, login: dict[str, Any]) -> None:
+    with connect(pscale, login, "wide") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE shop.orders (id BIGINT PRIMARY KEY, note VARCHAR(40))")
+        cursor.execute("INSERT INTO shop.orders VALUES (1, 'a'), (2, 'b')")
+        cursor.execute("DROP TABLE orders")
+        cursor.execute("DROP TABLE parts")
+    made = pscale.ask(*CREATE[:-1], "orders", "--name", "cancelled")
+    pscale.reaches(made["number"], "running")
+    told = pscale.run("workflow", "cancel", "shop", str(made["number"]), "--force")
+    assert "cancel" in told.lower()
+    cancelled = pscale.reaches(made["number"], "cancelled")
+    assert cancelled["cancelled_at"] is not None
+    assert orders(pscale, login, "shop") == 2
+    states = {one["name"]: one["state"] for one in pscale.ask("workflow", "list", "shop")}
+    assert states == {"walk": "completed", "cancelled": "cancelled"}
+
+
+def test_deleting_the_database(pscale: Pscale, login: dict[str, Any]) -> None:
+    pscale.run("database", "delete", "shop", "--force")
+    assert pscale.ask("database", "list") == []
+    with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
+        connect(pscale, login)
