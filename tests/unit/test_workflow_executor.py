@@ -199,6 +199,30 @@ def test_stopping_lets_go_of_everything(live_store: Store) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("executor-")]
 
 
+def test_routes_that_anybody_changed_are_published_until_it_succeeds(live_store: Store) -> None:
+    published: list[int] = []
+    refusals = [2]
+
+    def publish() -> None:
+        if refusals[0]:
+            refusals[0] -= 1
+            raise UnavailableError("a gateway does not answer")
+        with live_store.read() as tx:
+            published.append(tx.routes.version())
+
+    executor = Executor(live_store, [], "one", publish=publish, workers=1, poll_seconds=0.02)
+    executor.start()
+    wait(lambda: len(published) == 1, "what was stored before")
+    with live_store.write() as tx:
+        branch_id = tx.branches.default(
+            tx.databases.by_name(tx.organizations.ensure("acme").id, "shop").id
+        ).id
+        version = tx.routes.bump(branch_id)
+    wait(lambda: published[1:] == [version], "what was stored since")
+    executor.stop(20.0)
+    assert executor.failure is None
+
+
 # -- leases --------------------------------------------------------------------------------------------------
 
 

@@ -189,7 +189,10 @@ def test_rules_describe_themselves() -> None:
 
 
 def test_a_name_inside_another_name_is_no_mention() -> None:
-    bodies = (Body("view", "v", "select orders_archive.id, `reorders`.x from $orders"),)
+    bodies = (
+        Body("procedure", "p", "select orders_archive.id, `reorders`.x from $orders"),
+        Body("view", "v", "select `s`.`orders` AS `orders` from `shop`.`sales` `s`"),
+    )
     assert judge(good(bodies=bodies)) == ()
 
 

@@ -51,5 +51,11 @@ def make_executor(
         MoveTables(moving, make_preconditions(store, engine)),
     )
     return Executor(
-        store, handlers, owner, workers=workers, poll_seconds=poll_seconds, ttl_seconds=ttl_seconds
+        store,
+        handlers,
+        owner,
+        publish=publish,
+        workers=workers,
+        poll_seconds=poll_seconds,
+        ttl_seconds=ttl_seconds,
     )

@@ -1,8 +1,9 @@
 """The executor: finds what asks for work, takes its lease, and lets its handler act, one action at a time.
 
-Threads, each with a name: a poller, some workers, a lease keeper, and one that stops the streams of lost
-leases at once. A fault of this program in any of them stops all of them, and :attr:`Executor.failure` says
-why. Knows no resource: a handler does.
+Threads, each with a name: a poller, some workers, a lease keeper, one that stops the streams of lost leases
+at once, and one that publishes routes which others changed or whose publication failed. A fault of this
+program in any of them stops all of them, and :attr:`Executor.failure` says why. Knows no resource: a handler
+does.
 
 Invariants: at most one thread works on a resource; a handler is called only under the resource's lease; when
 a lease is lost its streams are stopped without waiting for the step under way.
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 LEAST_POLL_SECONDS = 0.02
+ROUTES_SECONDS = 0.5
 REFUSED_SECONDS = 2.0
 UNAVAILABLE_SECONDS = 1.0
 FAULT_SECONDS = 5.0
@@ -78,6 +80,8 @@ class Executor:
     """Runs handlers until it is stopped.
 
     :param owner: this executor's name among all, at most 64 characters.
+    :param publish: called when the routes' stored version has grown, whoever changed them and whether or not
+        they were published already; it may raise a HomeworldError and is then called again.
     :param workers: how many resources are worked on at the same time.
     """
 
@@ -87,11 +91,13 @@ class Executor:
         handlers: Sequence[Handler],
         owner: str,
         *,
+        publish: Callable[[], None] = lambda: None,
         workers: int = 6,
         poll_seconds: float = POLL_SECONDS,
         ttl_seconds: float = TTL_SECONDS,
     ) -> None:
         self._store = store
+        self._publish = publish
         self._handlers = {handler.kind: handler for handler in handlers}
         self._poll_seconds = poll_seconds
         self._renew_seconds = min(RENEW_SECONDS, ttl_seconds / 4)
@@ -120,6 +126,7 @@ class Executor:
             ("executor-poll", self._poll_loop),
             ("executor-leases", self._keep_loop),
             ("executor-lost", self._lost_loop),
+            ("executor-routes", self._routes_loop),
             *((f"executor-work-{number}", self._work_loop) for number in range(self._workers)),
         ]
         for name, loop in loops:
@@ -213,6 +220,18 @@ class Executor:
                 _log.warning("the lease on %s is lost", resource)
                 self._handlers[entry.item.kind].lost(entry.item.id)
                 entry.due = 0.0
+
+    def _routes_loop(self) -> None:
+        published = -1
+        while not self._stopping.wait(ROUTES_SECONDS):
+            try:
+                with self._store.read() as tx:
+                    version = tx.routes.version()
+                if version != published:
+                    self._publish()
+                    published = version
+            except HomeworldError as error:
+                _log.warning("the routes could not be published: %s", error)
 
     def _work_loop(self) -> None:
         while not self._stopping.is_set():

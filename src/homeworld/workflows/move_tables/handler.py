@@ -156,15 +156,22 @@ class MoveTables:
                 self._settle(context)
                 context.let_go()
             case d.Compare():
-                verify_id = new_id()
-                with context.write() as tx:
-                    tx.progress.start_verification(context.workflow.id, vdiff_id=verify_id)
-                    context.set_facts(tx, **{VERIFY_ID: verify_id})
-                context.mover(d.FORWARD_STREAM).verify(verify_id)
+                self._compare(context, memory)
             case d.LetGo():
                 context.let_go()
             case _:
                 raise TypeError(f"no way to perform {action!r}")
+
+    def _compare(self, context: Context, memory: _Memory) -> None:
+        verify_id = new_id()
+        with context.write() as tx:
+            tx.progress.start_verification(context.workflow.id, vdiff_id=verify_id)
+            context.set_facts(tx, **{VERIFY_ID: verify_id})
+        try:
+            context.mover(d.FORWARD_STREAM).verify(verify_id)
+        except UnavailableError as error:
+            reason = f"the data could not be verified: {_sentence(error)}"
+            self._take(context, memory, d.Take(Trigger.NOT_IN_TIME, reason))
 
     def _begin(self, context: Context, memory: _Memory, plan: str) -> None:
         memory.step.clear()

@@ -23,6 +23,7 @@ from homeworld.workflows.move_tables.preconditions.reader import read_shard
 from homeworld.workflows.move_tables.tools import IdColumn
 
 LOCK_SECONDS = 2  # for a table's definition; whoever waits longer than that under a hold gives the hold up
+DROP_SECONDS = 30
 ANSWER_SECONDS = 30.0
 _SEQUENCE_COLUMNS = {"id", "next_id", "cache"}
 
@@ -63,7 +64,10 @@ class ServerTools:
         """Drop the tables that exist; together, because foreign keys may lie among them."""
         if names:
             joined = ", ".join(quote(place.schema, name) for name in names)
-            tables.run_ddl(place, f"DROP TABLE IF EXISTS {joined}")
+            with tables.definition_session(place.endpoint) as connection:
+                # Somebody's open transaction may keep a table: then this is tried again, not waited for.
+                connection.execute(f"SET SESSION lock_wait_timeout={DROP_SECONDS}")
+                connection.execute(f"DROP TABLE IF EXISTS {joined}")
 
     def difference(self, place: ShardPlace, table: Table) -> str:
         """How the place's table differs as far as rows are concerned."""

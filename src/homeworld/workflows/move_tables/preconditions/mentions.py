@@ -1,6 +1,7 @@
 """Views, routines, events and other tables' triggers that name a moving table would go on using the old one.
 
-The text is searched for the name as a word; a mention in a comment counts too, which a person can see.
+Of views the server keeps a text in which every table stands with its schema, so their uses are exact. Other
+texts are searched for the name as a word; a mention in a comment counts too, which a person can see.
 """
 
 from __future__ import annotations
@@ -8,11 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from homeworld.model.names import quote
 from homeworld.workflows.move_tables.preconditions.world import Body, Rule, ShardFacts, World
 
 
-def mentions(body: Body, tables: tuple[str, ...]) -> tuple[str, ...]:
-    """The tables whose name stands in the body's text."""
+def mentions(body: Body, schema: str, tables: tuple[str, ...]) -> tuple[str, ...]:
+    """The tables of the schema that the body's text uses."""
+    if body.kind == "view":
+        text = body.text.lower()
+        return tuple(name for name in tables if quote(schema, name).lower() in text)
     return tuple(
         name
         for name in tables
@@ -23,7 +28,7 @@ def mentions(body: Body, tables: tuple[str, ...]) -> tuple[str, ...]:
 def users(shard: ShardFacts, tables: tuple[str, ...]) -> Iterator[str]:
     """Each use of one of the tables on a shard."""
     for body in shard.bodies:
-        for name in mentions(body, tables):
+        for name in mentions(body, shard.schema, tables):
             yield f"{body.kind} {body.name} on {shard.where} uses table {name} and would be left behind"
 
 
