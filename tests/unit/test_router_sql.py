@@ -206,11 +206,14 @@ def test_verb_and_tables(text: str, verb: str, tables: str) -> None:
         ("select count(*), if(a, 1, 2), cast(a as char(5)) from t where b in (1)", False, False, False),
         ("select 1 from t where exists (select 1) and a in (select 2)", False, False, False),
         ("insert into t (a, b) values (1, 2)", False, False, False),
+        ("insert into k.t (a, b) values (1, 2)", False, False, False),
+        ("replace `k`.`t`(a, b) values (1, k.f(2))", False, False, True),
     ],
 )  # fmt: skip
 def test_locks_state_and_functions(text: str, locks: bool, keeps: bool, unknown: bool) -> None:
     found = scan(text.encode())
     assert (found.locking_read, found.keeps_state, found.unknown_functions) == (locks, keeps, unknown)
+    assert found.qualified_functions == ("k.f(" in text)
 
 
 def test_a_view_s_tables() -> None:

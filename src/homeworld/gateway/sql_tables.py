@@ -65,6 +65,7 @@ def _verb_behind_with(words: list[Token]) -> Verb:
 def _look_at_words(found: Scan) -> None:
     """Functions, variables and locks, wherever they stand."""
     words = found.words
+    tables = {ref.name_start for ref in found.tables}
     for at, token in enumerate(words):
         if token.kind is Kind.VARIABLE:
             if not token.text.startswith(b"@@"):
@@ -74,7 +75,8 @@ def _look_at_words(found: Scan) -> None:
             continue
         upper = token.upper
         follower = words[at + 1].text if at + 1 < len(words) else b""
-        if follower == b"(":
+        # INSERT INTO keyspace.table (columns) calls nothing.
+        if follower == b"(" and token.start not in tables:
             name = upper.decode("utf-8", "replace")
             found.calls.add(upper)
             if name in KEEPS_STATE or (name == "LAST_INSERT_ID" and words[at + 2].text != b")"):
