@@ -274,6 +274,40 @@ def test_no_text_at_all_is_refused_as_a_server_does(text: str) -> None:
     assert plan(text) == Refuse(1065, "42000", "Query was empty")
 
 
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("select database(), user()", "select 'sh' AS `database()`, user()"),
+        ("select 1, Schema() limit 1", "select 1, 'sh' AS `Schema()` limit 1"),
+        ("select concat(database(), '.t') n", "select concat('sh', '.t') n"),
+    ],
+)
+def test_database_beside_other_things_is_no_server_s_schema(text: str, sent: str) -> None:
+    assert passed(text, target=Target("sh")).sql == sent.encode()
+    assert passed(text, target=Target("other")).sql in {
+        text.encode(),
+        sent.replace("'sh'", "'other'").encode(),
+    }
+
+
+def test_explaining_an_insert_takes_no_ids() -> None:
+    users: dict[str, object] = {
+        "column_vindexes": [{"column": "id", "name": "xxhash"}],
+        "auto_increment": {"column": "id", "sequence": "main.users_seq"},
+    }
+    world = branch(
+        keyspace("main", {"tables": {"users_seq": {"type": "sequence"}}}),
+        keyspace(
+            "sh", {"vindexes": {"xxhash": {"type": "xxhash"}}, "tables": {"users": users}}, "-80", "80-"
+        ),
+    )
+    inserted = router(world, KNOWN).plan(b"insert into sh.users (name) values ('a')", view())
+    assert type(inserted).__name__ == "NeedSequence"
+    found = router(world, KNOWN).plan(b"explain insert into sh.users (name) values ('a')", view())
+    assert isinstance(found, Pass)
+    assert found.sql.lower().startswith(b"explain insert into")
+
+
 def test_database_is_what_the_session_is_aimed_at() -> None:
     def shown(target: Target) -> bytes | None:
         found = plan("select database()", target=target)

@@ -16,12 +16,23 @@ Invariant: a plan's answer is the one that a single server with all the rows wou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from homeworld.gateway.plan import Pass, Plan, Prepared, Refuse, SchemaView, SessionView, Target, Verb
+from homeworld.gateway.plan import (
+    NeedSequence,
+    Pass,
+    Plan,
+    Prepared,
+    Refuse,
+    SchemaView,
+    SessionView,
+    Target,
+    Verb,
+)
 from homeworld.gateway.router_context import Compiled, Context, Template, apply, passing_edited
 from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupported
-from homeworld.gateway.router_info import last_id_edits, nothing, of_no_table, of_session, of_system
+from homeworld.gateway.router_info import LAST_ID, call_edits, nothing, of_no_table, of_session, of_system
 from homeworld.gateway.router_names import Aim, Found, Names
 from homeworld.gateway.router_sequences import next_values
 from homeworld.gateway.router_session import control
@@ -203,7 +214,7 @@ class Router:
             return show(context)
         if first in {b"EXPLAIN", b"DESC", b"DESCRIBE"}:
             start = explain_prefix(context)
-            return describe(context) if start < 0 else explain(context, self.plan(sql[start:], view))
+            return describe(context) if start < 0 else explain(context, self._explained(sql[start:], view))
         _check_offered(context)
         sequence = next_values(context)
         if sequence is not None:
@@ -213,9 +224,16 @@ class Router:
             return session or self._with_last_id(context)
         return self._by_tables(context, prepared=prepared)
 
+    def _explained(self, sql: bytes, view: SessionView) -> Plan:
+        """The plan of a statement that is only explained, so that it takes no ids from a sequence."""
+        plan = self.plan(sql, view)
+        if isinstance(plan, NeedSequence):
+            return self.plan(sql, replace(view, sequence_ids=tuple(range(1, plan.count + 1))))
+        return plan
+
     def _with_last_id(self, context: Context) -> Compiled:
         """The id that the session knows stands in for the function: another server never made it."""
-        places = last_id_edits(context)
+        places = call_edits(context, LAST_ID)
         if not places:
             raise unsupported("LAST_INSERT_ID(expression) on a branch with several keyspaces")
 

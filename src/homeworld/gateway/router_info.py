@@ -80,9 +80,13 @@ def _last_id(title: str) -> Compiled:
     return Compiled(lambda _sql, view: Answer(columns, ((b"%d" % view.last_insert_id,),)))
 
 
-def last_id_edits(context: Context) -> list[tuple[int, int, bytes]]:
-    """Where ``LAST_INSERT_ID()`` stands in the text, and what must follow the number put there: where it is a
-    column of the result by itself, the alias that gives the column the name a server would.
+LAST_ID = frozenset({b"LAST_INSERT_ID"})
+_SCHEMA = frozenset({b"DATABASE", b"SCHEMA"})
+
+
+def call_edits(context: Context, functions: frozenset[bytes]) -> list[tuple[int, int, bytes]]:
+    """Where one of ``functions`` is called without arguments, and what must follow the value put there: where
+    it is a column of the result by itself, the alias that gives the column the name a server would.
     """
     words = context.scan.words
     found: list[tuple[int, int, bytes]] = []
@@ -92,7 +96,7 @@ def last_id_edits(context: Context) -> list[tuple[int, int, bytes]]:
         depth += {b"(": 1, b")": -1}.get(token.text, 0) if token.kind is Kind.OP else 0
         if depth == 0 and token.upper == b"FROM":
             columns = False
-        if token.upper != b"LAST_INSERT_ID" or (words[at + 1].text, words[at + 2].text) != (b"(", b")"):
+        if token.upper not in functions or (words[at + 1].text, words[at + 2].text) != (b"(", b")"):
             continue
         start, end = token.start, words[at + 2].end
         follower = words[at + 3] if at + 3 < len(words) else None
@@ -122,12 +126,20 @@ def of_no_table(context: Context) -> Compiled:
     if known is not None:
         return known
     keyspace = context.names.default(context.aim.target)
-    destination, _ = context.first(keyspace)
+    destination, shard = context.first(keyspace)
     scan = context.scan
     tables = frozenset[tuple[str, str]]()
     if scan.unknown_functions:
         tables = context.names.all_tables(keyspace.name)
-    return passing(destination, Footprint(scan.verb, tables, scan.locking_read, scan.keeps_state))
+    footprint = Footprint(scan.verb, tables, scan.locking_read, scan.keeps_state)
+    if scan.calls & _SCHEMA:
+        # A client knows its database by the name it gave, not by the schema's on some server.
+        name = target_text(context.aim.target, context.names.routes.database)
+        if name != shard.schema:
+            value = quote_string(name.encode())
+            edits = [(start, end, value + title) for start, end, title in call_edits(context, _SCHEMA)]
+            return passing_edited(context, destination, footprint, edits)
+    return passing(destination, footprint)
 
 
 def of_system(context: Context, found: Sequence[Found]) -> Compiled:
