@@ -30,8 +30,8 @@ pytestmark = pytest.mark.servers
 TYPES = """CREATE TABLE kinds (
     id INT PRIMARY KEY, a TINYINT, b TINYINT UNSIGNED, c SMALLINT, d MEDIUMINT, e INT UNSIGNED, f BIGINT,
     g BIGINT UNSIGNED, h FLOAT, i DOUBLE, j DECIMAL(30, 10), k DATE, l DATETIME, m DATETIME(6),
-    n TIMESTAMP NULL, o TIME, p TIME(6), q YEAR, r CHAR(5), s VARCHAR(300), t BINARY(4), u VARBINARY(20), v BLOB, w TEXT,
-    x ENUM('one', 'two'), y SET('a', 'b'), z BIT(12), aa JSON)"""
+    n TIMESTAMP NULL, o TIME, p TIME(6), q YEAR, r CHAR(5), s VARCHAR(300), t BINARY(4), u VARBINARY(20),
+    v BLOB, w TEXT, x ENUM('one', 'two'), y SET('a', 'b'), z BIT(12), aa JSON)"""
 VALUES = [
     "(1, -128, 255, -32768, -8388608, 4294967295, -9223372036854775808, 18446744073709551615, 1.5, 2.5e300, "
     "-12345678901234567890.0123456789, '2024-02-29', '2024-02-29 12:34:56', '2024-02-29 12:34:56.000001', "
@@ -80,7 +80,7 @@ def test_ids_are_never_given_twice(
 
     gateway_server.execute(
         [
-            "CREATE TABLE seq (id BIGINT PRIMARY KEY, next_id BIGINT, cache BIGINT) COMMENT 'vitess_sequence'",
+            "CREATE TABLE seq (id BIGINT PRIMARY KEY, next_id BIGINT, cache BIGINT)",
             "INSERT INTO seq VALUES (0, 1, 7)",
             "CREATE TABLE made (id BIGINT PRIMARY KEY)",
             "CREATE TABLE broken (id BIGINT PRIMARY KEY, next_id BIGINT, cache BIGINT)",

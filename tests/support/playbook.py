@@ -49,7 +49,7 @@ class CheckedSession(Session):
         return self._phase
 
     @phase.setter
-    def phase(self, to: Phase) -> None:
+    def phase(self, to: Phase) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         before: Phase | None = getattr(self, "_phase", None)
         assert before in {None, to} or to in PHASES[before], f"{before} -> {to}"  # type: ignore[index]
         self._phase = to
@@ -260,7 +260,7 @@ class Playbook:
         self.branch.holds.begin(
             HoldRequest(hold_id, "branch", named, frozenset({TabletType.PRIMARY}), 1.0, 1.0)
         )
-        self.session.ready.clear()
+        self.session.unready_all()
         self.branch.draining = True
         self.progress(self.session)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from homeworld.gateway.hold import Holds
-from homeworld.gateway.plan import Destination, RouterPort
+from homeworld.gateway.plan import Destination, Pass, RouterPort, SessionView, Target
 from homeworld.gateway.tracker import SchemaTracker
 from homeworld.model.errors import NotFoundError, UnavailableError
 from homeworld.model.routing import BranchRoutes, ShardRoute
@@ -19,6 +19,11 @@ from homeworld.model.topology import BackendRole, Endpoint, TabletType
 
 if TYPE_CHECKING:
     from homeworld.gateway.session import Session
+
+_MOST_VIEWS = 1_000
+_MOST_HEADS = 5_000
+_OFTEN = 3
+_BEFORE_NUMBER = (b" ", b"=", b"<", b">", b"(", b",")
 
 RouterFactory = Callable[[BranchRoutes, SchemaTracker], RouterPort]
 """Makes the router of a branch at one version of its routes."""
@@ -46,6 +51,9 @@ class Branch:
         self.holds = Holds() if holds is None else holds
         self.draining = False
         self.sessions: set[Session] = set()
+        self._views: dict[SessionView, SessionView] = {}
+        self._heads: dict[tuple[bytes, Target, bool], int | Pass | None] = {}
+        self._heads_version = -1
         self._places: dict[tuple[str, str, bool, BackendRole, int], Place] = {}
 
     def router_for(self, routes: BranchRoutes) -> RouterPort:
@@ -56,8 +64,39 @@ class Branch:
         """Serve newer routes from now on, through the router made for them."""
         self.router = router
         self.routes = routes
+        self._heads.clear()
+        self._views.clear()
         self._places.clear()
         self.tracker.forget_missing(frozenset(routes.keyspaces))
+
+    def view_of(self, view: SessionView) -> SessionView:
+        """``view``, or the equal one that another session has: a router looks things up once for each."""
+        if len(self._views) >= _MOST_VIEWS:
+            self._views.clear()
+        return self._views.setdefault(view, view)
+
+    def passes(self, head: bytes, plan: Pass, view: SessionView) -> bool:
+        """Whether every statement that is ``head`` and a number is handed through as ``plan`` is. The router
+        is asked as for a prepared statement, once a head has come up often enough to be worth it.
+        """
+        if self._heads_version != self.tracker.version or len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+            self._heads_version = self.tracker.version
+        key = (head, view.target, view.replica_only)
+        known = self._heads.get(key, 0)
+        if isinstance(known, int):
+            if known < _OFTEN or head[-1:] not in _BEFORE_NUMBER:
+                self._heads[key] = known + 1
+                return False
+            known = self._heads[key] = self._passing(head + b"?", view)
+        return (
+            known is not None and known.destination == plan.destination and known.footprint == plan.footprint
+        )
+
+    def _passing(self, sql: bytes, view: SessionView) -> Pass | None:
+        prepared = self.router.plan_prepared(sql, view)
+        passes = prepared.fixed and isinstance(prepared.plan, Pass) and prepared.plan.sql == sql
+        return prepared.plan if passes and isinstance(prepared.plan, Pass) else None
 
     def shard(self, keyspace: str, shard: str) -> ShardRoute:
         """A shard's route.

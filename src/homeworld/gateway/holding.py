@@ -70,7 +70,7 @@ class HoldKeeper:
             hold.state = HoldState.HELD
             return
         for session in branch.sessions:
-            session.ready.clear()
+            session.unready_all()
         drained: asyncio.Future[None] = loop.create_future()
 
         def tell() -> None:

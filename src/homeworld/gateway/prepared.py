@@ -99,6 +99,12 @@ class Statement:
                 return b""
         return packet if known == self.id else packet[:5] + known + packet[9:]
 
+    def again(self, plan: Pass, link: Link) -> Again:
+        """How to execute it once more on ``link``, with the types bound before."""
+        number = self.on[link]
+        flag_at = self.bind_at + 4 if self.parameters else 9
+        return Again(self, plan, link, b"" if number == self.id else number, flag_at, self.version)
+
     def forget(self, link: Link) -> None:
         """The link is gone, and with it what was prepared on it."""
         self.on.pop(link, None)
@@ -125,6 +131,22 @@ class Statement:
     def known_types(self) -> tuple[tuple[int, bool], ...]:
         """``types`` as pairs of type and whether it is unsigned."""
         return tuple((self.types[at], bool(self.types[at + 1] & 0x80)) for at in range(0, len(self.types), 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What the hot path has to know of a statement whose last execution needed nothing but to be sent.
+
+    :param number: its id on the link, empty where it is the client's.
+    :param flag_at: where in the framed packet a 0 says that the types are those bound before.
+    """
+
+    statement: Statement
+    plan: Pass
+    link: Link
+    number: bytes
+    flag_at: int
+    version: int
 
 
 def _find(session: Session, payload: bytes, what: str) -> Statement:
@@ -249,6 +271,7 @@ def _execute(session: Session, statement: Statement, payload: bytes) -> Dialogue
         if types != statement.types:
             statement.types = types
             statement.bound.clear()
+            session.executions.pop(statement.id, None)
     sql = statement.sql
 
     def plan_once(view: SessionView) -> Plan:
@@ -334,6 +357,7 @@ def reset(session: Session, payload: bytes) -> Dialogue[None]:
 
 def close(session: Session, payload: bytes) -> Dialogue[None]:
     """COM_STMT_CLOSE; it has no answer, not even an error."""
+    session.executions.pop(payload[1:5], None)
     statement = session.statements.pop(payload[1:5], None)
     if statement is not None:
         _close_everywhere(session, statement)

@@ -125,13 +125,16 @@ class Gateway:
 
     # ---------------------------------------------------------------- start and stop, from any thread
 
-    def start(self) -> None:
+    def start(self, snapshot: RoutingSnapshot | None = None) -> None:
         """Listen; returns once clients can connect.
 
+        :param snapshot: served from the first connection on; without one nobody is known yet.
         :raises UnavailableError: the address cannot be listened on.
         """
         started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, args=(started,), name="gateway", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(started, snapshot), name="gateway", daemon=True
+        )
         self._thread.start()
         started.result()
 
@@ -148,10 +151,10 @@ class Gateway:
         if thread.is_alive():
             raise DeadlineExceededError("the gateway did not stop in time")
 
-    def _run(self, started: Future[None]) -> None:
+    def _run(self, started: Future[None], snapshot: RoutingSnapshot | None) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             try:
-                runner.run(self._serve(started))
+                runner.run(self._serve(started, snapshot))
             except OSError as error:
                 if started.done():
                     raise
@@ -161,11 +164,13 @@ class Gateway:
             finally:
                 self._loop = None
 
-    async def _serve(self, started: Future[None]) -> None:
+    async def _serve(self, started: Future[None], snapshot: RoutingSnapshot | None) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._pool = Pool()
         self._effects = Effects(self._pool, self.accounts, self.clock, self._sessions, self._on_alter_vschema)
+        if snapshot is not None:
+            await self._publish(snapshot)
         server = await loop.create_server(self._connection, self.host, self.port, backlog=512)
         self.port = server.sockets[0].getsockname()[1]
         started.set_result(None)

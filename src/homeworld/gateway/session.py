@@ -11,7 +11,9 @@ Theory of operation. A session is always in one phase (:data:`PHASES` lists what
 The hot path is :meth:`Session.client_data` to :meth:`~homeworld.gateway.link.Link.relay` and back through
 :meth:`Session.relayed`: one look-up of the plan, one of the link, nothing per row. It is taken only where
 nothing has to be done before or after the statement; a link stands in ``ready`` only while that is true of
-it. Everything else is a dialogue (``statements``, ``prepared``, ``control``, ``commands``).
+it. A statement that ends in a number and is handed through whatever the number is (``quick``) is not even
+shown to the router again. Everything else is a dialogue (``statements``, ``prepared``, ``control``,
+``handlers``).
 
 The invariant: what the client sees is one server's answer to one command after another, in order.
 """
@@ -40,6 +42,11 @@ from homeworld.wire.packets import PacketBuffer, frame
 
 _LOG = logging.getLogger(__name__)
 _INBOX_HIGH = 1 << 20
+_SHORT = 1 << 13
+_HEADERS = tuple(max(0, size - 4).to_bytes(4, "little") for size in range(_SHORT))
+"""The header of a single packet that is ``size`` bytes long with it, the first of its command."""
+_DIGITS = b"0123456789"
+_MOST_QUICK = 512
 
 
 class Phase(StrEnum):
@@ -119,45 +126,83 @@ class Session(SessionState):
         """Take bytes from the client."""
         if self.phase is _IDLE and not self._backlog:
             size = len(data)
-            if size > 5 and (data[0] | data[1] << 8 | data[2] << 16) + 4 == size and not data[3]:
+            if 4 < size < _SHORT and data[:4] == _HEADERS[size]:
                 command = data[4]
                 if command == 3:
-                    semicolon = data.find(b";", 5)
-                    if semicolon < 0 or semicolon == size - 1:
-                        sql = data[5:]
-                        plan = self.branch.router.plan(sql, self.view)
-                        if type(plan) is Pass:
-                            footprint = plan.footprint
-                            entry = self.ready.get(id(plan.destination))
-                            if (
-                                entry
-                                and footprint.verb in entry[2]
-                                and not (footprint.keeps_state or footprint.locking_read)
-                            ):
-                                if plan.sql != sql:
-                                    data = frame(b"\x03" + plan.sql)
-                                self._pass(plan, entry[1], data)
-                                return
-                        self.preplanned = plan
+                    if 47 < data[-1] < 58:
+                        quick = self.quick.get(data[5:].rstrip(_DIGITS))
+                        if quick is not None and quick[2] == self.branch.tracker.version:
+                            self._pass(quick[0], quick[1], data)
+                            return
+                    if self._query(data):
+                        return
                 elif command == 0x17:
-                    statement = self.statements.get(data[5:9])
-                    if statement is not None and statement.passing is not None:
-                        plan = statement.passing
-                        entry = self.ready.get(id(plan.destination))
-                        branch = self.branch
-                        if (
-                            entry
-                            and statement.router is branch.router
-                            and statement.version == branch.tracker.version
-                        ):
-                            packet = statement.fast_packet(entry[1], data)
-                            if packet:
-                                self._pass(plan, entry[1], packet)
-                                return
+                    again = self.executions.get(data[5:9])
+                    if (
+                        again is not None
+                        and again.version == self.branch.tracker.version
+                        and size > again.flag_at
+                        and not (data[9] or data[again.flag_at] or again.statement.long_data)
+                    ):
+                        number = again.number
+                        self._pass(again.plan, again.link, data[:5] + number + data[9:] if number else data)
+                        return
+                    if self._execution(data):
+                        return
                 self.sequence = 1
                 self._command(data[4:])
                 return
         self._take(data)
+
+    def _query(self, data: bytes) -> bool:
+        """Serve a whole COM_QUERY packet at once, if nothing has to be done before or after it."""
+        size = len(data)
+        semicolon = data.find(b";", 5)
+        if 0 <= semicolon < size - 1:
+            return False
+        sql = data[5:]
+        plan = self.branch.router.plan(sql, self.view)
+        if type(plan) is Pass:
+            footprint = plan.footprint
+            entry = self.ready.get(id(plan.destination))
+            if entry and footprint.verb in entry[2] and not (footprint.keeps_state or footprint.locking_read):
+                if plan.sql != sql:
+                    data = frame(b"\x03" + plan.sql)
+                elif 47 < data[-1] < 58 and semicolon < 0:
+                    self._recognise(sql, plan, entry[1])
+                self._pass(plan, entry[1], data)
+                return True
+        self.preplanned = plan
+        return False
+
+    def _recognise(self, sql: bytes, plan: Pass, link: Link) -> None:
+        """Know the next statement that differs from ``sql`` in nothing but the number at its end."""
+        head = sql.rstrip(_DIGITS)
+        if self.branch.passes(head, plan, self.view):
+            if len(self.quick) > _MOST_QUICK:
+                self.quick.clear()
+            self.quick[head] = (plan, link, self.branch.tracker.version)
+
+    def _execution(self, data: bytes) -> bool:
+        """Serve a whole COM_STMT_EXECUTE packet at once, if nothing has to be done before or after it."""
+        statement = self.statements.get(data[5:9])
+        if statement is None or statement.passing is None:
+            return False
+        plan, branch = statement.passing, self.branch
+        entry = self.ready.get(id(plan.destination))
+        if (
+            entry is None
+            or statement.router is not branch.router
+            or statement.version != branch.tracker.version
+        ):
+            return False
+        link = entry[1]
+        packet = statement.fast_packet(link, data)
+        if not packet:
+            return False
+        self.executions[statement.id] = statement.again(plan, link)
+        self._pass(plan, link, packet)
+        return True
 
     def _pass(self, plan: Pass, link: Link, packet: bytes) -> None:
         self.current = plan
@@ -362,10 +407,10 @@ class Session(SessionState):
     def relayed(self, link: Link) -> None:
         """A relayed answer is complete, or the server waits for a file."""
         walker = link.walker
-        if walker.local_infile:
+        if walker.noted and walker.local_infile:
             self._file_begin(link)
             return
-        if walker.error or walker.status != self.status or walker.ok:
+        if walker.noted or walker.status != self.status:
             self.learn(link)
         self.relaying = None
         if self.dialogue is not None:

@@ -27,7 +27,7 @@ from homeworld.wire.renumber import Renumber
 from homeworld.wire.results import Ok, err_of
 
 if TYPE_CHECKING:
-    from homeworld.gateway.prepared import Statement
+    from homeworld.gateway.prepared import Again, Statement
 
 _ENDS_TRANSACTION = frozenset({1213, 1614, 3101})
 """Errors with which a server has rolled the whole transaction back."""
@@ -71,7 +71,9 @@ class SessionState:
 
     * ``peer``: the client's IP address.
     * ``links``: backend connections by server id; ``ready``: those that the hot path may use, by the identity
-      of a destination (which the entry keeps alive), with the verbs it may use them for.
+      of a destination (which the entry keeps alive), with the verbs it may use them for;
+      ``quick``: statements by what stands before their last number, with the tables' version;
+      ``executions``: prepared statements that only have to be sent.
     * ``current``: the plan being carried out, for holds.
     * ``tracking``: whether statements have to be noted as parts of a transaction.
     * ``stateful``: the link on which statements have left what SETs cannot replay.
@@ -107,6 +109,8 @@ class SessionState:
         self.outside = outside
         self.links: dict[str, Link] = {}
         self.ready: dict[int, tuple[Destination, Link, frozenset[Verb]]] = {}
+        self.executions: dict[bytes, Again] = {}
+        self.quick: dict[bytes, tuple[Pass, Link, int]] = {}
         self.current: Pass | Scatter | None = None
         self.settings = Settings()
         self.transaction = Transaction()
@@ -219,22 +223,32 @@ class SessionState:
         """The hot path may not use the link until it has been looked at again."""
         for key in [key for key, (_, known, _) in self.ready.items() if known is link]:
             del self.ready[key]
+        self.quick.clear()
+        self.executions.clear()
+
+    def unready_all(self) -> None:
+        """The hot path may use no link until it has been looked at again."""
+        self.ready.clear()
+        self.quick.clear()
+        self.executions.clear()
 
     def renew(self) -> None:
         """Something changed that the hot path relies on: every link has to be looked at again."""
-        self.ready.clear()
+        self.unready_all()
         self.tracking = self.transaction.begin is not None or not self.autocommit
         self.renew_view()
 
     def renew_view(self) -> None:
         """Let the router see the session as it is now."""
-        self.view = SessionView(
-            target=self.target,
-            in_transaction=self.transaction.begin is not None or self.under_way,
-            role=self.account.role,
-            replica_only=self.account.replica,
-            last_insert_id=self.last_insert_id,
-            charset=self.charset_name,
+        self.view = self.branch.view_of(
+            SessionView(
+                target=self.target,
+                in_transaction=self.transaction.begin is not None or self.under_way,
+                role=self.account.role,
+                replica_only=self.account.replica,
+                last_insert_id=self.last_insert_id,
+                charset=self.charset_name,
+            )
         )
 
     def transaction_over(self) -> None:
@@ -306,7 +320,7 @@ class SessionState:
         """Give all backend connections back; what the session had on them is gone."""
         links = list(self.links.values())
         self.links.clear()
-        self.ready.clear()
+        self.unready_all()
         self.stateful = None
         for link in links:
             for statement in self.statements.values():

@@ -204,7 +204,7 @@ def reach(session: Session, plan: Pass, *, begin: bool = True) -> Dialogue[Link]
     yield from prelude(session, link, place.schema, begin=begin)
     if begin and not session.branch.holds and not session.transaction.lost:
         if len(session.ready) > _MOST_READY:
-            session.ready.clear()
+            session.unready_all()
         primary = plan.destination.tablet_type is TabletType.PRIMARY
         verbs = session.plain if primary else session.plain & roles.READS
         session.ready[id(plan.destination)] = (plan.destination, link, verbs)

@@ -73,6 +73,7 @@ class Walker:
     * ``ok``: the raw payload of a plain OK that was the (last) answer, or empty.
     * ``prepared``: the raw payload of a PREPARE's OK, or empty.
     * ``sequence``: number of the last packet.
+    * ``noted``: whether any of ``error``, ``ok``, ``prepared`` and ``local_infile`` is set.
 
     ``local_infile`` is true while the server waits for the client's file: feed() returned the position
     behind the request; the answer goes on after :meth:`file_sent`.
@@ -87,6 +88,7 @@ class Walker:
         "_skip",
         "error",
         "local_infile",
+        "noted",
         "ok",
         "prepared",
         "sequence",
@@ -105,6 +107,7 @@ class Walker:
         self.ok = b""
         self.prepared = b""
         self.local_infile = False
+        self.noted = False
         self.sequence = 0
 
     @property
@@ -115,10 +118,10 @@ class Walker:
     def begin(self, expect: int = 0) -> None:
         """A command was sent whose answer is ``expect`` (:class:`Expect`)."""
         self._part = expect
-        self._skip = 0
-        self._carry = b""
-        self.error = self.ok = self.prepared = b""
-        self.local_infile = False
+        if self.noted:
+            self.noted = False
+            self.error = self.ok = self.prepared = b""
+            self.local_infile = False
 
     def file_sent(self) -> None:
         """The client's file has been sent to its end; the answer goes on."""
@@ -169,6 +172,7 @@ class Walker:
                 self.sequence = data[pos + 3]
                 if head == 0xFF:
                     self.error = data[pos + 4 : after]
+                    self.noted = True
                     part = _END
                 else:
                     part = self._ended(data, pos + 5, after)
@@ -252,9 +256,11 @@ class Walker:
         if part == _LONE:
             if head == 0xFF:
                 self.error = data[pos:after]
+                self.noted = True
             return _END
         if head == 0xFF:
             self.error = data[pos:after]
+            self.noted = True
             return _END
         if part == _META:
             status = int.from_bytes(data[pos + 3 : pos + 5], "little")
@@ -268,6 +274,7 @@ class Walker:
                 return self._ended(data, pos + 1, after, more=False)
             return _FIELDS
         if part == _PREPARE:
+            self.noted = True
             self.prepared = data[pos:after]
             columns = int.from_bytes(data[pos + 5 : pos + 7], "little")
             parameters = int.from_bytes(data[pos + 7 : pos + 9], "little")
@@ -279,10 +286,11 @@ class Walker:
         # FIRST
         if head == 0x00 or (head == 0xFE and after - pos < 9):
             # COM_SET_OPTION's answer is an EOF on old connections.
+            self.noted = True
             self.ok = data[pos:after]
             return self._ended(data, pos + 1, after, plain_ok=head == 0x00)
         if head == 0xFB:
-            self.local_infile = True
+            self.noted = self.local_infile = True
             return _END
         self.ok = b""
         self._prep_columns = -1
