@@ -11,8 +11,10 @@ from dataclasses import replace
 import pytest
 
 from homeworld.model.errors import FencedError, UnavailableError
-from homeworld.model.movers import Phase
+from homeworld.model.movers import MoverProgress, MoverSpec, Phase
 from homeworld.model.states.move_tables import State, Trigger
+from homeworld.model.tables import Table
+from homeworld.model.topology import ShardPlace
 from homeworld.store.journal import StepStatus
 from homeworld.workflows import trouble
 from homeworld.workflows.move_tables import decide as d
@@ -30,6 +32,7 @@ from tests.support.workflow_scene import (
     writing,
 )
 from tests.support.workflow_world import (
+    FakeMover,
     failed,
 )
 
@@ -324,6 +327,60 @@ def test_ddl_stops_the_workflow_and_retry_is_offered_once_the_tables_fit(
     assert scene.workflow.workflow_errors == "ALTER TABLE orders ADD x INT"
     scene.go(process, T.RETRY)
     assert scene.state is S.RUNNING
+    scene.check()
+
+
+def test_ddl_on_the_target_stops_the_way_back_until_the_source_fits(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    scene.go(process, T.SWITCH_PRIMARIES)
+    process.run()
+    mover = process.movers.running(scene.id, "reverse")
+    assert mover is not None
+    mover.fault = replace(failed(""), phase=Phase.DDL, ddl="ALTER TABLE orders\nADD x INT")
+    process.run()
+    assert scene.state is S.STOPPED
+    compared: list[str] = []
+    difference = scene.tools.difference
+
+    def compare(place: ShardPlace, table: Table) -> str:
+        compared.append(place.keyspace)
+        return difference(place, table)
+
+    scene.tools.difference = compare  # type: ignore[method-assign]
+    process.run()
+    assert set(compared) == {"shop"}
+    assert scene.workflow.may_retry
+    assert scene.workflow.workflow_errors == "ALTER TABLE orders\nADD x INT"
+    scene.go(process, T.RETRY)
+    process.run()
+    assert scene.state is S.SWITCHED_PRIMARIES
+    scene.go(process, T.CANCEL)
+    assert scene.state is S.CANCELLED
+    scene.check()
+
+
+def test_a_cancel_that_comes_while_the_copy_ends_wins(scenes: Scenes) -> None:
+    scene = scenes.at(d.START)
+    process = Process(scene)
+    start = process.movers.start
+
+    def begin(spec: MoverSpec) -> FakeMover:
+        mover = start(spec)
+        progress = mover.progress
+
+        def ask() -> MoverProgress:
+            if scene.state is S.COPYING:
+                scene.ask(T.CANCEL)
+            return progress()
+
+        mover.progress = ask  # type: ignore[method-assign]
+        return mover
+
+    process.movers.start = begin  # type: ignore[method-assign]
+    process.run()
+    assert scene.state is S.CANCELLED
     scene.check()
 
 

@@ -57,8 +57,9 @@ def cancel_plan() -> Plan[Context]:
             Step("publish first", publish, sort=Sort.FLEETING),
             Step("stop the streams", stop_streams, sort=Sort.FLEETING),
             Step("drop target tables", drop_tables),
-            Step("rules as before", route_after_cancel),
+            # While its entries are served, the rules are what keeps a bare name from leading to the target.
             Step("leave the vschema", leave_vschema),
+            Step("rules as before", route_after_cancel),
             Step("publish", publish, sort=Sort.FLEETING),
             Step("drop sequences", drop_sequences),
             Step("forget the streams", forget_streams),

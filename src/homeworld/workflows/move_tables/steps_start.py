@@ -37,10 +37,12 @@ def start_plan(preconditions: Preconditions) -> Plan[Context]:
             Step("check everything again", lambda context: check(context, preconditions), sort=Sort.FLEETING),
             Step("save the rules", save_rules),
             Step("list what will be made", list_made, undo=unlist),
+            # Before anything exists on the target that a name without a keyspace could be taken for.
+            Step("route both names to the source", route_to_source, undo=route_as_before),
+            Step("publish the routes", publish, sort=Sort.FLEETING),
             Step("make target tables", make_tables, undo=drop_tables, verify=tables_fit),
             Step("make sequences", make_sequences, undo=drop_sequences),
             Step("enter the vschema", enter_vschema, undo=leave_vschema),
-            Step("route both names to the source", route_to_source, undo=route_as_before),
             Step("publish", publish, sort=Sort.FLEETING),
         ),
     )
@@ -87,10 +89,18 @@ def source_tables(context: Context) -> dict[str, Table]:
 
     :raises InvalidError: one is gone.
     """
-    found = context.tools.describe(context.owner(context.source)[0], context.tables)
+    return tables_of(context, context.source)
+
+
+def tables_of(context: Context, side: Side) -> dict[str, Table]:
+    """The moved tables, as the first shard of a side has them.
+
+    :raises InvalidError: one is gone.
+    """
+    found = context.tools.describe(context.owner(side)[0], context.tables)
     for name in context.tables:
         if name not in found:
-            raise InvalidError(f"table {name} does not exist in keyspace {context.source.name}")
+            raise InvalidError(f"table {name} does not exist in keyspace {side.name}")
     return {name: found[name] for name in context.tables}
 
 
