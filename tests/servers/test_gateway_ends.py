@@ -12,9 +12,15 @@ from typing import Any
 import pymysql
 import pytest
 
-from homeworld.model.errors import UnavailableError
+from homeworld.gateway.plan import RouterPort
+from homeworld.gateway.router import Router
+from homeworld.gateway.server import Gateway
+from homeworld.gateway.tracker import SchemaTracker
+from homeworld.model.errors import InvalidError, UnavailableError
+from homeworld.model.routing import BranchRoutes, RoutingSnapshot
 from tests.support import mysqld
 from tests.support.gateway import (
+    BRANCH,
     GatewayFixture,
     ask_until_error,
     rows,
@@ -101,6 +107,21 @@ def test_stop(gateway_server: mysqld.TestServer, gateway_schema: str, tmp_path: 
         gw.connect()
     with pytest.raises(UnavailableError):
         gw.publish()
+
+
+def test_a_gateway_that_cannot_start_says_so(gw: GatewayFixture) -> None:
+    second = Gateway(router_factory=Router, port=gw.gateway.port)
+    with pytest.raises(UnavailableError, match="cannot listen"):
+        second.start()
+    second.stop()
+
+    def broken(routes: BranchRoutes, tracker: SchemaTracker) -> RouterPort:
+        raise InvalidError(f"a vschema of {routes.branch} cannot be read by {type(tracker).__name__}")
+
+    third = Gateway(router_factory=broken)
+    with pytest.raises(InvalidError):
+        third.start(RoutingSnapshot(1, {BRANCH: gw.routes}, {}))
+    third.stop()
 
 
 def test_garbage_from_a_client_harms_nobody(gw: GatewayFixture) -> None:

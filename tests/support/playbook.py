@@ -1,7 +1,7 @@
 """Transcripts of a gateway session without sockets: ``>>`` goes in, ``<<`` must come out.
 
 Two keyspaces, ``a`` on server ``one`` and ``b`` on server ``two``; a table's name begins with its keyspace's
-letter unless a rule says otherwise. In::
+letter unless a rule says otherwise. With ``shared`` both are schemas of server ``one``. In::
 
     >> client QUERY select 1        >> client PING | INIT_DB x | PREPARE sql | EXECUTE n | CLOSE n | RESET
     >> client gone                  >> client BYTES 0102ff
@@ -98,6 +98,7 @@ class Playbook:
         *,
         role: BackendRole = BackendRole.ADMIN,
         capabilities: int = CAPABILITIES,
+        shared: bool = False,
     ) -> None:
         self.out: list[str] = []
         self.capabilities = capabilities
@@ -108,7 +109,7 @@ class Playbook:
                 {},
                 (ShardRoute("-", name, Endpoint(server, Flavor.MYSQL, "", 0, server, "", ""), ()),),
             )
-            for name, server in (("a", "one"), ("b", "two"))
+            for name, server in (("a", "one"), ("b", "one" if shared else "two"))
         }
         rules = {f"{ks}{number}": f"{ks}.{ks}{number}" for ks in "ab" for number in range(1, 4)}
         rules["t1"] = "a.t1"

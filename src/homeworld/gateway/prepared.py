@@ -80,10 +80,14 @@ class Statement:
     prepared_sql: bytes = b""
     too_long: bool = False
 
-    def fast_packet(self, link: Link, packet: bytes) -> bytes:
-        """COM_STMT_EXECUTE as it came, framed, made ready for ``link``; empty where more is needed."""
+    def fast_packet(self, plan: Pass, link: Link, packet: bytes) -> bytes:
+        """COM_STMT_EXECUTE as it came, framed, made ready for ``link``; empty where more is needed: as where
+        what is prepared there is another text, or looks its tables up in another schema.
+        """
         known = self.on.get(link)
         if known is None or self.long_data or len(packet) < 14 or packet[9]:
+            return b""
+        if self.schemas.get(link) != link.schema or self.prepared_sql != plan.sql:
             return b""
         if self.parameters:
             at = self.bind_at + 4
@@ -314,6 +318,7 @@ def _literals(session: Session, statement: Statement, payload: bytes) -> tuple[b
 
 def _execute_prepared(session: Session, statement: Statement, plan: Pass, payload: bytes) -> Dialogue[None]:
     link = yield from statements.way(session, plan)
+    session.executions.pop(statement.id, None)
     if statement.prepared_sql != plan.sql:
         _close_everywhere(session, statement)
     statement.turn_to_schema(link)

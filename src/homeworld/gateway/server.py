@@ -130,6 +130,7 @@ class Gateway:
 
         :param snapshot: served from the first connection on; without one nobody is known yet.
         :raises UnavailableError: the address cannot be listened on.
+        :raises HomeworldError: the snapshot cannot be served.
         """
         started: Future[None] = Future()
         self._thread = threading.Thread(
@@ -161,6 +162,11 @@ class Gateway:
                 failed = UnavailableError(f"cannot listen on {self.host}:{self.port}: {error.strerror}")
                 failed.__cause__ = error
                 started.set_exception(failed)
+            except Exception as error:
+                # Whoever waits in start() must hear of it, too.
+                if started.done():
+                    raise
+                started.set_exception(error)
             finally:
                 self._loop = None
 

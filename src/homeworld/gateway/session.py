@@ -197,7 +197,7 @@ class Session(SessionState):
         ):
             return False
         link = entry[1]
-        packet = statement.fast_packet(link, data)
+        packet = statement.fast_packet(plan, link, data)
         if not packet:
             return False
         self.executions[statement.id] = statement.again(plan, link)
