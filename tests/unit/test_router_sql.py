@@ -59,8 +59,13 @@ def test_the_fast_fingerprint_and_the_tokens_agree(text: bytes) -> None:
     except SqlSyntaxError:
         return
     assert [token.text for token in tokens if token.kind in LITERALS] == literals(text)
-    gaps = sum(part is None for part in fingerprint(text)[1::3])
-    assert gaps == sum(token.kind in LITERALS or token.kind is Kind.COMMENT for token in tokens)
+    marks = fingerprint(text)
+    gaps = list(zip(marks[1::4], marks[2::4], marks[3::4], strict=True))
+    kinds = [token.kind for token in tokens if token.kind in LITERALS or token.kind is Kind.COMMENT]
+    assert [Kind.COMMENT if comment is not None else None for kept, comment, _ in gaps if kept is None] == [
+        Kind.COMMENT if kind is Kind.COMMENT else None for kind in kinds
+    ]
+    assert all(never is None for _, _, never in gaps)
 
 
 def test_a_quote_that_is_never_closed_costs_no_more_than_its_length() -> None:
@@ -73,6 +78,9 @@ def test_a_quote_that_is_never_closed_costs_no_more_than_its_length() -> None:
 def test_texts_of_one_fingerprint() -> None:
     assert fingerprint(b"select a from t where b = 1") == fingerprint(b"select a from t where b = 'x'")
     assert fingerprint(b"select 1 /* a */") == fingerprint(b"select 1 /* b 5 */")
+    assert fingerprint(b"select 1 /* a */ and 'p' 'q'") != fingerprint(b"select 1 'b' and 'p' /* a */")
+    assert fingerprint(b"select /* a */ 'b'") != fingerprint(b"select 'b' /* a */")
+    assert fingerprint(b"select /* a */ 1") != fingerprint(b"select /* a")
     assert fingerprint(b"select a1") != fingerprint(b"select a2")
     assert fingerprint(b"select `a1`") != fingerprint(b"select `a2`")
     assert fingerprint(b"select /*+ A(1) */ 1") != fingerprint(b"select /*+ A(2) */ 1")

@@ -131,7 +131,7 @@ _KEPT = _NAME + rb"|@@?(?:" + _NAME + rb"|" + _STRING + rb")|/\*(?:\+|[vV][tT]\+
 _DROPPED = rb"/\*.*?\*/|#[^\n]*|" + _DASHES
 _OPEN = rb"(?:@@?)?['\"`].*+|/\*.*+"
 _SPLIT = re.compile(
-    rb"(" + _KEPT + rb")|" + _DROPPED + rb"|" + _VALUE + rb"|()(?:" + _OPEN + rb")", re.DOTALL
+    rb"(" + _KEPT + rb")|()(?:" + _DROPPED + rb")|" + _VALUE + rb"|()(?:" + _OPEN + rb")", re.DOTALL
 )
 _LITERAL = re.compile(_KEPT + rb"|" + _DROPPED + rb"|(" + _VALUE + rb")|" + _OPEN, re.DOTALL)
 
@@ -141,8 +141,8 @@ Fingerprint = tuple[bytes | None, ...]
 def fingerprint(sql: bytes) -> Fingerprint:
     """What two texts have in common that differ in nothing but literals and plain comments.
 
-    A literal and a plain comment both leave a gap, so compare the number of :func:`literals` before the
-    gaps are filled from another text.
+    Each gap has a mark of its own kind (a kept text, a comment, a literal, what is never closed): a comment
+    never stands in for a literal, so texts of one fingerprint have their literals at the same places.
     """
     return tuple(_SPLIT.split(sql))
 
