@@ -13,6 +13,7 @@ from homeworld.gateway.plan import (
     ColumnSpec,
     Done,
     Footprint,
+    Pass,
     Plan,
     Refuse,
     Row,
@@ -25,7 +26,7 @@ from homeworld.gateway.router_errors import unsupported
 from homeworld.gateway.router_names import Edit, Found
 from homeworld.gateway.router_target import target_text
 from homeworld.gateway.sql_tables import significant
-from homeworld.gateway.sql_tokens import Kind, Token, quote_string, string_value
+from homeworld.gateway.sql_tokens import LITERALS, Kind, Token, hex_value, quote_string, string_value
 from homeworld.model.names import quote
 from homeworld.model.routing import KeyspaceRoute
 
@@ -150,9 +151,12 @@ def of_system(context: Context, found: Sequence[Found]) -> Compiled:
     destination, shard = context.first(keyspace)
     edits += context.names.physical(found, shard.schema)
     footprint = Footprint(Verb.SELECT, keeps_state=context.scan.keeps_state)
-    if shard.schema == keyspace.name:
-        return passing_edited(context, destination, footprint, edits)
     sql = apply(context.sql, edits)
+    plan = Pass(destination, sql, footprint)
+    if shard.schema == keyspace.name:
+        # A literal or a value that comes later may name another keyspace, or one by another name.
+        chosen = any(token.kind in LITERALS or token.kind is Kind.PARAM for token in context.scan.words)
+        return Compiled(lambda _sql, _view: plan, shape=False, fixed=not chosen)
     there, here = shard.schema.encode(), keyspace.name.encode()
 
     def merge(results: Sequence[Sequence[Row]]) -> Sequence[Row]:
@@ -161,7 +165,7 @@ def of_system(context: Context, found: Sequence[Found]) -> Compiled:
     def template(_sql: bytes, _view: SessionView) -> Plan:
         return Scatter(((destination, sql),), footprint, merge)
 
-    return Compiled(template, shape=False)
+    return Compiled(template, shape=False, prepare=plan)
 
 
 def _named_keyspace(context: Context) -> tuple[KeyspaceRoute, list[Edit]]:
@@ -171,9 +175,10 @@ def _named_keyspace(context: Context) -> tuple[KeyspaceRoute, list[Edit]]:
     named: dict[str, KeyspaceRoute] = {}
     edits: list[Edit] = []
     for token in context.scan.words:
-        if token.kind is not Kind.STRING:
+        if token.kind not in {Kind.STRING, Kind.HEX}:
             continue
-        text = string_value(token.text).decode("utf-8", "replace")
+        value = string_value(token.text) if token.kind is Kind.STRING else hex_value(token.text)
+        text = value.decode("utf-8", "replace")
         route = routes.keyspaces.get(text)
         if route is None and text == routes.database:
             route = names.keyspace(routes.default_keyspace)
