@@ -63,7 +63,7 @@ def test_a_statement_prepared_in_the_source_s_schema_never_runs_there_after_a_sw
 
 
 @pytest.mark.parametrize("back", [False, True])
-def test_what_was_sent_on_before_a_use_is_looked_at_again(back: bool) -> None:  # noqa: FBT001 a case
+def test_what_was_sent_on_before_a_use_is_looked_at_again(back: bool) -> None:
     book = Playbook(shared=True)
     book.play(
         SWITCHED

@@ -115,6 +115,16 @@ def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[No
         found = yield from admitted(session, lambda view, part=part: session.branch.router.plan(part, view))
         if not (yield from perform(session, found)):
             return
+        _part_over(session)
+
+
+def _part_over(session: Session) -> None:
+    """One statement of several has been carried out: the next may have to wait for a hold, which must not
+    wait for this one.
+    """
+    session.current = None
+    if session.branch.draining:
+        session.outside.progress(session)
 
 
 def _one_pass(session: Session, sql: bytes, parts: Iterable[bytes]) -> Pass | None:
