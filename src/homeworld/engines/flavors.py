@@ -21,7 +21,8 @@ _ROWS = "SELECT, INSERT, UPDATE, DELETE"
 # What each role may do in the schema of a keyspace. No role may hand on its rights or touch other schemas.
 SCHEMA_RIGHTS: Mapping[BackendRole, str] = {
     BackendRole.READER: "SELECT, SHOW VIEW",
-    BackendRole.WRITER: "INSERT, UPDATE, DELETE",
+    # Without SELECT no UPDATE or DELETE may have a WHERE; the gateway keeps writers from reading.
+    BackendRole.WRITER: _ROWS,
     BackendRole.READWRITER: f"{_ROWS}, SHOW VIEW",
     BackendRole.ADMIN: "ALL PRIVILEGES",
     # TRIGGER because without it information_schema hides the triggers that must be found before a move.

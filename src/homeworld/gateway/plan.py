@@ -66,12 +66,15 @@ class Footprint:
     ``keeps_state``: the statement leaves or needs something on its server connection that SET statements do
     not replay (user variables, GET_LOCK, temporary tables, LOCK TABLES, FOUND_ROWS(), text PREPARE), so that
     the session must go on with that very connection.
+    ``queries``: its verb is no SELECT, but it holds a query or gives rows back (INSERT … SELECT, RETURNING,
+    EXPLAIN), so that who may not read may not do it either.
     """
 
     verb: Verb
     tables: frozenset[tuple[str, str]] = frozenset()
     locking_read: bool = False
     keeps_state: bool = False
+    queries: bool = False
 
     @property
     def writes(self) -> bool:

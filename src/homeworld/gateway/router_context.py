@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from homeworld.gateway.plan import Destination, Footprint, Pass, Plan, SessionView, Verb
 from homeworld.gateway.router_names import Aim, Edit, Found, Names
 from homeworld.gateway.sql_tables import Scan
+from homeworld.gateway.sql_tokens import Kind
 from homeworld.model.routing import KeyspaceRoute, ShardRoute
+
+_QUERIES = frozenset({b"SELECT", b"TABLE", b"WITH", b"RETURNING", b":="})
 
 Template = Callable[[bytes, SessionView], Plan]
 """Plans any text of the fingerprint it was made from. May raise what the router turns into plans."""
@@ -46,7 +49,20 @@ class Context:
         tables = self.names.beneath(found)
         if self.scan.unknown_functions and tables:
             tables |= self.names.all_tables(keyspace)
-        return Footprint(self.scan.verb, tables, self.scan.locking_read, self.scan.keeps_state)
+        return Footprint(self.scan.verb, tables, self.scan.locking_read, self.scan.keeps_state, self.queries)
+
+    @property
+    def queries(self) -> bool:
+        """See :class:`~homeworld.gateway.plan.Footprint`. Says yes to what is hard to tell."""
+        scan = self.scan
+        if scan.verb is Verb.SELECT:
+            return False
+        words = _QUERIES
+        if scan.verb in {Verb.SHOW, Verb.LOAD}:  # SHOW CREATE TABLE, LOAD DATA … INTO TABLE
+            words = _QUERIES - {b"TABLE"}
+        return scan.word(0) == b"CHECKSUM" or any(
+            token.upper in words and token.kind in (Kind.WORD, Kind.OP) for token in scan.words
+        )
 
     def first(self, keyspace: KeyspaceRoute) -> tuple[Destination, ShardRoute]:
         """The shard to ask where any will do: the session's own, or the first."""

@@ -109,7 +109,7 @@ def _to_table(context: Context, found: Found, edits: list[Edit]) -> Compiled:
     destination, shard = context.first(keyspace)
     tables = frozenset({(found.keyspace, found.table)}) if not found.system else frozenset[tuple[str, str]]()
     edits = [*edits, *names.physical([found], shard.schema)]
-    return passing_edited(context, destination, Footprint(Verb.SHOW, tables), edits)
+    return passing_edited(context, destination, Footprint(Verb.SHOW, tables, queries=context.queries), edits)
 
 
 def _of_table(context: Context, at: int) -> Compiled:
@@ -164,7 +164,7 @@ def _of_schema(context: Context, what: bytes, at: int) -> Compiled:
     names = context.names
     if keyspace is None:
         destination, _ = context.first(names.default(context.aim.target))
-        return passing_edited(context, destination, Footprint(Verb.SHOW), [])
+        return passing_edited(context, destination, Footprint(Verb.SHOW, queries=context.queries), [])
     destination, shard = context.first(keyspace)
     if keyspace.sharded or shard.schema != keyspace.name:
         if what != b"TABLES":
@@ -173,11 +173,14 @@ def _of_schema(context: Context, what: bytes, at: int) -> Compiled:
                 f"USE `{keyspace.name}/{shard.name}`"
             )
         sql = _tables_query(context, keyspace.name, shard.schema)
-        return Compiled(lambda _sql, _view: Pass(destination, sql, Footprint(Verb.SHOW)), shape=False)
+        return Compiled(
+            lambda _sql, _view: Pass(destination, sql, Footprint(Verb.SHOW, queries=context.queries)),
+            shape=False,
+        )
     edits: list[Edit] = []
     if named and named[1].name() != shard.schema:
         edits.append((named[1].start, named[1].end, identifier(shard.schema)))
-    return passing_edited(context, destination, Footprint(Verb.SHOW), edits)
+    return passing_edited(context, destination, Footprint(Verb.SHOW, queries=context.queries), edits)
 
 
 def _tables_query(context: Context, keyspace: str, schema: str) -> bytes:
@@ -200,7 +203,7 @@ def _tables_query(context: Context, keyspace: str, schema: str) -> bytes:
 def _of_server(context: Context) -> Compiled:
     """Anything else is about the server: the default keyspace's first."""
     destination, _ = context.first(context.names.default(context.aim.target))
-    return passing_edited(context, destination, Footprint(Verb.SHOW), [])
+    return passing_edited(context, destination, Footprint(Verb.SHOW, queries=context.queries), [])
 
 
 def explain_prefix(context: Context) -> int:
@@ -222,5 +225,5 @@ def explain(context: Context, inner: Plan) -> Compiled:
         if not statements:
             return fixed(inner)
         destination, sql = statements[0]
-    plan = Pass(destination, apply(prefix + sql, []), Footprint(Verb.SHOW))
+    plan = Pass(destination, apply(prefix + sql, []), Footprint(Verb.SHOW, queries=True))
     return Compiled(lambda _sql, _view: plan, shape=False)
