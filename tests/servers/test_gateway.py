@@ -35,6 +35,10 @@ def test_text_protocol(gw: GatewayFixture, table: str, gateway_schema: str) -> N
             cursor.execute("SELECT * FROM nothing_here")
         cursor.execute("SELECT id FROM t WHERE id > %s", (100,))
         assert cursor.fetchall() == ()
+        cursor.execute("INSERT IGNORE INTO t (id, v) VALUES (1, 'again')")
+        assert [row[1] for row in rows(cursor, "SHOW WARNINGS")] == [1062]
+        cursor.execute("UPDATE t SET n = n + 1")
+        assert rows(cursor, "SELECT ROW_COUNT()") == [(2,)]
         connection.ping(reconnect=False)
         connection.select_db(gateway_schema)
         with pytest.raises(pymysql.err.OperationalError, match="nknown database"):

@@ -26,7 +26,7 @@ _TABLES = re.compile(
     rb"\b(?:from|into|update|join|table(?:\s+if\s+(?:not\s+)?exists)?|tables)\s+`?(\w+)`?(?:\.`?(\w+)`?)?",
     re.IGNORECASE,
 )
-_KEEPS = re.compile(rb"(?<!@)@\w|get_lock|temporary|\block\s+tables", re.IGNORECASE)
+_KEEPS = re.compile(rb"(?<!@)@\w|get_lock|found_rows|row_count|temporary|\block\s+tables", re.IGNORECASE)
 _PART = re.compile(rb"(?:'[^']*'|[^;'])+")
 _VERBS = {
     b"start": Verb.BEGIN,

@@ -541,3 +541,36 @@ def test_ddl_commits_first_what_other_servers_have() -> None:
         << client OK
         """
     )
+
+
+def test_what_asks_about_the_last_statement_goes_where_it_was() -> None:
+    Playbook().play(
+        FIRST
+        + """
+        >> client QUERY select * from b1
+        << connect two
+        >> connected two
+        << two QUERY select * from b1
+        >> two ROWS 1
+        << client ROWS 1
+        >> client QUERY show warnings
+        << two QUERY show warnings
+        >> two ROWS 1
+        << client ROWS 1
+        >> client QUERY select row_count()
+        << two QUERY select row_count()
+        >> two ROWS 1
+        << client ROWS 1
+        >> client QUERY select * from a1
+        << one QUERY select * from a1
+        >> one ROWS 1
+        << client ROWS 1
+        >> client QUERY show count(*) warnings
+        << one QUERY show count(*) warnings
+        >> one ROWS 0
+        << client ROWS 0
+        >> one lost
+        >> client QUERY select found_rows()
+        << client ERR 1235 VT12001: unsupported: questions about the last statement's own server
+        """
+    )

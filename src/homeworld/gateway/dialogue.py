@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from homeworld.gateway.budget import Budget
 from homeworld.gateway.hold import Hold
 from homeworld.gateway.link import Link, Reply
 from homeworld.model.topology import Endpoint
@@ -28,11 +29,14 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One command to one backend: framed bytes, and the kind of its answer (``wire.responses.Expect``)."""
+    """One command to one backend: framed bytes, the kind of its answer (``wire.responses.Expect``), and how
+    much of the answer may be collected where that is limited (for Ask only).
+    """
 
     link: Link
     packet: bytes
     expect: int = 0
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)

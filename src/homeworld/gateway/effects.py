@@ -192,11 +192,10 @@ class Effects:
         place = branch.place(Destination(keyspace, "", TabletType.PRIMARY), BackendRole.ADMIN, 0)
         link = await self._pool.lease(place.endpoint, OWN_CAPABILITIES, UTF8MB4_BIN)
         try:
-            columns, views = await ask(
+            columns, views, unique = await ask(
                 link, [commands.query(query) for query in load_queries(place.schema)], _LOAD_SECONDS
             )
-            branch.tracker.loaded(
-                keyspace, place.schema, columns.result().text_rows(), views.result().text_rows()
-            )
+            rows = (answer.result().text_rows() for answer in (columns, views, unique))
+            branch.tracker.loaded(keyspace, place.schema, *rows)
         finally:
             self._pool.give_back(link)

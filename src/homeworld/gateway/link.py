@@ -12,7 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from homeworld.model.errors import ConnectionLostError, HomeworldError, MalformedPacketError
+from homeworld.gateway.budget import Budget
+from homeworld.model.errors import (
+    ConnectionLostError,
+    HomeworldError,
+    MalformedPacketError,
+    ServerError,
+)
 from homeworld.model.topology import Endpoint
 from homeworld.wire.client import Collector
 from homeworld.wire.constants import Status
@@ -61,20 +67,28 @@ class LinkOwner(Protocol):
 
 
 class Reply:
-    """A whole answer, collected. ``error`` is set where the server answered with an error or was lost."""
+    """A whole answer, collected. ``error`` is set where the server answered with an error, was lost, or said
+    more than its budget allows; ``raw`` is empty where it has a budget.
+    """
 
-    __slots__ = ("_capabilities", "_infile", "error", "ok", "prepared", "raw", "status")
+    __slots__ = ("_capabilities", "_collector", "error", "ok", "prepared", "raw", "status")
 
     def __init__(
-        self, capabilities: int, raw: bytes, walker: Walker | None, error: HomeworldError | None
+        self,
+        capabilities: int,
+        raw: bytes,
+        walker: Walker | None,
+        error: HomeworldError | None,
+        collector: Collector | None = None,
     ) -> None:
         self._capabilities = capabilities
+        self._collector = collector
         self.raw = raw
         self.status = walker.status if walker else 0
         self.prepared = walker.prepared if walker else b""
         self.ok = walker.ok if walker else b""
         self.error = error
-        if walker is not None and walker.error:
+        if error is None and walker is not None and walker.error:
             self.error = parse_err(walker.error)
 
     def check(self) -> None:
@@ -88,16 +102,20 @@ class Reply:
         :raises HomeworldError: the answer is an error.
         """
         self.check()
+        if self._collector is not None:
+            return self._collector
         collector = Collector(self._capabilities)
         collector.feed(self.raw)
         return collector
 
 
 class _Pending:
-    __slots__ = ("expect", "parts")
+    __slots__ = ("budget", "collector", "expect", "parts")
 
-    def __init__(self, expect: int) -> None:
+    def __init__(self, expect: int, budget: Budget | None, collector: Collector | None) -> None:
         self.expect = expect
+        self.budget = budget
+        self.collector = collector
         self.parts: list[bytes] = []
 
 
@@ -197,11 +215,14 @@ class Link:
         """Send framed bytes of a command that has no answer."""
         self.channel.write(packet)
 
-    def ask(self, packet: bytes, expect: int = Expect.RESULT) -> None:
+    def ask(self, packet: bytes, expect: int = Expect.RESULT, budget: Budget | None = None) -> None:
         """Send framed bytes of one command; its answer is collected for ``owner.answered``. Several may be
         outstanding.
+
+        :param budget: how much may be collected, where that depends on how many rows there are.
         """
-        self._pending.append(_Pending(expect))
+        collector = None if budget is None else Collector(self.capabilities)
+        self._pending.append(_Pending(expect, budget, collector))
         if len(self._pending) == 1:
             self.walker.begin(expect)
         self.channel.write(packet)
@@ -247,7 +268,12 @@ class Link:
                 raise MalformedPacketError("the server sent bytes nobody asked for")
             pending = self._pending[0]
             end = walker.feed(data, start)
-            pending.parts.append(data[start:] if end < 0 else data[start:end])
+            piece = data[start:] if end < 0 else data[start:end]
+            if pending.budget is None:
+                pending.parts.append(piece)
+            elif not self._gather(pending, pending.budget, piece):
+                self._broken(pending.budget.error or MalformedPacketError())
+                return
             if end < 0:
                 return
             start = end
@@ -257,11 +283,27 @@ class Link:
                 self.channel.write(b"\0\0\0" + bytes(((walker.sequence + 1) & 0xFF,)))
                 walker.file_sent()
                 continue
-            reply = Reply(self.capabilities, b"".join(pending.parts), walker, None)
+            over = None if pending.budget is None else pending.budget.error
+            reply = Reply(self.capabilities, b"".join(pending.parts), walker, over, pending.collector)
             self._pending.popleft()
             if self._pending:
                 walker.begin(self._pending[0].expect)
             self.owner.answered(self, reply)
+
+    def _gather(self, pending: _Pending, budget: Budget, piece: bytes) -> bool:
+        """Take a piece of an answer as far as its budget goes; false: the connection is to be closed."""
+        collector = pending.collector
+        if budget.error is None and collector is not None:
+            before = len(collector.rows)
+            try:
+                collector.feed(piece)
+            except ServerError:
+                return True  # the walker has read it, too, and the reply says it
+            budget.take(max(0, len(collector.rows) - before), len(piece))
+        if budget.error is None:
+            return True
+        pending.collector = None
+        return self in budget.kept
 
     def _broken(self, error: HomeworldError) -> None:
         self.channel.abort()

@@ -26,7 +26,7 @@ DENIED: Mapping[BackendRole, frozenset[Verb]] = {
 READS = frozenset({Verb.SELECT, Verb.SHOW})
 """Verbs that replicas serve."""
 
-PLAIN = frozenset({Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.REPLACE, Verb.SHOW})
+PLAIN = frozenset({Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.REPLACE})
 """Verbs that change nothing but rows, so that nothing has to be done before or after them."""
 
 

@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from homeworld.gateway import control, statements
+from homeworld.gateway.budget import Budget
 from homeworld.gateway.dialogue import Dialogue, Request, ask
 from homeworld.gateway.link import Link, Reply
 from homeworld.gateway.plan import Scatter, Verb
 from homeworld.gateway.session import Session
 from homeworld.model.errors import HomeworldError, ServerError
 from homeworld.wire import commands
-from homeworld.wire.client import Collector
 from homeworld.wire.packets import frame
 
-MOST_ROWS = 300_000
-"""Rows merged in memory for one statement; Vitess's limit."""
 _SAVEPOINT = b"`_homeworld_statement`"
 
 
@@ -37,6 +35,7 @@ def scatter(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
 
     :raises HomeworldError: some shard refused; a write has then changed nothing anywhere.
     """
+    session.last = None
     if plan.merge is not None:
         yield from _read(session, plan, binary=binary)
         return
@@ -77,9 +76,9 @@ def _reach_all(session: Session, plan: Scatter) -> Dialogue[list[_Piece]]:
     return pieces
 
 
-def _send(session: Session, pieces: Sequence[_Piece]) -> Dialogue[list[Reply]]:
+def _send(session: Session, pieces: Sequence[_Piece], budget: Budget | None = None) -> Dialogue[list[Reply]]:
     """Send all pieces, those of one link one after the other with the schema changed between; replies in the
-    order of the statements. A refused change of schema raises.
+    order of the statements. A refused change of schema raises, and so do answers beyond ``budget``.
     """
     replies: list[Reply | None] = [None] * len(pieces)
     waiting = list(pieces)
@@ -98,7 +97,11 @@ def _send(session: Session, pieces: Sequence[_Piece]) -> Dialogue[list[Reply]]:
         ):
             reply.check()
             session.set_schema(piece.link, piece.schema)
-        answers = yield from ask([Request(p.link, frame(commands.query(p.sql))) for p in batch])
+        answers = yield from ask(
+            [Request(p.link, frame(commands.query(p.sql)), budget=budget) for p in batch]
+        )
+        if budget is not None and budget.error is not None:
+            raise budget.error
         for piece, reply in zip(batch, answers, strict=True):
             replies[piece.number] = reply
             if isinstance(reply.error, ServerError):
@@ -108,12 +111,8 @@ def _send(session: Session, pieces: Sequence[_Piece]) -> Dialogue[list[Reply]]:
 
 def _read(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
     pieces = yield from _reach_all(session, plan)
-    replies = yield from _send(session, pieces)
-    results: list[Collector] = []
-    for reply in replies:
-        results.append(reply.result())
-        if sum(len(result.rows) for result in results) > MOST_ROWS:
-            raise ServerError(1105, "HY000", f"in-memory row count exceeded allowed limit of {MOST_ROWS}")
+    replies = yield from _send(session, pieces, session.budget())
+    results = [reply.result() for reply in replies]
     session.renew_view()
     assert plan.merge is not None  # noqa: S101 the caller has looked
     rows = plan.merge([result.text_rows() for result in results])

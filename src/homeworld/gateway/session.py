@@ -113,6 +113,7 @@ class Session(SessionState):
         self.preplanned: Plan | None = None
         self._paused = False
         self._held_back: Link | None = None
+        self._link_full = False
         self._pumping = False
         self._replies: list[Reply | None] = []
         self._asked: list[Link] = []
@@ -380,7 +381,7 @@ class Session(SessionState):
         self._asked = [request.link for request in effect.requests]
         for number, request in enumerate(effect.requests):
             if request.link.alive:
-                request.link.ask(request.packet, request.expect)
+                request.link.ask(request.packet, request.expect, request.budget)
             else:
                 self._replies[number] = Reply(self.capabilities, b"", None, ConnectionLostError())
         if all(reply is not None for reply in self._replies):
@@ -413,6 +414,7 @@ class Session(SessionState):
         if walker.noted or walker.status != self.status:
             self.learn(link)
         self.relaying = None
+        self.last = link
         if self.dialogue is not None:
             if self.phase is not _CLOSED:
                 self.phase = _DIALOGUE
@@ -451,6 +453,9 @@ class Session(SessionState):
         relayed = self.relaying is link
         if relayed:
             self.relaying = None
+            if self._link_full:
+                self._link_full = False
+                self.outside.pause(paused=False)
         if self.branch.draining:
             self.outside.progress(self)
         if self.phase is _CLOSED:
@@ -472,6 +477,7 @@ class Session(SessionState):
     def link_full(self, link: Link, *, full: bool) -> None:
         """A link's channel is full, or takes bytes again."""
         if link is self.relaying:
+            self._link_full = full
             self.outside.pause(paused=full)
 
     # ---------------------------------------------------------------- LOAD DATA LOCAL

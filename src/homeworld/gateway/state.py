@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from homeworld.gateway.branch import Branch
+from homeworld.gateway.budget import Budget
 from homeworld.gateway.dialogue import Effect
 from homeworld.gateway.hold import Touch
 from homeworld.gateway.link import Link
@@ -76,6 +77,7 @@ class SessionState:
       ``executions``: prepared statements that only have to be sent.
     * ``current``: the plan being carried out, for holds.
     * ``tracking``: whether statements have to be noted as parts of a transaction.
+    * ``last``: the link that answered last; None behind a statement on several shards.
     * ``stateful``: the link on which statements have left what SETs cannot replay.
     * ``joined``: set while the answers of several statements are joined into one.
     * ``charset_name``: its character_set_client; ``charset`` is the collation id it began with.
@@ -117,6 +119,7 @@ class SessionState:
         self.statements: dict[bytes, Statement] = {}
         self.next_statement = 1
         self.stateful: Link | None = None
+        self.last: Link | None = None
         self.tracking = False
         self.autocommit = True
         self.target = Target()
@@ -251,6 +254,10 @@ class SessionState:
             )
         )
 
+    def budget(self) -> Budget:
+        """A new budget for what is collected of one statement's answers."""
+        return Budget([link for link in self.links.values() if link.in_transaction or link is self.stateful])
+
     def transaction_over(self) -> None:
         """The transaction has ended on all servers."""
         self.transaction.over()
@@ -311,6 +318,8 @@ class SessionState:
             del self.links[link.endpoint_id]
         for statement in self.statements.values():
             statement.forget(link)
+        if self.last is link:
+            self.last = None
         if link.in_transaction:
             link.began = False
             self.transaction.lost = "a server was lost that had a part of the transaction"
@@ -321,7 +330,7 @@ class SessionState:
         links = list(self.links.values())
         self.links.clear()
         self.unready_all()
-        self.stateful = None
+        self.stateful = self.last = None
         for link in links:
             for statement in self.statements.values():
                 statement.forget(link)

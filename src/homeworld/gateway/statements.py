@@ -24,7 +24,6 @@ from homeworld.gateway.dialogue import (
     TakeSequence,
     WaitHold,
     ask,
-    ask_one,
 )
 from homeworld.gateway.link import Link
 from homeworld.gateway.plan import (
@@ -49,7 +48,7 @@ from homeworld.gateway.replay import stays_on_its_connection
 from homeworld.gateway.session import Session
 from homeworld.gateway.state import touch_of
 from homeworld.gateway.tracker import STALE_ERRNOS
-from homeworld.model.errors import HomeworldError, ServerError, UnavailableError
+from homeworld.model.errors import HomeworldError, ServerError, UnavailableError, UnsupportedSqlError
 from homeworld.model.topology import BackendRole, TabletType
 from homeworld.wire import commands
 from homeworld.wire.binary import binary_row
@@ -63,6 +62,10 @@ _PATIENCE = 16
 """How often one statement may ask for something before it is planned; more is a fault of the router."""
 _MOST_READY = 1024
 _ENDS_TRANSACTION = frozenset({Verb.DDL, Verb.LOCK})
+_OF_LAST = re.compile(
+    rb"^\s*show\s+(?:count\s*\(\s*\*\s*\)\s+)?(?:warnings|errors)\b|\b(?:found_rows|row_count)\s*\(",
+    re.IGNORECASE,
+)
 _NO_COMMIT = re.compile(rb"^\s*(?:create|drop)\s+temporary\b|^\s*unlock\b", re.IGNORECASE)
 _UNLOCK = re.compile(rb"^\s*unlock\b", re.IGNORECASE)
 _KILL = re.compile(rb"^\s*kill\s+(?:(connection|query)\s+)?(\d+)\s*;?\s*$", re.IGNORECASE)
@@ -320,10 +323,11 @@ def _pass(session: Session, plan: Pass, *, binary: bool) -> Dialogue[bool]:
     link = yield from way(session, plan)
     packet = frame(commands.query(plan.sql))
     if binary:
-        reply = yield from ask_one(link, packet)
+        (reply,) = yield from ask((Request(link, packet, budget=session.budget()),))
+        reply.check()
         session.learn(link)
         if reply.ok:
-            session.to_client(reply.raw)
+            session.answer(reply.ok)
         else:
             result = reply.result()
             answer_rows(session, result.columns, result.text_rows(), binary=True)
@@ -335,11 +339,27 @@ def _pass(session: Session, plan: Pass, *, binary: bool) -> Dialogue[bool]:
 
 def way(session: Session, plan: Pass) -> Dialogue[Link]:
     """A link on which an admitted statement may now be sent."""
+    if not plan.footprint.tables and _OF_LAST.search(plan.sql):
+        return (yield from _last_link(session))
     ends = plan.footprint.verb in _ENDS_TRANSACTION and not _NO_COMMIT.match(plan.sql)
     if ends and session.in_transaction:
         yield from control.commit_all(session)
     link = yield from reach(session, plan, begin=not ends)
     _keep_state(session, plan, link)
+    return link
+
+
+def _last_link(session: Session) -> Dialogue[Link]:
+    """Where the last statement was answered, for what asks about it (warnings, ROW_COUNT()).
+
+    :raises UnsupportedSqlError: it was answered by several servers, or by none that is left.
+    """
+    link = session.last
+    if link is None:
+        if session.links:
+            raise UnsupportedSqlError("VT12001: unsupported: questions about the last statement's own server")
+        return (yield from control.any_link(session, begin=False))
+    yield from prelude(session, link, link.schema, begin=False)
     return link
 
 

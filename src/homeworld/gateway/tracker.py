@@ -7,10 +7,12 @@ the rows in here. Being stale never gives a wrong answer by itself: a statement 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from homeworld.gateway.plan import ColumnSpec
+from homeworld.gateway.plan import ColumnSpec, MadeValues
+from homeworld.gateway.sql_functions import GRAMMAR, PURE
 from homeworld.gateway.sql_tables import tables_in
 from homeworld.model.errors import HomeworldError
 from homeworld.model.names import quote
@@ -51,17 +53,24 @@ _UTF8MB4 = 255
 _LONGEST = 0xFFFFFFFF
 
 
-def load_queries(schema: str) -> tuple[str, str]:
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.|'')*'")
+_CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
+_CLOCK = re.compile(r"\s*\(*\s*(?:current_|local|utc_)", re.IGNORECASE)
+
+
+def load_queries(schema: str) -> tuple[str, str, str]:
     """The statements whose rows :meth:`SchemaTracker.loaded` takes: the columns of every table and view of
-    ``schema`` in order, and the views' definitions.
+    ``schema`` in order, the views' definitions, and the parts of unique keys in order.
     """
     quote(schema)  # refuses what is no identifier
     literal = "'" + schema.replace("\\", "\\\\").replace("'", "''") + "'"
     return (
         "SELECT TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, "  # noqa: S608 the literal is escaped
-        "COLLATION_NAME, EXTRA, CHARACTER_OCTET_LENGTH FROM information_schema.COLUMNS "
+        "COLLATION_NAME, EXTRA, CHARACTER_OCTET_LENGTH, COLUMN_DEFAULT FROM information_schema.COLUMNS "
         f"WHERE TABLE_SCHEMA = {literal} ORDER BY TABLE_NAME, ORDINAL_POSITION",
         f"SELECT TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {literal}",  # noqa: S608 the same
+        "SELECT TABLE_NAME, INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS "  # noqa: S608 the same
+        f"WHERE TABLE_SCHEMA = {literal} AND NON_UNIQUE = 0 ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX",
     )
 
 
@@ -72,6 +81,10 @@ class _Known:
     tables: dict[str, tuple[Column, ...]] = field(default_factory=dict[str, tuple[Column, ...]])
     specs: dict[str, tuple[ColumnSpec, ...]] = field(default_factory=dict[str, tuple[ColumnSpec, ...]])
     views: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    made: dict[str, MadeValues] = field(default_factory=dict[str, MadeValues])
+    unique: dict[str, tuple[tuple[str, ...], ...]] = field(
+        default_factory=dict[str, tuple[tuple[str, ...], ...]]
+    )
 
 
 class SchemaTracker:
@@ -102,19 +115,43 @@ class SchemaTracker:
         known = self._known.get(keyspace)
         return None if known is None else known.tables.get(table)
 
+    def unique_keys(self, keyspace: str, table: str) -> tuple[tuple[str, ...], ...] | None:
+        """The columns of each unique key; a part that is an expression or a prefix is the empty string. None:
+        no such table, or not loaded.
+        """
+        known = self._known.get(keyspace)
+        return None if known is None or table not in known.tables else known.unique.get(table, ())
+
+    def made_values(self, keyspace: str, table: str) -> MadeValues | None:
+        """The columns that the server fills differently each time; None: no such table, or not loaded."""
+        known = self._known.get(keyspace)
+        return None if known is None or table not in known.tables else known.made.get(table, MadeValues())
+
     def beneath(self, keyspace: str, table: str) -> frozenset[str] | None:
         """The base tables that a view reads; None: it is a base table or not known."""
         known = self._known.get(keyspace)
         return None if known is None else known.views.get(table)
 
     def loaded(
-        self, keyspace: str, schema: str, columns: Iterable[TextRow], views: Iterable[TextRow]
+        self,
+        keyspace: str,
+        schema: str,
+        columns: Iterable[TextRow],
+        views: Iterable[TextRow],
+        unique: Iterable[TextRow] = (),
     ) -> None:
         """Take the rows of :func:`load_queries` for ``schema``, which is the keyspace's on its server."""
         found: dict[str, list[Column]] = {}
         specs: dict[str, list[ColumnSpec]] = {}
+        by_default: dict[str, set[str]] = {}
+        on_update: dict[str, set[str]] = {}
         for row in columns:
             table, column, length = _column(row)
+            extra, default = (None if value is None else _text(value) for value in (row[7], row[9]))
+            if default is not None and _is_made(default, extra or ""):
+                by_default.setdefault(table, set()).add(column.name)
+            if "on update" in (extra or "").lower():
+                on_update.setdefault(table, set()).add(column.name)
             found.setdefault(table, []).append(column)
             visible = specs.setdefault(table, [])
             if not column.invisible:
@@ -126,6 +163,11 @@ class SchemaTracker:
             {table: tuple(listed) for table, listed in specs.items()},
         )
         new.views = _beneath(schema, views, frozenset(found))
+        new.unique = _unique(unique)
+        for table in by_default.keys() | on_update.keys():
+            new.made[table] = MadeValues(
+                frozenset(by_default.get(table, ())), frozenset(on_update.get(table, ()))
+            )
         self._suspect.discard(keyspace)
         if self._known.get(keyspace) != new:
             self._known[keyspace] = new
@@ -159,9 +201,7 @@ class SchemaTracker:
 
 def _column(row: TextRow) -> tuple[str, Column, int]:
     """Table, column, and length in bytes where it has one."""
-    table, name, kind, column_type, nullable, charset, collation, extra, length = (
-        (value or b"").decode("utf-8", "replace") for value in row
-    )
+    table, name, kind, column_type, nullable, charset, collation, extra, length = map(_text, row[:9])
     flags = extra.upper()
     return (
         table,
@@ -179,6 +219,32 @@ def _column(row: TextRow) -> tuple[str, Column, int]:
         ),
         int(length or 0),
     )
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")
+
+
+def _is_made(default: str, extra: str) -> bool:
+    """Whether a column's default may be another value each time: it calls what is not known to be pure. MySQL
+    writes a text's default without quotes, so that one that looks like a call counts too.
+    """
+    if _LITERAL.fullmatch(default):
+        return False
+    generated = "DEFAULT_GENERATED" in extra.upper()
+    bare = default if generated else _LITERAL.sub("''", default)  # MySQL escapes the quotes of an expression
+    if _CLOCK.match(bare) and (generated or "(" in bare):
+        return True
+    return any(name.upper() not in PURE and name.upper() not in GRAMMAR for name in _CALL.findall(bare))
+
+
+def _unique(parts: Iterable[TextRow]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Unique keys by table, from their parts in order."""
+    keys: dict[str, dict[str, list[str]]] = {}
+    for table, index, column, prefix in parts:
+        name = "" if prefix is not None else _text(column)
+        keys.setdefault(_text(table), {}).setdefault(_text(index), []).append(name)
+    return {table: tuple(tuple(key) for key in by_name.values()) for table, by_name in keys.items()}
 
 
 def _beneath(schema: str, views: Iterable[TextRow], tables: frozenset[str]) -> dict[str, frozenset[str]]:
