@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from homeworld.gateway.plan import ColumnSpec, SessionView, Target
+from homeworld.gateway.plan import ColumnSpec, MadeValues, SessionView, Target
 from homeworld.gateway.router import Router
 from homeworld.model.routing import BranchRoutes, KeyspaceRoute, ShardRoute
 from homeworld.model.tables import Column
@@ -47,6 +47,10 @@ class KnownTables:
         default_factory=dict[tuple[str, str], frozenset[str]]
     )
     version: int = 1
+    unique: Mapping[tuple[str, str], tuple[tuple[str, ...], ...]] = field(
+        default_factory=dict[tuple[str, str], tuple[tuple[str, ...], ...]]
+    )
+    made: Mapping[tuple[str, str], MadeValues] = field(default_factory=dict[tuple[str, str], MadeValues])
 
     def tables(self, keyspace: str) -> frozenset[str] | None:
         found = self.known.get(keyspace)
@@ -59,6 +63,12 @@ class KnownTables:
     def table_columns(self, keyspace: str, table: str) -> tuple[Column, ...] | None:
         found = self.known.get(keyspace, {}).get(table)
         return None if found is None else tuple(column(name, told) for name, told in found.items())
+
+    def unique_keys(self, keyspace: str, table: str) -> tuple[tuple[str, ...], ...] | None:
+        return self.unique.get((keyspace, table), ())
+
+    def made_values(self, keyspace: str, table: str) -> MadeValues | None:
+        return self.made.get((keyspace, table))
 
     def beneath(self, keyspace: str, table: str) -> frozenset[str] | None:
         return self.views.get((keyspace, table))

@@ -228,6 +228,17 @@ class Prepared:
     fixed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class MadeValues:
+    """Columns of a table that a server fills by its clock or by chance, so that two servers differ.
+
+    :param by_default: where no value is given. ``on_update``: where an UPDATE gives none.
+    """
+
+    by_default: frozenset[str] = frozenset()
+    on_update: frozenset[str] = frozenset()
+
+
 class SchemaView(Protocol):
     """What the router may know of the tables on the servers (the gateway's SchemaTracker).
 
@@ -249,6 +260,16 @@ class SchemaView(Protocol):
 
         What the router places rows and sorts by. None: no such table or not loaded.
         """
+        ...
+
+    def unique_keys(self, keyspace: str, table: str) -> tuple[tuple[str, ...], ...] | None:
+        """The columns of each unique key, the primary key among them; a part that is an expression or only a
+        prefix of a column is the empty string. None: no such table or not loaded.
+        """
+        ...
+
+    def made_values(self, keyspace: str, table: str) -> MadeValues | None:
+        """The columns that servers fill differently. None: no such table or not loaded."""
         ...
 
     def beneath(self, keyspace: str, table: str) -> frozenset[str] | None:

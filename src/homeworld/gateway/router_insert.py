@@ -15,8 +15,9 @@ from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupporte
 from homeworld.gateway.router_names import Found
 from homeworld.gateway.router_tables import ShardedTable
 from homeworld.gateway.router_text import Piece, Sample, fill
-from homeworld.gateway.router_values import stored
-from homeworld.gateway.sql_ast import Call, Expr, In, Insert, Lit, Op, Sub, expressions_of
+from homeworld.gateway.router_values import compares_bytes, stored
+from homeworld.gateway.router_writes import check_made_by_insert, is_missing
+from homeworld.gateway.sql_ast import Call, Expr, In, Insert, Lit, Sub, expressions_of
 from homeworld.gateway.sql_functions import VOLATILE
 from homeworld.gateway.sql_tokens import literals
 from homeworld.model.errors import InvalidError
@@ -80,6 +81,9 @@ def compile_insert(
         if len(row.values) != len(columns):
             raise RefusedError(1136, "21S01", "Column count doesn't match value count at row 1")
     plan = _planned(context, table, columns, rows)
+    if table.reference:
+        check_made_by_insert(table, insert, columns, [row.values for row in rows])
+    needs_ids = not table.reference and _check_unique(insert, plan)
     head_and_tail = _Texts(context, keyspace, found, insert, plan, sample)
     expected = len(sample.spans)
     destinations = [context.aim.at(keyspace.name, shard.name) for shard in keyspace.shards]
@@ -89,6 +93,8 @@ def compile_insert(
         if len(values) != expected:
             raise RefusedError(1064, "42000", "You have an error in your SQL syntax near '?'")
         ids = _ids(plan, values, view)
+        if needs_ids and len(ids) < len(rows):
+            raise _beyond_the_shard((plan.id_column,))
         if table.reference:
             everywhere = tuple(
                 (destination, head_and_tail.text(number, range(len(rows)), values, ids))
@@ -130,6 +136,36 @@ def _check(insert: Insert, table: ShardedTable) -> None:
             raise unsupported(f"{expr.name.lower()}() in a write to a reference table")
 
 
+def _check_unique(insert: Insert, plan: _Plan) -> bool:
+    """What acts on rows in conflict must find them on the row's own shard, where only rows with equal vindex
+    columns are for certain.
+
+    :returns: whether that holds only if every row has its id from the sequence, which nothing has yet.
+    :raises RefusedError: a unique key could be in conflict with a row of another shard.
+    """
+    if not (insert.replace or insert.ignore or insert.on_duplicate):
+        return False
+    vindex = {column.name.lower() for column in plan.table.vindex_columns if compares_bytes(column)}
+    whole = len(vindex) == len(plan.table.vindex_columns)
+    needs_ids = False
+    for key in plan.table.unique_keys:
+        names = {name.lower() for name in key}
+        if whole and vindex <= names:
+            continue
+        if not plan.id_column or plan.id_column.lower() not in names:
+            raise _beyond_the_shard(key)
+        needs_ids = True
+    return needs_ids
+
+
+def _beyond_the_shard(key: Sequence[str]) -> RefusedError:
+    names = ", ".join(name or "an expression or a prefix" for name in key)
+    return unsupported(
+        "REPLACE, INSERT IGNORE and ON DUPLICATE KEY UPDATE where a unique key does not hold the primary "
+        f"vindex columns compared byte by byte, as a row in conflict may be on another shard: key ({names})"
+    )
+
+
 def _columns(table: ShardedTable, named: list[str] | None) -> list[Column]:
     """The columns that a row's values are for."""
     if named is None:
@@ -163,7 +199,7 @@ def _planned(context: Context, table: ShardedTable, columns: list[Column], rows:
     for column in table.columns:
         if column.auto_increment and column.name != id_column and not table.reference:
             at = columns.index(column) if column in columns else None
-            if at is None or any(_is_missing(row.values[at]) for row in rows):
+            if at is None or any(is_missing(row.values[at]) for row in rows):
                 raise unsupported(
                     f"AUTO_INCREMENT on the shards, which would give one id twice: give column {column.name} "
                     "a value, or a sequence with ALTER VSCHEMA … ADD AUTO_INCREMENT"
@@ -171,16 +207,9 @@ def _planned(context: Context, table: ShardedTable, columns: list[Column], rows:
     if table.reference and any(column.auto_increment for column in table.columns):
         auto = next(column for column in table.columns if column.auto_increment)
         at = columns.index(auto) if auto in columns else None
-        if at is None or any(_is_missing(row.values[at]) for row in rows):
+        if at is None or any(is_missing(row.values[at]) for row in rows):
             raise unsupported("AUTO_INCREMENT of a reference table; give the column a value")
     return _Plan(table, rows, vindex_at, id_at, id_column, sequence)
-
-
-def _is_missing(expr: Expr) -> bool:
-    """Whether a value asks for an id to be made, as far as can be seen without literals."""
-    if isinstance(expr, Lit):
-        return expr.kind == "null"
-    return isinstance(expr, Op) and expr.op == "DEFAULT"
 
 
 def _wants_id(expr: Expr, values: Sequence[bytes]) -> bool:
@@ -189,7 +218,7 @@ def _wants_id(expr: Expr, values: Sequence[bytes]) -> bool:
             b"''",
             b'""',
         }
-    return _is_missing(expr)
+    return is_missing(expr)
 
 
 def _ids(plan: _Plan, values: Sequence[bytes], view: SessionView) -> dict[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from homeworld.gateway.plan import NeedSchema
+from homeworld.gateway.plan import MadeValues, NeedSchema
 from homeworld.gateway.router_errors import NeedsError, RefusedError, no_such_table
 from homeworld.gateway.router_names import Names
 from homeworld.gateway.router_values import comparable_class, sought
@@ -26,6 +26,8 @@ class ShardedTable:
 
     :param vindex_columns: the columns of the primary vindex, in its order.
     :param pick: from their values (text in UTF-8) to the number of the owning shard.
+    :param unique_keys: see :class:`~homeworld.gateway.plan.SchemaView`.
+    :param made: the columns that servers fill differently.
     """
 
     name: str
@@ -34,6 +36,8 @@ class ShardedTable:
     vindex: str
     pick: ShardPicker | None
     auto_increment: AutoIncrement | None
+    unique_keys: tuple[tuple[str, ...], ...]
+    made: MadeValues
 
     @property
     def reference(self) -> bool:
@@ -118,8 +122,10 @@ class Tables:
                 f"VT09001: table '{table}' does not have a primary vindex in the vschema of keyspace "
                 f"'{keyspace.name}'; add one with ALTER VSCHEMA ON {keyspace.name}.{table} ADD VINDEX",
             )
+        unique = schema.unique_keys(keyspace.name, table) or ()
+        made = schema.made_values(keyspace.name, table) or MadeValues()
         if entry.primary is None:
-            return ShardedTable(table, columns, (), "", None, None)
+            return ShardedTable(table, columns, (), "", None, None, unique, made)
         by_name = {column.name.lower(): column for column in columns}
         vindex_columns: list[Column] = []
         for name in entry.primary.columns:
@@ -136,4 +142,6 @@ class Tables:
             pick = shard_picker(make_vindex(defined.type, defined.params), ranges, plain)
         except InvalidError as error:
             raise RefusedError(1105, "HY000", f"table {table}: {error.message}") from None
-        return ShardedTable(table, columns, tuple(vindex_columns), defined.name, pick, entry.auto_increment)
+        return ShardedTable(
+            table, columns, tuple(vindex_columns), defined.name, pick, entry.auto_increment, unique, made
+        )

@@ -217,11 +217,12 @@ class Insert(Node):
     """INSERT or REPLACE of rows. ``columns`` is None where the statement names none.
 
     :param columns_end: where the list of columns closes; ``table_end``: where the table's name ends.
-    :param query: INSERT … SELECT.
+    :param query: INSERT … SELECT. ``ignore``: rows in conflict are left out.
     """
 
     table: Source
     replace: bool
+    ignore: bool = False
     columns: list[Col] | None = None
     columns_end: int = 0
     table_end: int = 0

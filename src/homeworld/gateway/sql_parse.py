@@ -343,11 +343,14 @@ class _Parser(ExpressionParser):
     def insert(self) -> Insert:
         """INSERT and REPLACE."""
         token = self.next()
-        while self.accept(b"LOW_PRIORITY", b"DELAYED", b"HIGH_PRIORITY", b"IGNORE"):
-            pass
+        ignore = False
+        while (ignores := self.accept(b"IGNORE")) or self.accept(
+            b"LOW_PRIORITY", b"DELAYED", b"HIGH_PRIORITY"
+        ):
+            ignore |= ignores
         self.accept(b"INTO")
         table = self._table_name()
-        found = Insert(token.start, token.end, table, token.upper == b"REPLACE", table_end=self.end())
+        found = Insert(token.start, token.end, table, token.upper == b"REPLACE", ignore, table_end=self.end())
         if self.peek() == b"PARTITION":
             raise self.error()
         if self.peek() == b"(" and self.peek(1) not in {b"SELECT", b"WITH", b"("}:
