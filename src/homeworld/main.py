@@ -78,7 +78,8 @@ def data_dir_lock(data_dir: Path) -> Generator[None]:
     :raises InvalidError: another homeworld uses it, or it cannot be made.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data_dir.chmod(0o700)  # what is in it is for its owner only, whoever made the folder
         file = (data_dir / "lock").open("a+")
     except OSError as error:
         raise InvalidError(f"the data directory {data_dir} cannot be used: {error.strerror}") from None
@@ -152,15 +153,6 @@ def free_port(port: int, option: str) -> int:
     return port
 
 
-def alter_vschema(store: Store, branch_id: str, keyspace: str, text: str) -> None:
-    """Store what ``ALTER VSCHEMA`` on a gateway made of a keyspace's vschema.
-
-    :raises InvalidError: it cannot be honoured.
-    """
-    with store.write() as tx:
-        replace_vschema(tx, tx.keyspaces.by_name(branch_id, keyspace), parse_vschema(text))
-
-
 class ApiServer:
     """uvicorn on a socket that is already listening, in a thread of its own."""
 
@@ -227,24 +219,34 @@ class Homeworld:
         stack.callback(lambda: watcher.stop(self._left()))
 
         ca_file, certificate, key = make_certificates(settings.data_dir / "tls", ("localhost", "127.0.0.1"))
+
+        def publish() -> None:
+            gateway.publish(routing.snapshot())
+
+        def routes_changed() -> None:
+            try:
+                publish()
+            except HomeworldError as error:  # the executor publishes what is not served yet
+                _log.warning("the routes could not be published at once: %s", error)
+
+        def alter_vschema(branch_id: str, keyspace: str, text: str) -> None:
+            with store.write() as tx:
+                replace_vschema(tx, tx.keyspaces.by_name(branch_id, keyspace), parse_vschema(text))
+            publish()
+
         gateway = Gateway(
             router_factory=Router,
             port=gateway_port,
             tls=context_for(certificate, key),
-            on_alter_vschema=lambda branch_id, name, text: alter_vschema(store, branch_id, name, text),
+            on_alter_vschema=alter_vschema,
         )
         routing = Routing(
             store,
             lambda server_id: engine.endpoint(server_id, BackendRole.READER),
             lambda _branch_id: engine.credentials(),
         )
-
-        def publish() -> None:
-            gateway.publish(routing.snapshot())
-
-        gateway.start()
+        gateway.start(routing.snapshot())
         stack.callback(lambda: gateway.stop(self._left() / 3))
-        publish()
         movers = MoverProcesses()
         stack.callback(movers.close)
         executor = make_executor(
@@ -262,7 +264,7 @@ class Homeworld:
                 preconditions=make_preconditions(store, engine),
                 flavor=engine.flavor,
                 gateway_address=f"127.0.0.1:{gateway.port}",
-                routes_changed=publish,
+                routes_changed=routes_changed,
                 replicas=settings.replicas,
             ),
         )

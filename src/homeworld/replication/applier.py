@@ -75,6 +75,7 @@ class TargetApplier:
         self._open = False
         self._waiting_events = 0
         self._flushed = time.monotonic()
+        self._saved = ""
 
     def apply(self, outcome: Mapping[TableName, Outcome], events: int, position: str | None) -> None:
         """Carry out one batch. ``position`` None: the source's transaction goes on, so this one stays open.
@@ -117,6 +118,15 @@ class TargetApplier:
         self.events += self._waiting_events
         self._waiting_events = 0
         self._flushed = time.monotonic()
+        self._saved = position
+
+    def catch_up(self, position: str) -> None:
+        """Write the position unless it is the last one written.
+
+        :raises FencedError: another epoch has taken over.
+        """
+        if self._saved != position:
+            self.flush(position)
 
     def flush(self, position: str, definitions: Sequence[tuple[StreamId, Table]] = ()) -> None:
         """Write the position now, and what the source's tables are from there on.
@@ -208,6 +218,11 @@ class Appliers:
         """Write the position on all targets."""
         for target in self.targets:
             target.flush(position)
+
+    def catch_up(self, position: str) -> None:
+        """Write the position on the targets that do not have it."""
+        for target in self.targets:
+            target.catch_up(position)
 
     def rollback(self) -> None:
         """Undo what is open on any target."""

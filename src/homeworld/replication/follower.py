@@ -88,6 +88,16 @@ class Follower:
         behind = max(0.0, time.time() - self._known_at)
         return 0.0 if self._current and behind < _CURRENT_SECONDS else behind
 
+    def catch_up(self) -> None:
+        """Write the position on every target now. From any thread.
+
+        After it no target is behind the others: a later start of the stream gives no old change again to one
+        that is not to have it any more.
+        """
+        with self.gate:
+            if self.settled:
+                self.appliers.catch_up(self._position)
+
     def run(self) -> None:
         """Apply until stopped.
 

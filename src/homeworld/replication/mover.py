@@ -265,7 +265,8 @@ class RunningMover:
         return (copied - before) / (now - since) if now > since else 0.0
 
     def drain(self, positions: Mapping[str, str], timeout_seconds: float) -> None:
-        """Return once every target has applied everything up to ``positions`` (source shard to position).
+        """Return once every target has applied everything up to ``positions`` (source shard to position), and
+        its sidecar says so.
 
         :raises DeadlineExceededError: not within the time, or the mover has ended.
         """
@@ -276,6 +277,7 @@ class RunningMover:
             follower = self._assembly.follower_of(shard)
             try:
                 follower.wait(position, deadline - time.monotonic())
+                follower.catch_up()
             except DeadlineExceededError:
                 if self._failure is not None:
                     raise UnavailableError(f"the mover has ended: {_told(self._failure)}") from None
