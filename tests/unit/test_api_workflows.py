@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -348,3 +349,22 @@ def test_a_workflow_that_does_not_exist_is_not_found(desk: Desk, number: str) ->
     desk.begin()
     answer = desk.http.get(f"{ALL}/{number}")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_a_moving_table_s_placement_cannot_change_before_the_move_is_over(desk: Desk) -> None:
+    at = ALL.replace("/workflows", "/branches/main/keyspaces/shop_sharded/vschema")
+
+    def ask(vindex: str, *, more: bool = False) -> httpx.Response:
+        bound = {"column_vindexes": [{"column": "id", "name": "v"}]}
+        tables = {"orders": bound, **({"lines": bound} if more else {})}
+        vschema = {"sharded": True, "vindexes": {"v": {"type": vindex}}, "tables": tables}
+        return desk.http.patch(at, json={"vschema": json.dumps(vschema)})
+
+    assert ask("xxhash").status_code == 200
+    workflow = desk.begin()
+    answer = ask("hash")
+    assert answer.status_code == 422
+    assert "is moving orders" in answer.json()["message"]
+    assert ask("xxhash", more=True).status_code == 200, "other tables' entries may change"
+    desk.force(workflow, state=State.CANCELLED)
+    assert ask("hash", more=True).status_code == 200
