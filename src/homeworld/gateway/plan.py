@@ -251,6 +251,10 @@ class SchemaView(Protocol):
         """Names of the keyspace's tables and views; None: not loaded, plan :class:`NeedSchema`."""
         ...
 
+    def loads(self, keyspace: str) -> int:
+        """How often the keyspace's tables have been loaded: by it one sees whether what is known is fresh."""
+        ...
+
     def columns(self, keyspace: str, table: str) -> tuple[ColumnSpec, ...] | None:
         """The table's visible columns in order; None: no such table or not loaded."""
         ...

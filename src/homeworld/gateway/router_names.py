@@ -1,7 +1,8 @@
 """From a table's name in a statement to the keyspace and table it means.
 
-In this order: routing rules (for the session's tablet type), the vschema, the only keyspace whose servers
-have it. Invariant: a name that could mean two tables is refused, never chosen.
+In this order: routing rules (for the session's tablet type), the vschema where the table is there or
+nowhere, the only keyspace whose servers have it. Invariant: a name that could mean two tables is refused,
+never chosen.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Names:
         self.vschemas: dict[str, VSchema] = {
             name: parse(route.vschema) for name, route in routes.keyspaces.items()
         }
+        self._loads = {name: schema.loads(name) for name in routes.keyspaces}
         self.only: KeyspaceRoute | None = None
         if len(routes.keyspaces) == 1 and not routes.rules:
             (self.only,) = routes.keyspaces.values()
@@ -131,7 +133,9 @@ class Names:
             for name, vschema in self.vschemas.items()
             if table in vschema.tables and not vschema.require_explicit_routing
         ]
-        if not listed:
+        if listed:
+            listed = self._there(table, listed)
+        else:
             listed = [name for name in self.routes.keyspaces if table in self._tables(name)]
         if len(listed) > 1:
             raise RefusedError(1105, "HY000", f"ambiguous table reference: {table}")
@@ -141,6 +145,24 @@ class Names:
         if not creates and self.keyspace(default).sharded:
             raise RefusedError(1146, "42S02", f"table {table} not found")
         return default
+
+    def _there(self, table: str, listed: list[str]) -> list[str]:
+        """Of the keyspaces whose vschemas list a table those that have it; where none does, others that have
+        it: a vschema may be written long before its table is moved. Where nobody has it, the vschema stands.
+        """
+        have = [name for name in listed if table in self._tables(name)]
+        if len(have) == len(listed):
+            return listed
+        if not have:
+            others = (name for name, vschema in self.vschemas.items() if not vschema.require_explicit_routing)
+            have = [name for name in others if name not in listed and table in self._tables(name)]
+        if not have:
+            return listed
+        for name in (*listed, *have):
+            # Tables are made and dropped behind the gateway before routes change: go by what is known since.
+            if self.schema.loads(name) <= self._loads.get(name, 0):
+                raise NeedsError(NeedSchema(name))
+        return have
 
     def _tables(self, keyspace: str) -> frozenset[str]:
         tables = self.schema.tables(keyspace)

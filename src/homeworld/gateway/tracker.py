@@ -99,11 +99,16 @@ class SchemaTracker:
         self.reloaded = False
         self._known: dict[str, _Known] = {}
         self._suspect: set[str] = set()
+        self._loads: dict[str, int] = {}
 
     def tables(self, keyspace: str) -> frozenset[str] | None:
         """Names of the keyspace's tables and views; None: not loaded."""
         known = self._known.get(keyspace)
         return None if known is None else frozenset(known.tables)
+
+    def loads(self, keyspace: str) -> int:
+        """How often the keyspace's tables have been loaded."""
+        return self._loads.get(keyspace, 0)
 
     def columns(self, keyspace: str, table: str) -> tuple[ColumnSpec, ...] | None:
         """The table's visible columns in order; None: no such table, or not loaded."""
@@ -169,6 +174,7 @@ class SchemaTracker:
                 frozenset(by_default.get(table, ())), frozenset(on_update.get(table, ()))
             )
         self._suspect.discard(keyspace)
+        self._loads[keyspace] = self.loads(keyspace) + 1
         if self._known.get(keyspace) != new:
             self._known[keyspace] = new
             self.version += 1
