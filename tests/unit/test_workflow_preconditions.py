@@ -144,6 +144,13 @@ WRONG: dict[str, tuple[World, str]] = {
     "vindex column": (good(vschema=OTHER_COLUMN), "has no column nope"),
     "vindex type": (good(vschema=BY_CUSTOMER), "it takes integers only"),
     "vindex cannot place": (good(table(columns=(column("id", "double"),))), "be the column of a vindex"),
+    "primary elsewhere": (
+        good(
+            table(columns=(column("id"), column("customer"))),
+            {**VSCHEMA, "tables": {"orders": {"column_vindexes": [{"column": "customer", "name": "hash"}]}}},
+        ),
+        "primary key does not contain the vindex's columns (customer)",
+    ),
     "unique elsewhere": (good(UNIQUE_EMAIL), "unique key by_email does not contain"),
     "no place for ids": (replace(good(), globals_=None), "name an unsharded global_keyspace"),
     "sharded ids": (replace(good(), globals_=good().target), "global keyspace shop_sharded is sharded"),
@@ -197,6 +204,6 @@ def test_a_name_inside_another_name_is_no_mention() -> None:
 
 
 def test_a_nullable_column_can_be_placed_by_functions_that_place_null() -> None:
-    orders = table(columns=(column("id"), column("customer", nullable=True)))
+    orders = table(columns=(column("id", auto_increment=True), column("customer", nullable=True)))
     by_customer = {"column_vindexes": [{"column": "customer", "name": "xxhash"}]}
     assert judge(good(orders, {**VSCHEMA, "tables": {"orders": by_customer}})) == ()

@@ -57,17 +57,22 @@ def _columns(world: World, name: str, table: Table, entry: TableEntry) -> Iterat
 
 
 def _unique_keys(name: str, table: Table, entry: TableEntry) -> Iterator[str]:
-    """Two rows of equal secondary key on two shards could not both come back to one source table."""
+    """Two rows of equal key on two shards could not both come back to one source table.
+
+    A key, the primary one too, is unique over all shards where it contains the vindex's columns, or a column
+    whose values a sequence gives.
+    """
     primary = entry.primary
     if primary is None:
         return
     placed = {column.lower() for column in primary.columns}
+    given = {column.name.lower() for column in table.columns if column.auto_increment}
     for index in table.indexes:
-        if not index.unique or index.name == "PRIMARY" or index is table.key:
-            continue
-        if not placed <= {column.lower() for column in index.columns}:
+        columns = {column.lower() for column in index.columns}
+        if index.unique and not placed <= columns and not given & columns:
+            kind = "primary key" if index.name == "PRIMARY" else f"unique key {index.name}"
             yield (
-                f"table {name}: unique key {index.name} does not contain the vindex's columns "
+                f"table {name}: {kind} does not contain the vindex's columns "
                 f"({', '.join(primary.columns)}), so no shard could hold it unique"
             )
 
