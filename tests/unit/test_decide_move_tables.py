@@ -351,6 +351,13 @@ def test_verification_reports_what_it_found() -> None:
     assert isinstance(after("started", equal=False), Rest)
 
 
+def test_a_stream_that_has_just_started_is_not_asked_to_compare() -> None:
+    starting = d.Stream(Phase.COPYING)
+    seen = d.Seen(S.VERIFYING_DATA, Facts(), forward=starting)
+    assert d.decide(seen, PLANS) == Rest(d.SOON_SECONDS)
+    assert d.decide(replace(seen, forward=FOLLOWING), PLANS) == d.Compare()
+
+
 def test_copying_ends_when_copied_and_close_behind() -> None:
     def after(stream: d.Stream) -> d.Action:
         return d.decide(d.Seen(S.COPYING, Facts(), forward=stream), PLANS)

@@ -317,6 +317,8 @@ def _follow(seen: Seen) -> Action:
 
 
 def _verifying(seen: Seen, stream: Stream) -> Action:
+    if stream.phase is not Phase.FOLLOWING or not stream.copied:
+        return Rest(SOON_SECONDS)  # just started: it has nothing to compare yet
     compared = stream.compared
     if compared is None or not seen.verify_id or compared.verify_id != seen.verify_id:
         return Compare()
