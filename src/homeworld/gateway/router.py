@@ -114,10 +114,8 @@ class Router:
                 else:
                     remember(self._text_cache, sql, template)
             return template(sql, view)
-        except (RefusedError, NeedsError) as answer:
-            return answer.plan
-        except HomeworldError as error:
-            return Refuse(error.mysql_errno, error.sqlstate, error.message)
+        except (HomeworldError, RecursionError, ValueError) as error:
+            return _plan_of(error)
 
     def split(self, sql: bytes) -> tuple[bytes, ...]:
         """The statements of a text."""
@@ -129,18 +127,16 @@ class Router:
             compiled = self.compile(sql, view, prepared=True)
             self._remember_parts(sql)
             plan = compiled.prepare or compiled.template(sql, view)
-        except (RefusedError, NeedsError) as answer:
-            return Prepared(answer.plan, fixed=False)
-        except HomeworldError as error:
-            return Prepared(Refuse(error.mysql_errno, error.sqlstate, error.message), fixed=False)
+        except (HomeworldError, RecursionError, ValueError) as error:
+            return Prepared(_plan_of(error), fixed=False)
         return Prepared(plan, fixed=compiled.fixed)
 
     def plan_params(self, sql: bytes, params: Sequence[bytes], view: SessionView) -> Plan:
         """Plan one execution of a prepared statement."""
         try:
             parts = self._prepared.get(sql) or self._remember_parts(sql)
-        except HomeworldError as error:
-            return Refuse(error.mysql_errno, error.sqlstate, error.message)
+        except (HomeworldError, RecursionError, ValueError) as error:
+            return _plan_of(error)
         if len(parts) != len(params) + 1:
             return Refuse(1210, "HY000", "Incorrect arguments to EXECUTE")
         pieces = [parts[0]]
@@ -284,6 +280,21 @@ class Router:
         destination, shard = context.first(self._names.keyspace(target.keyspace))
         edits = self._names.physical(found, shard.schema, context.scan.words)
         return passing_edited(context, destination, context.footprint(found, target.keyspace), edits)
+
+
+def _plan_of(error: HomeworldError | RecursionError | ValueError) -> Plan:
+    """What to answer where planning has ended with an error.
+
+    A client can write texts that are too deep for a parser that calls itself, and numbers or names that
+    cannot be converted (of more digits than Python reads, of bytes that are no UTF-8).
+    """
+    if isinstance(error, RefusedError | NeedsError):
+        return error.plan
+    if isinstance(error, HomeworldError):
+        return Refuse(error.mysql_errno, error.sqlstate, error.message)
+    if isinstance(error, RecursionError):
+        return unsupported("expressions or queries nested this deeply").plan
+    return unsupported("a number or name in the statement that cannot be read").plan
 
 
 def _check_offered(context: Context) -> None:

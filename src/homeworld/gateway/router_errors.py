@@ -16,7 +16,7 @@ class RefusedError(HomeworldError):
     http_status = 422
 
     def __init__(self, errno: int, sqlstate: str, message: str) -> None:
-        self.plan = Refuse(errno, sqlstate, message)
+        self.plan: Refuse = Refuse(errno, sqlstate, message)
         super().__init__(message)
 
 
@@ -26,7 +26,7 @@ class NeedsError(HomeworldError):
     code = "needs"
 
     def __init__(self, plan: NeedSchema | NeedSequence) -> None:
-        self.plan = plan
+        self.plan: NeedSchema | NeedSequence = plan
         super().__init__()
 
 

@@ -68,8 +68,9 @@ class Ok:
 
 
 def build_err(errno: int, sqlstate: str, message: str) -> bytes:
-    """An ERR payload."""
-    return b"\xff" + errno.to_bytes(2, "little") + b"#" + sqlstate.encode().ljust(5)[:5] + message.encode()
+    """An ERR payload. A message may quote a name of bytes that are no UTF-8: those are replaced."""
+    text = message.encode("utf-8", "replace")
+    return b"\xff" + errno.to_bytes(2, "little") + b"#" + sqlstate.encode().ljust(5)[:5] + text
 
 
 def err_of(error: HomeworldError) -> bytes:

@@ -1,0 +1,53 @@
+"""Texts that are odd but a client's right to send: each is answered by a plan, nothing is raised."""
+
+from __future__ import annotations
+
+import pytest
+
+from homeworld.gateway.plan import Pass, Refuse
+from homeworld.model.errors import HomeworldError
+from homeworld.wire.results import err_of, parse_err
+from tests.support.router_tables import KNOWN, WORLD
+from tests.support.routing_world import router, view
+
+DEEP = b"select * from users where id = " + b"(" * 400 + b"1" + b")" * 400
+NESTED = (
+    b"select 1 from users where id in " + b"(select 1 from users where id in " * 200 + b"(1)" + b")" * 200
+)
+LONG = b"select * from users where id = " + b"9" * 5000
+
+
+@pytest.mark.parametrize("text", [DEEP, NESTED, LONG, LONG.replace(b"id = ", b"id = -")])
+def test_what_is_too_much_to_read_is_refused(text: bytes) -> None:
+    one = router(WORLD, KNOWN)
+    for _ in range(2):  # the second time from a template, where one could be made
+        found = one.plan(text, view())
+        assert isinstance(found, Refuse)
+        assert found.errno == 1235
+    assert not one.plan_prepared(text, view()).fixed
+    assert isinstance(one.plan_params(text, [], view()), Refuse)
+
+
+def test_a_value_that_is_too_long_is_refused_where_others_are_not() -> None:
+    one = router(WORLD, KNOWN)
+    text = b"select * from users where id = ?"
+    assert isinstance(one.plan_prepared(text, view()).plan, Pass)
+    assert isinstance(one.plan_params(text, [b"9" * 5000], view()), Refuse)
+    assert isinstance(one.plan_params(text, [b"9"], view()), Pass)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"select * from sh.caf\xe9",
+        b"select * from caf\xe9.x",
+        b"use caf\xe9",
+        b"select caf\xe9 from users group by 1",
+        b"insert into users (caf\xe9) values (1)",
+    ],
+)
+def test_a_name_that_is_no_utf_8_is_named_in_an_error_packet(text: bytes) -> None:
+    found = router(WORLD, KNOWN).plan(text, view())
+    assert isinstance(found, Refuse)
+    told = parse_err(err_of(HomeworldError(found.message)))
+    assert told.message == found.message.encode("utf-8", "replace").decode()
