@@ -209,6 +209,21 @@ class Walk:
         frame.from_list = False
         return True
 
+    def on_on(self, frame: _Frame) -> bool:
+        """ON DUPLICATE KEY ends a list of tables: commas go on with assignments."""
+        if self.peek(1) == b"DUPLICATE" and self.peek(2) == b"KEY":
+            frame.from_list = frame.expects = False
+            return True
+        return False
+
+    def on_for(self, frame: _Frame) -> bool:
+        """FOR UPDATE and FOR SHARE end a list of tables: behind OF stand aliases."""
+        if self.peek(1) in {b"UPDATE", b"SHARE"}:
+            frame.from_list = frame.expects = False
+            self.at += 1
+            return True
+        return False
+
     def on_update(self, frame: _Frame) -> bool:
         """UPDATE behind WITH."""
         if self.found.verb is Verb.UPDATE and len(self.frames) == 1 and frame.ctes:
@@ -430,6 +445,8 @@ _KEYWORDS = {
     b"TABLE": Walk.on_table,
     b"USING": Walk.on_using,
     b"REFERENCES": Walk.on_references,
+    b"ON": Walk.on_on,
+    b"FOR": Walk.on_for,
     b"SET": Walk.on_set,
     b"UPDATE": Walk.on_update,
     **dict.fromkeys(
