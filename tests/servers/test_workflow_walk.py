@@ -318,7 +318,6 @@ KILLS = [
     (d.SWITCH_PRIMARIES, "after", "commit"),
     (d.REVERSE_PRIMARIES, "after", "commit"),
     (d.CUT_OVER, "after", "drop source tables"),
-    (d.START, "after", "make target tables"),
 ]
 
 
@@ -328,24 +327,15 @@ def test_killed_at_a_step_it_ends_the_same(stack: Stack, plan: str, when: str, n
         d.SWITCH_PRIMARIES: (T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES, "target"),
         d.REVERSE_PRIMARIES: (T.REVERSE_TRAFFIC, S.RUNNING, "shop"),
         d.CUT_OVER: (T.CUTOVER, S.CUTOVER, "target"),
-        d.START: (None, S.RUNNING, "shop"),
     }
     trigger, end, owner = ends[plan]
-    if plan == d.START:
-        stack.open()
-        stack.add_keyspace("target", VSCHEMA, shards=2)
-        fill(stack)
-        stack.stop_executor()
-        workflow = stack.move("shop", "target", ["orders"])
-    else:
-        workflow = begin(stack)
-        if plan != d.SWITCH_PRIMARIES:
-            stack.ask(workflow, T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
-        stack.stop_executor()
+    workflow = begin(stack)
+    if plan != d.SWITCH_PRIMARIES:
+        stack.ask(workflow, T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
+    stack.stop_executor()
     application = Application(stack, schema="target" if plan == d.CUT_OVER else "shop")
     application.start()
-    if trigger is not None:
-        stack.transition(workflow, trigger)
+    stack.transition(workflow, trigger)
     Dying(stack, workflow, when, name).run()
     stack.start_executor()
     assert stack.reaches(workflow, end, S.ERROR).workflow_errors == ""
