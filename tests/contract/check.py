@@ -97,7 +97,7 @@ class Check:
     def _general(self) -> None:
         for operation in ("list_public_regions", "list_organizations"):
             self.ask(operation)
-        for operation in ("get_organization", "list_regions_for_organization"):
+        for operation in ("get_organization", "list_regions_for_organization", "list_cluster_size_skus"):
             self.ask(operation, organization=self.organization)
 
     def _tokens(self) -> None:

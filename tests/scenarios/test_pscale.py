@@ -123,6 +123,8 @@ def test_organizations_and_regions(pscale: Pscale) -> None:
     (region,) = pscale.ask("region", "list")
     assert (region["slug"], region["enabled"]) == ("local", True)
     assert "local" in pscale.run("region", "list")
+    assert [one["name"] for one in pscale.ask("size", "cluster", "list")] == ["homeworld"]
+    assert "homeworld" in pscale.run("size", "cluster", "list", "--engine", "mysql").lower()
     assert "You are authenticated" in pscale.run("auth", "check")
     told = pscale.run(
         "org", "list", PLANETSCALE_SERVICE_TOKEN="pscale_tkn_wrong", expect=FAILURE

@@ -96,6 +96,7 @@ SCOPES: Mapping[str, Scope] = {
     "list_organizations": AUTHENTICATED,
     "get_organization": _of("read_organization"),
     "list_regions_for_organization": _of("read_organization"),
+    "list_cluster_size_skus": _of("read_organization"),
     "list_databases": Scope(_SEES_DATABASE, anywhere=True),
     "create_database": _of("create_databases"),
     "get_database": Scope(_SEES_DATABASE),

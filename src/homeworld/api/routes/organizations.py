@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
 
 from homeworld.api.calls import ApiDep, CallerDep, InOrganization
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.schemas.common import RegionOut
-from homeworld.api.schemas.organizations import OrganizationOut, show_organizations
+from homeworld.api.schemas.organizations import ClusterSizeOut, OrganizationOut, show_organizations
 
 router = APIRouter(tags=["Organizations"])
 
@@ -43,3 +45,16 @@ def list_regions_for_organization(
     with api.read(caller, "list_regions_for_organization", path) as call:
         found = call.tx.regions.page(page)
         return listing(caller, found, [RegionOut.of(region) for region in found.items])
+
+
+@router.get("/organizations/{organization}/cluster-size-skus", operation_id="list_cluster_size_skus")
+def list_cluster_size_skus(
+    api: ApiDep,
+    caller: CallerDep,
+    path: InOrganization,
+    engine: Annotated[Literal["mysql", "postgresql"], Query()] = "mysql",
+    postgresql: Annotated[bool, Query(description="The same as engine=postgresql.")] = False,
+) -> list[ClusterSizeOut]:
+    """The sizes that a database, branch or keyspace can have. Other names are taken and mean the same."""
+    with api.read(caller, "list_cluster_size_skus", path):
+        return [] if postgresql or engine == "postgresql" else [ClusterSizeOut()]

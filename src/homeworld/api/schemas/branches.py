@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from homeworld.api.calls import Call
 from homeworld.api.schemas.common import ActorOut, Body, RegionOut, ResourceOut
 from homeworld.api.schemas.databases import Name
+from homeworld.api.schemas.organizations import CLUSTER_SIZE
 from homeworld.model.states.lifecycle import Life
 from homeworld.store.branches import Branch, BranchTotals
 
@@ -56,7 +57,7 @@ class BranchOut(BaseModel):
     mysql_edge_address: str
     state: str
     direct_vtgate: bool = False
-    vtgate_size: str = "homeworld"
+    vtgate_size: str = CLUSTER_SIZE
     vtgate_name: str | None = None
     vtgate_count: int = 1
     vtgate_autoscaling: bool = False

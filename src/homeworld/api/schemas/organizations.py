@@ -49,3 +49,29 @@ def show_organizations(call: Call, organizations: Sequence[Organization]) -> lis
         )
         for organization in organizations
     ]
+
+
+CLUSTER_SIZE = "homeworld"
+
+
+class ClusterSizeOut(BaseModel):
+    """The one size that there is: servers take what the machine has. Its rates are 0, not null, because
+    clients leave out sizes that have none.
+    """
+
+    name: str = CLUSTER_SIZE
+    display_name: str = "Homeworld"
+    cpu: str = ""
+    storage: int | None = None
+    ram: int = 0
+    metal: bool = False
+    enabled: bool = True
+    provider: str | None = None
+    default_vtgate: str = CLUSTER_SIZE
+    default_vtgate_rate: int | None = 0
+    replica_rate: int | None = 0
+    rate: int | None = 0
+    sort_order: int = 1
+    architecture: str | None = None
+    development: bool = True
+    production: bool = True
