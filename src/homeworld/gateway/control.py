@@ -10,13 +10,20 @@ from __future__ import annotations
 import re
 
 from homeworld.gateway import statements
+from homeworld.gateway.bonds import use_of
 from homeworld.gateway.dialogue import Dialogue, Kill, Relay, Request, ask, ask_one
 from homeworld.gateway.link import Link
 from homeworld.gateway.plan import Control, Destination, Footprint, Pass, Verb
 from homeworld.gateway.replay import charset_set_by, is_for_server, is_one_shot
 from homeworld.gateway.session import Session
 from homeworld.gateway.transaction import savepoint_act
-from homeworld.model.errors import ConnectionLostError, HomeworldError, ServerError, UnavailableError
+from homeworld.model.errors import (
+    ConnectionLostError,
+    HomeworldError,
+    ServerError,
+    UnavailableError,
+    UnsupportedSqlError,
+)
 from homeworld.wire import commands
 from homeworld.wire.packets import frame
 
@@ -248,11 +255,24 @@ def _set(session: Session, sql: bytes) -> Dialogue[bool]:
         return True
     if not session.autocommit and session.in_transaction and _AUTOCOMMIT_ON.search(sql):
         yield from commit_all(session)
+    use = use_of(sql)
+    home = session.bonds.home(use)
+    if home is not None:
+        if use.others:
+            raise UnsupportedSqlError(
+                "VT12001: unsupported: SET of a setting by a variable that a statement has assigned"
+            )
+        # Repeated elsewhere it would read another value.
+        yield from statements.prelude(session, home, home.schema, begin=False)
+        yield Relay(Request(home, frame(commands.query(sql))))
+        session.bonds.take(use, home)
+        return not home.walker.error
     link = yield from any_link(session, begin=False)
     yield Relay(Request(link, frame(commands.query(sql))))
     if link.walker.error:
         return False
     if not is_for_server(sql):
+        session.bonds.given(use)
         session.charset_name = charset_set_by(sql) or session.charset_name
         session.settings.add(sql)
         link.sets = session.settings.count

@@ -17,7 +17,6 @@ _TARGET = re.compile(
     rb"(?::?=|\s)",
     re.IGNORECASE,
 )
-_ASSIGNED = re.compile(rb"(?:\bset|,)\s*(?<!@)@(`[^`]+`|[a-z0-9_.$]+)\s*:?=", re.IGNORECASE)
 _READING = re.compile(rb"^(names|character set|charset|character_set_.*|collation_.*|sql_mode|time_zone)$")
 """Variables that decide how the text of later SETs is read."""
 _MANY = 10_000
@@ -71,22 +70,17 @@ def _single_target(sql: bytes) -> bytes | None:
 
 
 class Settings:
-    """The SETs of one session in order. ``count`` only grows until :meth:`clear`.
-
-    ``variables`` are the user variables they assign.
-    """
+    """The SETs of one session in order. ``count`` only grows until :meth:`clear`."""
 
     def __init__(self) -> None:
         self.count = 0
         self._overflow = False
         self._performed: list[tuple[int, bytes | None, bytes]] = []
-        self.variables: set[bytes] = set()
 
     def add(self, sql: bytes) -> None:
         """A SET was performed on a connection that had performed all before it."""
         self.count += 1
         target = _single_target(sql)
-        self.variables.update(b"@" + name.lower() for name in _ASSIGNED.findall(sql))
         if target is not None:
             # What it replaces need not be repeated, unless something in between may have read it.
             reading = _READING.match(target) is not None
@@ -117,22 +111,4 @@ class Settings:
         """The session was reset."""
         self.count = 0
         self._overflow = False
-        self.variables.clear()
         self._performed.clear()
-
-
-_VARIABLE = re.compile(rb"(?<!@)@(`[^`]+`|[a-z0-9_.$]+)", re.IGNORECASE)
-_LEAVES_STATE = re.compile(
-    rb":=|\binto\b|_lock\b|_locks\b|\block\b|\bunlock\b|\bfound_rows\b|\brow_count\b|\btemporary\b|\bprepare\b"
-    rb"|\bexecute\b|\bdeallocate\b|\blast_insert_id\b|\bcall\b|\bsql_calc_found_rows\b|\bhandler\b",
-    re.IGNORECASE,
-)
-
-
-def stays_on_its_connection(sql: bytes, settings: Settings) -> bool:
-    """Whether a statement that keeps state really binds the session to its connection: not if all it needs
-    is user variables that SETs gave, because those are repeated on every connection.
-    """
-    if _LEAVES_STATE.search(sql):
-        return True
-    return not all(b"@" + found.lower() in settings.variables for found in _VARIABLE.findall(sql))

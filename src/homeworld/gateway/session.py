@@ -461,7 +461,7 @@ class Session(SessionState):
         if self.phase is _CLOSED:
             if relayed:
                 self._dispose()
-        elif link is self.stateful or (relayed and (link.started or self.phase is _FILE)):
+        elif self.bonds.on(link) or (relayed and (link.started or self.phase is _FILE)):
             # State that cannot be had again, half an answer, half a file: no packet could set that right.
             self.end()
         elif relayed and self.dialogue is not None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from homeworld.gateway.bonds import Bonds
 from homeworld.gateway.branch import Branch
 from homeworld.gateway.budget import Budget
 from homeworld.gateway.dialogue import Effect
@@ -78,7 +79,7 @@ class SessionState:
     * ``current``: the plan being carried out, for holds.
     * ``tracking``: whether statements have to be noted as parts of a transaction.
     * ``last``: the link that answered last; None behind a statement on several shards.
-    * ``stateful``: the link on which statements have left what SETs cannot replay.
+    * ``bonds``: what statements have left on links that SETs cannot replay.
     * ``joined``: set while the answers of several statements are joined into one.
     * ``charset_name``: its character_set_client; ``charset`` is the collation id it began with.
     * ``sequence``: number of the next packet of an answer of our own.
@@ -118,7 +119,7 @@ class SessionState:
         self.transaction = Transaction()
         self.statements: dict[bytes, Statement] = {}
         self.next_statement = 1
-        self.stateful: Link | None = None
+        self.bonds = Bonds()
         self.last: Link | None = None
         self.tracking = False
         self.autocommit = True
@@ -256,7 +257,7 @@ class SessionState:
 
     def budget(self) -> Budget:
         """A new budget for what is collected of one statement's answers."""
-        return Budget([link for link in self.links.values() if link.in_transaction or link is self.stateful])
+        return Budget([link for link in self.links.values() if link.in_transaction or self.bonds.on(link)])
 
     def transaction_over(self) -> None:
         """The transaction has ended on all servers."""
@@ -330,7 +331,8 @@ class SessionState:
         links = list(self.links.values())
         self.links.clear()
         self.unready_all()
-        self.stateful = self.last = None
+        self.bonds.clear()
+        self.last = None
         for link in links:
             for statement in self.statements.values():
                 statement.forget(link)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from homeworld.gateway import control, roles, scatter
+from homeworld.gateway.bonds import use_of
 from homeworld.gateway.branch import Place
 from homeworld.gateway.dialogue import (
     Connect,
@@ -44,7 +45,6 @@ from homeworld.gateway.plan import (
     SessionView,
     Verb,
 )
-from homeworld.gateway.replay import stays_on_its_connection
 from homeworld.gateway.session import Session
 from homeworld.gateway.state import touch_of
 from homeworld.gateway.tracker import STALE_ERRNOS
@@ -341,6 +341,11 @@ def way(session: Session, plan: Pass) -> Dialogue[Link]:
     """A link on which an admitted statement may now be sent."""
     if not plan.footprint.tables and _OF_LAST.search(plan.sql):
         return (yield from _last_link(session))
+    locked = next((link for link in session.links.values() if link.locked), None)
+    if locked is not None and _UNLOCK.match(plan.sql):
+        # Wherever the routes lead by now.
+        yield from prelude(session, locked, locked.schema, begin=False)
+        return locked
     ends = plan.footprint.verb in _ENDS_TRANSACTION and not _NO_COMMIT.match(plan.sql)
     if ends and session.in_transaction:
         yield from control.commit_all(session)
@@ -368,14 +373,8 @@ def _keep_state(session: Session, plan: Pass, link: Link) -> None:
 
     :raises UnavailableError: that something is on another connection.
     """
-    if not plan.footprint.keeps_state or not stays_on_its_connection(plan.sql, session.settings):
-        return
-    if session.stateful is not None and session.stateful is not link:
-        raise UnavailableError(
-            "this session keeps state (variables, temporary tables, locks) on another server than the one "
-            "this statement goes to; connect anew"
-        )
-    session.stateful = link
+    if plan.footprint.keeps_state:
+        session.bonds.take(use_of(plan.sql), link)
 
 
 def after(session: Session, plan: Pass, link: Link) -> None:
@@ -383,6 +382,8 @@ def after(session: Session, plan: Pass, link: Link) -> None:
     if link.walker.error or not link.alive:
         return
     verb = plan.footprint.verb
+    if plan.footprint.keeps_state or verb is Verb.LOCK:
+        session.bonds.free(use_of(plan.sql))
     if verb is Verb.DDL:
         session.branch.tracker.forget(plan.destination.keyspace)
     elif verb is Verb.LOCK:

@@ -62,8 +62,10 @@ class Transaction:
 
     def lock(self, footprint: Footprint, destination: Destination, *, locked: bool) -> None:
         """LOCK TABLES (or UNLOCK TABLES) has succeeded there."""
-        self._locks = [kept for kept in self._locks if kept[1] != destination]
-        if locked:
+        if not locked:
+            self._locks.clear()
+        else:
+            self._locks = [kept for kept in self._locks if kept[1] != destination]
             self._locks.append((footprint, destination))
 
     def _compact(self) -> None:
