@@ -14,7 +14,7 @@ from homeworld.gateway.router_context import Compiled, Context
 from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupported
 from homeworld.gateway.router_names import Found
 from homeworld.gateway.router_tables import ShardedTable
-from homeworld.gateway.router_text import Piece, Sample, fill
+from homeworld.gateway.router_text import Change, Piece, Sample, fill
 from homeworld.gateway.router_values import compares_bytes, stored
 from homeworld.gateway.router_writes import check_made_by_insert, is_missing
 from homeworld.gateway.sql_ast import Call, Expr, In, Insert, Lit, Sub, expressions_of
@@ -284,13 +284,16 @@ class _Texts:
         self._insert = insert
         self._sample = sample
         first, last = plan.rows[0], plan.rows[-1]
-        self._tail = sample.cut(last.end, len(sample.sql))
+        self._tails: list[list[Piece]] = []
+        self._named_in_rows = False
         self._heads: list[list[Piece]] = []
         self._heads_with_id: list[list[Piece]] = []
         self._edited: list[list[Piece] | None] = []
         for shard in keyspace.shards:
             edits = context.names.physical(found, shard.schema, context.scan.words)
-            changes = [(start, end, [text]) for start, end, text in edits]
+            changes: list[Change] = [(start, end, [text]) for start, end, text in edits]
+            self._tails.append(sample.changed(changes, last.end))
+            self._named_in_rows |= any(first.start <= start < last.end for start, _, _ in edits)
             self._heads.append(_upto(sample, changes, first.start))
             named = [*changes, *self._column_change()]
             self._heads_with_id.append(_upto(sample, named, first.start))
@@ -304,6 +307,8 @@ class _Texts:
 
     def text(self, shard: int, rows: Sequence[int], values: Sequence[bytes], ids: dict[int, int]) -> bytes:
         """The statement with some of its rows, those with made ids changed."""
+        if self._named_in_rows:
+            raise unsupported("columns qualified by a keyspace among the values of rows of several shards")
         absent = self._plan.id_at is None and bool(ids)
         heads = self._heads_with_id if absent else self._heads
         parts = [fill(heads[shard], values)]
@@ -318,10 +323,10 @@ class _Texts:
                 parts.append(self._with_id_added(number, made, values))
             else:
                 parts += (fill(before, values), b"%d" % made, fill(after, values))
-        parts.append(fill(self._tail, values))
+        parts.append(fill(self._tails[shard], values))
         return b"".join(parts)
 
-    def _column_change(self) -> list[tuple[int, int, list[Piece]]]:
+    def _column_change(self) -> list[Change]:
         """The column that a sequence fills, put into the list of columns."""
         insert = self._insert
         if not self._plan.id_column or self._plan.id_at is not None or insert.assigns:
@@ -350,7 +355,7 @@ class _Texts:
         return text[:-1] + comma + b"%d)" % made
 
 
-def _upto(sample: Sample, changes: Sequence[tuple[int, int, Sequence[Piece]]], end: int) -> list[Piece]:
+def _upto(sample: Sample, changes: Sequence[Change], end: int) -> list[Piece]:
     """The text before ``end`` with the changes in it."""
     found: list[Piece] = []
     at = 0

@@ -43,12 +43,13 @@ _MERGED = {
 
 @dataclass(slots=True)
 class Scattered:
-    """A compiled scatter: ``changes`` make the text for a shard, ``merge`` the answer from given literals.
+    """A compiled scatter: ``changes`` make the text for a shard from those that names need there, ``merge``
+    the answer from given literals.
 
     ``hidden`` columns at the end are helpers. ``shape``: it serves every text of the fingerprint.
     """
 
-    changes: list[Change]
+    changes: Callable[[Sequence[Change]], list[Change]]
     merge: Callable[[Literals], Merge]
     hidden: int
     shape: bool = True
@@ -85,14 +86,14 @@ class _Builder:
     blocks: Blocks
     sample: Sample
     grouped: bool = False
-    helpers: list[list[Piece]] = field(default_factory=list[list[Piece]])
+    helpers: list[tuple[bytes, Expr, bytes]] = field(default_factory=list[tuple[bytes, Expr, bytes]])
     fresh: bool = False
 
     # --- columns of a shard's row
 
     def helper(self, before: bytes, expr: Expr, after: bytes) -> int:
         """A column with that expression behind the select list; its number among the helpers."""
-        self.helpers.append([before, *self.sample.cut(expr.start, expr.end), after])
+        self.helpers.append((before, expr, after))
         return len(self.helpers) - 1
 
     def place(self, number: int) -> int:
@@ -225,13 +226,16 @@ class _Builder:
 
     # --- the end
 
-    def changes(self, *, keep_limit: bool) -> list[Change]:
-        """What to change in the text."""
+    def changes(self, *, keep_limit: bool) -> Callable[[Sequence[Change]], list[Change]]:
+        """What to change in the text for a shard, given what its names need."""
+        return lambda names: [*names, *self._changes(names, keep_limit=keep_limit)]
+
+    def _changes(self, names: Sequence[Change], *, keep_limit: bool) -> list[Change]:
         found: list[Change] = []
         if self.helpers:
             added: list[Piece] = []
-            for helper in self.helpers:
-                added += (b", ", *helper)
+            for before, expr, after in self.helpers:
+                added += (b", ", before, *self.sample.changed(names, expr.start, expr.end), after)
             found.append((self.select.items_end, self.select.items_end, added))
         limit = self.select.limit
         if limit is not None and not keep_limit:

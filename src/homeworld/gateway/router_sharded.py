@@ -14,7 +14,7 @@ from homeworld.gateway.router_insert import compile_insert
 from homeworld.gateway.router_names import Found, Names
 from homeworld.gateway.router_select import Scattered, compile_scatter
 from homeworld.gateway.router_tables import ShardedTable, Tables
-from homeworld.gateway.router_text import Piece, Sample, fill
+from homeworld.gateway.router_text import Change, Piece, Sample, fill
 from homeworld.gateway.router_writes import check_write
 from homeworld.gateway.sql_ast import (
     Call,
@@ -172,8 +172,8 @@ class Sharded:
         if scattered is not None:
             for shard in keyspace.shards:
                 edits = self._names.physical(found, shard.schema, context.scan.words)
-                changes = [*scattered.changes, *((s, e, [text]) for s, e, text in edits)]
-                merged.append(sample.changed(changes))
+                names: list[Change] = [(start, end, [text]) for start, end, text in edits]
+                merged.append(sample.changed(scattered.changes(names)))
         expected = len(sample.spans)
         count = len(keyspace.shards)
 

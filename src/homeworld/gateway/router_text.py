@@ -45,15 +45,20 @@ class Sample:
         found.append(self.sql[at:end])
         return found
 
-    def changed(self, changes: Iterable[Change]) -> list[Piece]:
-        """The whole text with changes, which must not overlap; those at one place go in as given."""
+    def changed(self, changes: Iterable[Change], first: int = 0, last: int | None = None) -> list[Piece]:
+        """The text from ``first`` to ``last`` (all of it) with those changes that lie wholly inside, which
+        must not overlap; those at one place go in as given.
+        """
         found: list[Piece] = []
-        at = 0
+        at = first
+        stop = len(self.sql) if last is None else last
         for start, end, pieces in sorted(changes, key=lambda change: change[:2]):
+            if start < first or end > stop:
+                continue
             found += self.cut(at, start)
             found += pieces
             at = end
-        found += self.cut(at, len(self.sql))
+        found += self.cut(at, stop)
         return _joined(found)
 
 
