@@ -16,6 +16,7 @@ from homeworld.gateway.link import Link
 from homeworld.gateway.plan import Control, Destination, Footprint, Pass, Verb
 from homeworld.gateway.replay import charset_set_by, is_for_server, is_one_shot
 from homeworld.gateway.session import Session
+from homeworld.gateway.sql_statement import bare
 from homeworld.gateway.transaction import savepoint_act
 from homeworld.model.errors import (
     ConnectionLostError,
@@ -100,7 +101,7 @@ def _begin(session: Session, sql: bytes) -> Dialogue[None]:
     session.transaction.begin = sql
     session.renew()
     locked = [link for link in session.links.values() if link.locked]
-    if locked or _SNAPSHOT.search(sql):
+    if locked or _SNAPSHOT.search(bare(sql)):
         # BEGIN unlocks tables, and a snapshot is taken now and not at the first statement.
         if not session.links:
             yield from any_link(session, begin=False)
@@ -115,7 +116,8 @@ def _open_links(session: Session) -> list[Link]:
 
 
 def _end_transaction(session: Session, sql: bytes, verb: bytes) -> Dialogue[bool]:
-    chain, release = bool(_CHAIN.search(sql)), bool(_RELEASE.search(sql))
+    said = bare(sql)
+    chain, release = bool(_CHAIN.search(said)), bool(_RELEASE.search(said))
     lost = session.transaction.lost
     if lost:
         yield from rollback_all(session)
@@ -242,7 +244,8 @@ def _savepoint(session: Session, sql: bytes, kind: str, name: str) -> Dialogue[b
 
 
 def _set(session: Session, sql: bytes) -> Dialogue[bool]:
-    if is_one_shot(sql):
+    said = bare(sql)
+    if is_one_shot(said):
         if session.in_transaction:
             raise ServerError(
                 1568,
@@ -253,7 +256,7 @@ def _set(session: Session, sql: bytes) -> Dialogue[bool]:
         session.renew()
         session.answer_ok()
         return True
-    if not session.autocommit and session.in_transaction and _AUTOCOMMIT_ON.search(sql):
+    if not session.autocommit and session.in_transaction and _AUTOCOMMIT_ON.search(said):
         yield from commit_all(session)
     use = use_of(sql)
     home = session.bonds.home(use)
@@ -271,9 +274,9 @@ def _set(session: Session, sql: bytes) -> Dialogue[bool]:
     yield Relay(Request(link, frame(commands.query(sql))))
     if link.walker.error:
         return False
-    if not is_for_server(sql):
+    if not is_for_server(said):
         session.bonds.given(use)
-        session.charset_name = charset_set_by(sql) or session.charset_name
+        session.charset_name = charset_set_by(said) or session.charset_name
         session.settings.add(sql)
         link.sets = session.settings.count
         session.renew()

@@ -103,3 +103,11 @@ def significant(sql: bytes) -> tuple[list[Token], bool]:
     while found and found[-1].text == b";" and found[-1].kind is Kind.OP:
         found.pop()
     return found, code
+
+
+def bare(sql: bytes) -> bytes:
+    """A text without comments and with one space between its tokens: to look for words in, not to be sent.
+
+    :raises SqlSyntaxError: the text cannot be read.
+    """
+    return b" ".join(token.text for token in significant(sql)[0])

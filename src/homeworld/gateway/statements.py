@@ -46,6 +46,7 @@ from homeworld.gateway.plan import (
     Verb,
 )
 from homeworld.gateway.session import Session
+from homeworld.gateway.sql_statement import bare
 from homeworld.gateway.state import touch_of
 from homeworld.gateway.tracker import STALE_ERRNOS
 from homeworld.model.errors import HomeworldError, ServerError, UnavailableError, UnsupportedSqlError
@@ -342,11 +343,11 @@ def way(session: Session, plan: Pass) -> Dialogue[Link]:
     if not plan.footprint.tables and _OF_LAST.search(plan.sql):
         return (yield from _last_link(session))
     locked = next((link for link in session.links.values() if link.locked), None)
-    if locked is not None and _UNLOCK.match(plan.sql):
+    if locked is not None and plan.footprint.verb is Verb.LOCK and _UNLOCK.match(bare(plan.sql)):
         # Wherever the routes lead by now.
         yield from prelude(session, locked, locked.schema, begin=False)
         return locked
-    ends = plan.footprint.verb in _ENDS_TRANSACTION and not _NO_COMMIT.match(plan.sql)
+    ends = plan.footprint.verb in _ENDS_TRANSACTION and not _NO_COMMIT.match(bare(plan.sql))
     if ends and session.in_transaction:
         yield from control.commit_all(session)
     link = yield from reach(session, plan, begin=not ends)
@@ -387,7 +388,7 @@ def after(session: Session, plan: Pass, link: Link) -> None:
     if verb is Verb.DDL:
         session.branch.tracker.forget(plan.destination.keyspace)
     elif verb is Verb.LOCK:
-        link.locked = not _UNLOCK.match(plan.sql)
+        link.locked = not _UNLOCK.match(bare(plan.sql))
         session.transaction.lock(plan.footprint, plan.destination, locked=link.locked)
 
 

@@ -5,16 +5,14 @@ Facts only; the dialogues that perform BEGIN, COMMIT and the rest are in ``contr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from homeworld.gateway.hold import Touch
 from homeworld.gateway.plan import Destination, Footprint, Verb
+from homeworld.gateway.sql_statement import NAMES, significant
 
-_SAVEPOINT = re.compile(rb"^\s*savepoint\s+(\S+?)\s*;?\s*$", re.IGNORECASE)
-_ROLLBACK_TO = re.compile(rb"^\s*rollback(?:\s+work)?\s+to\s+(?:savepoint\s+)?(\S+?)\s*;?\s*$", re.IGNORECASE)
-_RELEASE = re.compile(rb"^\s*release\s+savepoint\s+(\S+?)\s*;?\s*$", re.IGNORECASE)
+_BACK = ([b"TO"], [b"TO", b"SAVEPOINT"])
 _MANY = 256
 
 
@@ -27,13 +25,24 @@ class SavepointAct:
 
 
 def savepoint_act(sql: bytes) -> SavepointAct | None:
-    """Read SAVEPOINT, ROLLBACK TO and RELEASE SAVEPOINT; None for anything else."""
-    for kind, pattern in (("set", _SAVEPOINT), ("back", _ROLLBACK_TO), ("release", _RELEASE)):
-        found = pattern.match(sql)
-        if found is not None:
-            name = found[1].strip(b"`").decode("utf-8", "replace")
-            return SavepointAct(kind, name.lower())
-    return None
+    """Read SAVEPOINT, ROLLBACK TO and RELEASE SAVEPOINT, whatever comments are in them; None for anything
+    else.
+
+    :raises SqlSyntaxError: the text cannot be read.
+    """
+    words, _ = significant(sql)
+    heads = [word.upper for word in words[:-1]]
+    if not heads or words[-1].kind not in NAMES:
+        return None
+    if heads == [b"SAVEPOINT"]:
+        kind = "set"
+    elif heads == [b"RELEASE", b"SAVEPOINT"]:
+        kind = "release"
+    elif heads[0] == b"ROLLBACK" and [word for word in heads[1:] if word != b"WORK"] in _BACK:
+        kind = "back"
+    else:
+        return None
+    return SavepointAct(kind, words[-1].name().lower())
 
 
 class Transaction:
