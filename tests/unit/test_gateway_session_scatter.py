@@ -40,7 +40,7 @@ class ScriptedRouter(PlainRouter):
 
     def _plan(self, sql: bytes, view: SessionView) -> Plan:
         word, _, rest = sql.partition(b" ")
-        verb = Verb.SELECT if rest.startswith(b"select") else Verb.UPDATE
+        verb = {b"s": Verb.SELECT, b"a": Verb.DDL}.get(rest[:1], Verb.UPDATE)
         match word:
             case b"both":
                 statements = ((ONE, rest), (TWO, rest))
@@ -293,3 +293,38 @@ def test_a_router_that_never_has_enough_is_an_error_and_not_a_loop() -> None:
     for _ in range(16):
         greedy.event("loaded")
     assert greedy.drain()[-1] == "client ERR 1105 the statement could not be planned"
+
+
+def test_ddl_on_several_shards_commits_first_and_opens_nothing() -> None:
+    found = book()
+    found.play(
+        BOTH_READY
+        + """
+        >> client QUERY begin
+        << client OK trans
+        >> client QUERY insert into a1 values (1)
+        << one QUERY begin
+        >> one OK trans
+        << one QUERY insert into a1 values (1)
+        >> one OK trans rows=1
+        << client OK trans rows=1
+        >> client QUERY both alter
+        << one QUERY COMMIT
+        >> one OK
+        << one QUERY alter
+        << two QUERY alter
+        >> one OK
+        >> two OK
+        << client OK
+        >> hold h a.a1 a.t
+        << held h
+        >> release h
+        >> client QUERY both alter again
+        << one QUERY alter again
+        << two QUERY alter again
+        >> one OK
+        >> two ERR 1060
+        << client ERR 1060 sorry
+        """
+    )
+    assert not found.session.in_transaction

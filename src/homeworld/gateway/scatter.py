@@ -1,7 +1,8 @@
 """One statement on several shards: sent in parallel, answered as one.
 
 A write that touches several shards is all or nothing as far as servers allow: outside a transaction it gets
-one of its own, inside one it gets a savepoint on each shard. Dialogues only.
+one of its own, inside one it gets a savepoint on each shard. What commits by itself (DDL) is neither: it
+first commits what is open, on every server. Dialogues only.
 """
 
 from __future__ import annotations
@@ -33,19 +34,23 @@ class _Piece:
 def scatter(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
     """Carry out a Scatter plan and answer the client.
 
-    :raises HomeworldError: some shard refused; a write has then changed nothing anywhere.
+    :raises HomeworldError: some shard refused; a write of rows has then changed nothing anywhere.
     """
     session.last = None
     if plan.merge is not None:
         yield from _read(session, plan, binary=binary)
         return
-    own = len(plan.statements) > 1 and not session.tracking
+    commits = statements.ends_transaction(plan.footprint, plan.statements[0][1])
+    if commits and session.in_transaction:
+        yield from control.commit_all(session)
+    several = len(plan.statements) > 1 and not commits
+    own = several and not session.tracking
     if own:
         session.transaction.begin = b"BEGIN"
         session.renew()
         session.admit(plan)
     try:
-        affected, made = yield from _write(session, plan, savepoint=not own and len(plan.statements) > 1)
+        affected, made = yield from _write(session, plan, savepoint=several and not own, begin=not commits)
     except HomeworldError:
         if own:
             yield from control.rollback_all(session)
@@ -56,9 +61,9 @@ def scatter(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
     finally:
         if own and session.transaction.begin is not None:
             session.transaction_over()
-    if plan.footprint.verb is Verb.DDL:
-        for keyspace in {destination.keyspace for destination, _ in plan.statements}:
-            session.branch.tracker.forget(keyspace)
+        if plan.footprint.verb is Verb.DDL:
+            for keyspace in {destination.keyspace for destination, _ in plan.statements}:
+                session.branch.tracker.forget(keyspace)
     last_id = plan.last_insert_id or made
     if last_id:
         session.last_insert_id = last_id
@@ -66,12 +71,12 @@ def scatter(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
     session.answer_ok(affected, last_id)
 
 
-def _reach_all(session: Session, plan: Scatter) -> Dialogue[list[_Piece]]:
+def _reach_all(session: Session, plan: Scatter, *, begin: bool = True) -> Dialogue[list[_Piece]]:
     pieces: list[_Piece] = []
     for number, (destination, sql) in enumerate(plan.statements):
         link, place = yield from statements.link_to(session, destination)
         if not any(piece.link is link for piece in pieces):
-            yield from statements.prelude(session, link, place.schema, begin=True)
+            yield from statements.prelude(session, link, place.schema, begin=begin)
         pieces.append(_Piece(number, link, place.schema, sql))
     return pieces
 
@@ -120,9 +125,9 @@ def _read(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
     statements.answer_rows(session, columns, rows, binary=binary)
 
 
-def _write(session: Session, plan: Scatter, *, savepoint: bool) -> Dialogue[tuple[int, int]]:
+def _write(session: Session, plan: Scatter, *, savepoint: bool, begin: bool) -> Dialogue[tuple[int, int]]:
     """Gives affected rows and the first id a server has made."""
-    pieces = yield from _reach_all(session, plan)
+    pieces = yield from _reach_all(session, plan, begin=begin)
     links = list({id(piece.link): piece.link for piece in pieces}.values())
     if savepoint:
         for reply in (yield from ask(_on_all(links, b"SAVEPOINT " + _SAVEPOINT))):

@@ -347,12 +347,17 @@ def way(session: Session, plan: Pass) -> Dialogue[Link]:
         # Wherever the routes lead by now.
         yield from prelude(session, locked, locked.schema, begin=False)
         return locked
-    ends = plan.footprint.verb in _ENDS_TRANSACTION and not _NO_COMMIT.match(bare(plan.sql))
+    ends = ends_transaction(plan.footprint, plan.sql)
     if ends and session.in_transaction:
         yield from control.commit_all(session)
     link = yield from reach(session, plan, begin=not ends)
     _keep_state(session, plan, link)
     return link
+
+
+def ends_transaction(footprint: Footprint, sql: bytes) -> bool:
+    """Whether servers commit before they carry the statement out."""
+    return footprint.verb in _ENDS_TRANSACTION and not _NO_COMMIT.match(bare(sql))
 
 
 def _last_link(session: Session) -> Dialogue[Link]:
