@@ -199,6 +199,8 @@ class Router:
             return said_nothing
         context = self._context(sql, view)
         found = context.scan
+        if found.doubtful:
+            raise unsupported("executable comments for some servers only that change what the statement is")
         first = found.word(0)
         if first == b"ALTER" and found.word(1) == b"VSCHEMA":
             altered = alter_vschema(self._names, found, view.target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from homeworld.gateway.plan import Verb
@@ -65,7 +67,8 @@ class TableRef:
 @dataclass(slots=True)
 class Scan:
     """What was found. ``words`` are the statement's tokens without comments; ``code`` says that some of them
-    stand in an executable comment.
+    stand in an executable comment, ``doubtful`` that one which not every server executes makes it a statement
+    of another kind or on other tables.
     """
 
     verb: Verb
@@ -77,15 +80,29 @@ class Scan:
     qualified_functions: bool = False
     calls: set[bytes] = field(default_factory=set[bytes])
     code: bool = False
+    doubtful: bool = False
 
     def word(self, at: int) -> bytes:
         """The word at a position in capitals; empty behind the end."""
         return self.words[at].upper if at < len(self.words) else b""
 
 
-def significant(sql: bytes) -> tuple[list[Token], bool]:
+# Up to here every server executes; MariaDB takes what follows, up to its own versions, for remarks.
+_ALWAYS_EXECUTED = 50_699
+_MARIADB = 100_000
+_VERSION = re.compile(rb"[0-9]{5,6}")
+Executed = Callable[[bool, int], bool]
+"""Whether a server executes a comment, by whether it begins as MariaDB's own and by its version."""
+
+
+def _always(of_mariadb: bool, version: int) -> bool:
+    return not of_mariadb and version <= _ALWAYS_EXECUTED
+
+
+def significant(sql: bytes, executed: Executed | None = None) -> tuple[list[Token], bool]:
     """A text's tokens without comments; executable comments are opened, and whether there were any.
 
+    :param executed: which of them to open; the others are remarks. None: all.
     :raises SqlSyntaxError: the text cannot be read.
     """
     found: list[Token] = []
@@ -93,9 +110,9 @@ def significant(sql: bytes) -> tuple[list[Token], bool]:
     for token in tokenize(sql):
         if token.kind is Kind.CODE:
             code = True
-            body = token.start + token.text.index(b"!") + 1
-            while body < token.end and sql[body] in b"0123456789":
-                body += 1
+            of_mariadb, version, body = _code(sql, token)
+            if executed is not None and not executed(of_mariadb, version):
+                continue
             inner, _ = significant(sql[body : token.end - 2])
             found += [Token(one.kind, one.start + body, one.end + body, one.text, one.upper) for one in inner]
         elif token.kind not in (Kind.COMMENT, Kind.HINT):
@@ -103,6 +120,35 @@ def significant(sql: bytes) -> tuple[list[Token], bool]:
     while found and found[-1].text == b";" and found[-1].kind is Kind.OP:
         found.pop()
     return found, code
+
+
+def _code(sql: bytes, token: Token) -> tuple[bool, int, int]:
+    """An executable comment: whether it is MariaDB's own, its version, and where its text begins."""
+    at = token.start + token.text.index(b"!") + 1
+    digits = _VERSION.match(sql, at)
+    version = b"" if digits is None else digits[0]
+    return token.text[2:3] == b"M", int(version or b"0"), at + len(version)
+
+
+def readings(sql: bytes) -> list[list[Token]]:
+    """The tokens as servers of all versions and flavours may read a text with executable comments.
+
+    :raises SqlSyntaxError: the text cannot be read.
+    """
+    versions = {_code(sql, token)[:2] for token in tokenize(sql) if token.kind is Kind.CODE}
+    doubtful = sorted({version for of_mariadb, version in versions if not _always(of_mariadb, version)})
+    if not doubtful:
+        return []
+
+    def mysql(server: int) -> Executed:
+        return lambda of_mariadb, version: not of_mariadb and version <= max(server, _ALWAYS_EXECUTED)
+
+    def mariadb(server: int) -> Executed:
+        return lambda of_mariadb, version: (
+            _always(of_mariadb, version) or ((of_mariadb or version >= _MARIADB) and version <= server)
+        )
+
+    return [significant(sql, made(server))[0] for server in (0, *doubtful) for made in (mysql, mariadb)]
 
 
 def bare(sql: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from homeworld.gateway.plan import Verb
 from homeworld.gateway.sql_functions import BUILT_IN, GRAMMAR, KEEPS_STATE
-from homeworld.gateway.sql_statement import NAMES, VERBS, Scan, TableRef, significant
+from homeworld.gateway.sql_statement import NAMES, VERBS, Scan, TableRef, readings, significant
 from homeworld.gateway.sql_tokens import Kind, SqlSyntaxError, Token
 from homeworld.gateway.sql_walk import Walk
 
@@ -19,6 +19,13 @@ __all__ = ["Scan", "SqlSyntaxError", "TableRef", "scan", "significant", "tables_
 # Verbs whose words before a parenthesis are functions.
 _CALLING = frozenset({Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.REPLACE})
 
+# Verbs of which the gateway reads every word by itself.
+_READ_WHOLE = frozenset(
+    {Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.SAVEPOINT, Verb.SET, Verb.SHOW, Verb.USE}
+)
+_HEAD = 3
+"""So many words say what kind of statement it is."""
+
 
 def scan(sql: bytes) -> Scan:
     """Read a statement's verb and tables.
@@ -26,6 +33,31 @@ def scan(sql: bytes) -> Scan:
     :raises SqlSyntaxError: the text cannot be read, or is empty.
     """
     words, code = significant(sql)
+    found = _scanned(words, code=code)
+    if code:
+        # A statement of which nothing is left is itself or nothing.
+        found.doubtful = any(
+            reading and len(reading) != len(words) and _differ(found, _scanned(reading, code=code))
+            for reading in readings(sql)
+        )
+    return found
+
+
+def _differ(one: Scan, other: Scan) -> bool:
+    """Whether two readings of a text are statements of different kinds or on different tables."""
+    if one.verb in _READ_WHOLE or other.verb in _READ_WHOLE:
+        return True
+    return _kind(one) != _kind(other)
+
+
+def _kind(found: Scan) -> tuple[object, ...]:
+    heads = [found.word(at) for at in range(_HEAD)]
+    tables = {(ref.schema, ref.name) for ref in found.tables}
+    states = (found.locking_read, found.keeps_state, found.unknown_functions, found.qualified_functions)
+    return found.verb, heads, tables, states, found.calls if found.verb in _CALLING else ()
+
+
+def _scanned(words: list[Token], *, code: bool) -> Scan:
     first = next((word for word in words if word.text != b"("), None)
     if first is None:
         raise SqlSyntaxError("Query was empty")
