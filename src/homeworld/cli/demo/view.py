@@ -119,18 +119,24 @@ class View:
 
 def final_table(steps: list[StepResult]) -> Table:
     """The closing table: each step with what it took and what the application felt."""
-    table = Table(title="What happened", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(
+        title="What happened",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+    )
     table.add_column("step", no_wrap=True)
-    for name in ("time", "rows", "rows/s", "verified", "statements", "stall"):
+    for name in ("seconds", "rows", "rows/s", "verified", "queries", "stall ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for step in steps:
         table.add_row(
             step.name,
-            f"{step.seconds:.2f} s",
+            f"{step.seconds:.2f}",
             f"{step.rows:,}" if step.rows else "",
             f"{step.rows_per_second:,.0f}" if step.rows_per_second else "",
             f"{step.rows_verified:,}" if step.rows_verified else "",
             f"{step.statements:,}" if step.statements else "",
-            f"{step.longest_stall_ms:.0f} ms" if step.statements else "",
+            f"{step.longest_stall_ms:.0f}" if step.statements else "",
         )
     return table

@@ -103,7 +103,7 @@ class Walk:
         with self._step("load 2013's flights") as step:
             step.rows = self._load()
             step.rows_per_second = step.rows / max(time.monotonic() - self._scene.since, 0.001)
-        with self._step("create 2-shard keyspace"):
+        with self._step("2-shard keyspace"):
             at = (self._organization, DATABASE, "main")
             self._client.create_keyspace(*at, TARGET, shards=2)
             self._until("keyspace", lambda: bool(self._client.get_keyspace(*at, TARGET)["ready"]))
@@ -127,8 +127,8 @@ class Walk:
         self._simple("switch replicas", "switch-replicas", "switched_replicas")
         self._simple("switch primaries", "switch-primaries", "switched_primaries")
         self._simple("reverse", "reverse-traffic", "running")
-        self._simple("switch primaries again", "switch-primaries", "switched_primaries")
-        with self._step("reconnect to @primary"):
+        self._simple("switch again", "switch-primaries", "switched_primaries")
+        with self._step("reconnect @primary"):
             assert self._application is not None  # noqa: S101 - started above
             self._application.aim("@primary", "@replica")
             time.sleep(DWELL_SECONDS)
@@ -136,7 +136,7 @@ class Walk:
         self._simple("reverse the cutover", "reverse-cutover", "reversed_cutover")
         self._simple("cut over again", "cutover", "cutover")
         self._simple("complete", "complete", "completed")
-        with self._step("ledger against tables"):
+        with self._step("check the ledger"):
             self._application.stop()
             with self._connect("@primary") as connection:
                 self.losses = self.ledger.losses(connection)
