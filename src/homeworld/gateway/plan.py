@@ -197,12 +197,21 @@ class NeedSchema:
     keyspace: str
 
 
-Plan = Pass | Answer | Done | Scatter | NeedSequence | NeedSchema | Control | Refuse | AlterVschema
+@dataclass(frozen=True, slots=True)
+class NeedLastId:
+    """Before this statement can be planned, the session must ask servers for LAST_INSERT_ID()."""
+
+
+Plan = (
+    Pass | Answer | Done | Scatter | NeedSequence | NeedSchema | NeedLastId | Control | Refuse | AlterVschema
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """What the router may know of a session. ``charset``: its character_set_client."""
+    """What the router may know of a session. ``charset``: its character_set_client; ``last_insert_id``: its
+    last id that was generated, below 0 where only a server knows (:class:`NeedLastId`).
+    """
 
     target: Target
     in_transaction: bool

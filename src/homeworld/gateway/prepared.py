@@ -15,6 +15,7 @@ from homeworld.gateway.dialogue import Dialogue, Relay, Request, ask_one
 from homeworld.gateway.link import Link
 from homeworld.gateway.plan import (
     Answer,
+    NeedLastId,
     NeedSchema,
     NeedSequence,
     Pass,
@@ -284,12 +285,12 @@ def _execute(session: Session, statement: Statement, payload: bytes) -> Dialogue
         router, version = session.branch.router, session.branch.tracker.version
         if statement.router is not router or statement.version != version:
             prepared = router.plan_prepared(sql, view)
-            if isinstance(prepared.plan, NeedSchema | NeedSequence | Refuse):
+            if isinstance(prepared.plan, NeedSchema | NeedSequence | NeedLastId | Refuse):
                 return prepared.plan
             statement.router, statement.version = router, version
             statement.plan, statement.fixed = prepared.plan, prepared.fixed
             statement.passing = _passing(session, prepared)
-        if statement.fixed or not isinstance(statement.plan, Pass | Scatter):
+        if statement.fixed or not isinstance(statement.plan, Pass | Scatter | Answer):
             return statement.plan
         return router.plan_params(sql, _literals(session, statement, payload), view)
 

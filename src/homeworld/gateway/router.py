@@ -32,7 +32,15 @@ from homeworld.gateway.plan import (
 )
 from homeworld.gateway.router_context import Compiled, Context, Template, apply, passing_edited
 from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupported
-from homeworld.gateway.router_info import LAST_ID, call_edits, nothing, of_no_table, of_session, of_system
+from homeworld.gateway.router_info import (
+    LAST_ID,
+    call_edits,
+    last_id_of,
+    nothing,
+    of_no_table,
+    of_session,
+    of_system,
+)
 from homeworld.gateway.router_names import Aim, Found, Names
 from homeworld.gateway.router_sequences import next_values
 from homeworld.gateway.router_session import control
@@ -236,7 +244,7 @@ class Router:
             raise unsupported("LAST_INSERT_ID(expression) on a branch with several keyspaces")
 
         def template(_sql: bytes, view: SessionView) -> Plan:
-            number = b"%d" % view.last_insert_id
+            number = last_id_of(view)
             edits = [(start, end, number + title) for start, end, title in places]
             return self.plan(apply(context.sql, edits), view)
 

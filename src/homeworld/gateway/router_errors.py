@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from homeworld.gateway.plan import NeedSchema, NeedSequence, Refuse
+from homeworld.gateway.plan import NeedLastId, NeedSchema, NeedSequence, Refuse
 from homeworld.model.errors import HomeworldError
 
 
@@ -25,8 +25,8 @@ class NeedsError(HomeworldError):
 
     code = "needs"
 
-    def __init__(self, plan: NeedSchema | NeedSequence) -> None:
-        self.plan: NeedSchema | NeedSequence = plan
+    def __init__(self, plan: NeedSchema | NeedSequence | NeedLastId) -> None:
+        self.plan: NeedSchema | NeedSequence | NeedLastId = plan
         super().__init__()
 
 

@@ -13,6 +13,7 @@ from homeworld.gateway.plan import (
     ColumnSpec,
     Done,
     Footprint,
+    NeedLastId,
     Pass,
     Plan,
     Refuse,
@@ -22,7 +23,7 @@ from homeworld.gateway.plan import (
     Verb,
 )
 from homeworld.gateway.router_context import Compiled, Context, apply, passing, passing_edited
-from homeworld.gateway.router_errors import unsupported
+from homeworld.gateway.router_errors import NeedsError, unsupported
 from homeworld.gateway.router_names import Edit, Found
 from homeworld.gateway.router_target import target_text
 from homeworld.gateway.sql_tables import significant
@@ -78,7 +79,17 @@ def of_session(context: Context) -> Compiled | None:
 
 def _last_id(title: str) -> Compiled:
     columns = (ColumnSpec(title, _LONGLONG, _BINARY, 21),)
-    return Compiled(lambda _sql, view: Answer(columns, ((b"%d" % view.last_insert_id,),)))
+    return Compiled(lambda _sql, view: Answer(columns, ((last_id_of(view),),)))
+
+
+def last_id_of(view: SessionView) -> bytes:
+    """The session's last generated id in digits.
+
+    :raises NeedsError: a server must be asked first.
+    """
+    if view.last_insert_id < 0:
+        raise NeedsError(NeedLastId())
+    return b"%d" % view.last_insert_id
 
 
 LAST_ID = frozenset({b"LAST_INSERT_ID"})

@@ -64,11 +64,9 @@ def scatter(session: Session, plan: Scatter, *, binary: bool) -> Dialogue[None]:
         if plan.footprint.verb is Verb.DDL:
             for keyspace in {destination.keyspace for destination, _ in plan.statements}:
                 session.branch.tracker.forget(keyspace)
-    last_id = plan.last_insert_id or made
-    if last_id:
-        session.last_insert_id = last_id
-        session.renew_view()
-    session.answer_ok(affected, last_id)
+    if plan.last_insert_id:
+        session.gave_id(plan.last_insert_id)
+    session.answer_ok(affected, plan.last_insert_id or made)
 
 
 def _reach_all(session: Session, plan: Scatter, *, begin: bool = True) -> Dialogue[list[_Piece]]:
@@ -144,6 +142,9 @@ def _write(session: Session, plan: Scatter, *, savepoint: bool, begin: bool) -> 
         raise
     counts = [result.ok.affected_rows for result in results if result.ok]
     affected = max(counts, default=0) if plan.same_rows else sum(counts)
+    for piece, result in zip(pieces, results, strict=True):
+        if result.ok and result.ok.last_insert_id:
+            session.said_id(piece.link, result.ok.last_insert_id)
     made = next((r.ok.last_insert_id for r in results if r.ok and r.ok.last_insert_id), 0)
     session.renew_view()
     return affected, made

@@ -31,6 +31,7 @@ from homeworld.wire.results import Ok, err_of
 if TYPE_CHECKING:
     from homeworld.gateway.prepared import Again, Statement
 
+_UNKNOWN = -1
 _ENDS_TRANSACTION = frozenset({1213, 1614, 3101})
 """Errors with which a server has rolled the whole transaction back."""
 
@@ -80,6 +81,9 @@ class SessionState:
     * ``tracking``: whether statements have to be noted as parts of a transaction.
     * ``last``: the link that answered last; None behind a statement on several shards.
     * ``bonds``: what statements have left on links that SETs cannot replay.
+    * ``last_insert_id``: the last id that was generated; ``said_ids``: those that answers carried since, the
+      newest last, of which some may have been the client's own (servers answer both alike); ``known_ids``:
+      what LAST_INSERT_ID() was on each link when it was asked.
     * ``joined``: set while the answers of several statements are joined into one.
     * ``charset_name``: its character_set_client; ``charset`` is the collation id it began with.
     * ``sequence``: number of the next packet of an answer of our own.
@@ -125,6 +129,8 @@ class SessionState:
         self.autocommit = True
         self.target = Target()
         self.last_insert_id = 0
+        self.said_ids: dict[Link, int] = {}
+        self.known_ids: dict[Link, int] = {}
         self.status: int = Status.AUTOCOMMIT
         self.plain = plain_verbs(account.role)
         self.joined: Renumber | None = None
@@ -250,7 +256,7 @@ class SessionState:
                 in_transaction=self.transaction.begin is not None or self.under_way,
                 role=self.account.role,
                 replica_only=self.account.replica,
-                last_insert_id=self.last_insert_id,
+                last_insert_id=-1 if self.said_ids else self.last_insert_id,
                 charset=self.charset_name,
             )
         )
@@ -276,8 +282,7 @@ class SessionState:
         if len(ok) > 2 and (ok[1] > 250 or ok[2]):
             insert_id = Ok.parse(ok, link.capabilities).last_insert_id
             if insert_id:
-                self.last_insert_id = insert_id
-                self.renew_view()
+                self.said_id(link, insert_id)
         status = walker.status
         changed = status ^ self.status
         self.status = status
@@ -296,6 +301,30 @@ class SessionState:
                 self.transaction_over()
         elif changed & Status.IN_TRANS and not self.in_transaction:
             self.transaction_over()
+
+    def said_id(self, link: Link, number: int) -> None:
+        """An answer carried an id; 0: it may have generated one."""
+        sure = not self.said_ids
+        self.said_ids.pop(link, None)
+        self.said_ids[link] = number
+        if sure:
+            self.renew_view()
+
+    def learn_last_id(self, link: Link, number: int) -> None:
+        """The link's LAST_INSERT_ID() is this. Call it for the links as they stand in ``said_ids``."""
+        said = self.said_ids.pop(link, 0)
+        known = self.known_ids.get(link, 0)
+        if number and (number == said or known not in {number, _UNKNOWN}):
+            self.last_insert_id = number
+        self.known_ids[link] = number
+        self.renew_view()
+
+    def gave_id(self, number: int) -> None:
+        """The gateway has given an id from a sequence: no server has generated a newer one."""
+        self.known_ids.update(dict.fromkeys(self.said_ids, _UNKNOWN))
+        self.said_ids.clear()
+        self.last_insert_id = number
+        self.renew_view()
 
     def learn_error(self, link: Link, errno: int) -> None:
         """Take in what a server's error says of the transaction and of the known tables."""
@@ -321,6 +350,9 @@ class SessionState:
             statement.forget(link)
         if self.last is link:
             self.last = None
+        # Whoever could tell is gone; most ids are generated.
+        self.last_insert_id = self.said_ids.pop(link, 0) or self.last_insert_id
+        self.known_ids.pop(link, None)
         if link.in_transaction:
             link.began = False
             self.transaction.lost = "a server was lost that had a part of the transaction"
@@ -333,6 +365,8 @@ class SessionState:
         self.unready_all()
         self.bonds.clear()
         self.last = None
+        self.said_ids.clear()
+        self.known_ids.clear()
         for link in links:
             for statement in self.statements.values():
                 statement.forget(link)

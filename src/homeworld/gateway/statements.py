@@ -35,6 +35,7 @@ from homeworld.gateway.plan import (
     Destination,
     Done,
     Footprint,
+    NeedLastId,
     NeedSchema,
     NeedSequence,
     Pass,
@@ -62,6 +63,7 @@ PlanOnce = Callable[[SessionView], Plan]
 _PATIENCE = 16
 """How often one statement may ask for something before it is planned; more is a fault of the router."""
 _MOST_READY = 1024
+_LAST_ID = b"SELECT LAST_INSERT_ID()"
 _ENDS_TRANSACTION = frozenset({Verb.DDL, Verb.LOCK})
 _OF_LAST = re.compile(
     rb"^\s*show\s+(?:count\s*\(\s*\*\s*\)\s+)?(?:warnings|errors)\b|\b(?:found_rows|row_count)\s*\(",
@@ -167,6 +169,8 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
         match found:
             case NeedSchema(keyspace):
                 yield LoadSchema(keyspace)
+            case NeedLastId():
+                yield from _ask_last_id(session)
             case NeedSequence(keyspace, table, count):
                 ids = yield TakeSequence(keyspace, table, count)
             case Refuse(errno, _, _) if errno in STALE_ERRNOS and not tracker.reloaded:
@@ -179,6 +183,15 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
             case _:
                 return found
     raise HomeworldError("the statement could not be planned")
+
+
+def _ask_last_id(session: Session) -> Dialogue[None]:
+    """Have servers say which of the ids in their answers were generated, and not given by the client."""
+    links = list(session.said_ids)
+    replies = yield from ask([Request(link, frame(commands.query(_LAST_ID))) for link in links])
+    for link, reply in zip(links, replies, strict=True):
+        ((value,),) = reply.result().text_rows()
+        session.learn_last_id(link, int(value or 0))
 
 
 def admitted(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
@@ -390,6 +403,8 @@ def after(session: Session, plan: Pass, link: Link) -> None:
     verb = plan.footprint.verb
     if plan.footprint.keeps_state or verb is Verb.LOCK:
         session.bonds.free(use_of(plan.sql))
+    if verb is Verb.CALL:
+        session.said_id(link, 0)  # a procedure's inserts are not in its answer
     if verb is Verb.DDL:
         session.branch.tracker.forget(plan.destination.keyspace)
     elif verb is Verb.LOCK:
