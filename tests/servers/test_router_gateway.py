@@ -88,6 +88,19 @@ def gw(server: TestServer, tmp_path: Path, altered: list[tuple[str, str, str]]) 
         fixture.gateway.stop()
 
 
+def test_last_insert_id_is_what_was_generated(gw: GatewayFixture, server: TestServer) -> None:
+    server.query("CREATE TABLE made (id INT PRIMARY KEY AUTO_INCREMENT, n INT)", "main")
+    with contextlib.closing(gw.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO made VALUES (100, 1)")
+        assert rows(cursor, "SELECT LAST_INSERT_ID()") == [(0,)]
+        cursor.execute("INSERT INTO made (n) VALUES (2), (3)")
+        cursor.execute("INSERT INTO made VALUES (200, 4)")
+        assert rows(cursor, "SELECT LAST_INSERT_ID()") == [(101,)]
+        cursor.execute("INSERT INTO users (name) VALUES ('a')")
+        cursor.execute("INSERT INTO made VALUES (300, LAST_INSERT_ID())")
+        assert rows(cursor, "SELECT LAST_INSERT_ID(), n FROM made WHERE id = 300") == [(1001, 1001)]
+
+
 def test_rows_find_their_shards_and_come_back(gw: GatewayFixture, server: TestServer) -> None:
     with contextlib.closing(gw.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(
