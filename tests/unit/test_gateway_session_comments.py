@@ -25,9 +25,7 @@ def test_savepoints_are_read_past_comments(sql: str, kind: str, name: str) -> No
     assert savepoint_act(sql.encode()) == SavepointAct(kind, name)
 
 
-@pytest.mark.parametrize(
-    "sql", ["ROLLBACK", "ROLLBACK /* TO a */", "SET a", "RELEASE a", "", "/*x*/"]
-)
+@pytest.mark.parametrize("sql", ["ROLLBACK", "ROLLBACK /* TO a */", "SET a", "RELEASE a", "", "/*x*/"])
 def test_what_is_no_savepoint(sql: str) -> None:
     assert savepoint_act(sql.encode()) is None
 
