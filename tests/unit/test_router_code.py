@@ -68,6 +68,7 @@ def test_what_dumps_write_goes_on_working(text: str, verb: Verb) -> None:
         "/*!40101 SET @OLD_CHARACTER_SET_CLIENT=@@CHARACTER_SET_CLIENT */",
         "/*!40014 SET @OLD_UNIQUE_CHECKS=@@UNIQUE_CHECKS, UNIQUE_CHECKS=0 */",
         "/*!80000 SET SESSION information_schema_stats_expiry=0 */",
+        "/*M!999999\\- enable the sandbox mode */ \n/*!40101 SET @OLD_SQL_NOTES=@@SQL_NOTES */",
         "/*M!100616 SET @OLD_NOTE_VERBOSITY=@@NOTE_VERBOSITY, NOTE_VERBOSITY=0 */",
     ],
 )

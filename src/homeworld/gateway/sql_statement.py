@@ -90,6 +90,8 @@ class Scan:
 # Up to here every server executes; MariaDB takes what follows, up to its own versions, for remarks.
 _ALWAYS_EXECUTED = 50_699
 _MARIADB = 100_000
+# No server is of this version: the first line of MariaDB's dumps speaks so to their client alone.
+_NO_SERVER = 999_999
 _VERSION = re.compile(rb"[0-9]{5,6}")
 Executed = Callable[[bool, int], bool]
 """Whether a server executes a comment, by whether it begins as MariaDB's own and by its version."""
@@ -109,8 +111,10 @@ def significant(sql: bytes, executed: Executed | None = None) -> tuple[list[Toke
     code = False
     for token in tokenize(sql):
         if token.kind is Kind.CODE:
-            code = True
             of_mariadb, version, body = _code(sql, token)
+            if of_mariadb and version == _NO_SERVER:
+                continue
+            code = True
             if executed is not None and not executed(of_mariadb, version):
                 continue
             inner, _ = significant(sql[body : token.end - 2])
@@ -136,6 +140,7 @@ def readings(sql: bytes) -> list[list[Token]]:
     :raises SqlSyntaxError: the text cannot be read.
     """
     versions = {_code(sql, token)[:2] for token in tokenize(sql) if token.kind is Kind.CODE}
+    versions.discard((True, _NO_SERVER))
     doubtful = sorted({version for of_mariadb, version in versions if not _always(of_mariadb, version)})
     if not doubtful:
         return []
