@@ -264,3 +264,15 @@ def test_rules_move_a_table_under_the_session(gw: GatewayFixture, server: TestSe
         for name in ("moving", "main.moving", "sh.moving", "app.moving"):
             assert rows(cursor, f"SELECT SUM(v) FROM {name}")[0][0] == 60
             assert rows(cursor, f"SELECT v FROM {name} WHERE id = 101") == [(30,)]
+
+
+def test_a_saved_collation_is_put_back_only_where_shards_are_still_chosen_rightly(gw: GatewayFixture) -> None:
+    with contextlib.closing(gw.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SET @saved = @@collation_connection")
+        cursor.execute("SET NAMES latin1")
+        cursor.execute("SET @wrong = @@collation_connection")
+        cursor.execute("SET NAMES utf8mb4")
+        cursor.execute("SET collation_connection = @saved")
+        with pytest.raises(pymysql.err.MySQLError, match="unsupported"):
+            cursor.execute("SET collation_connection = @wrong")
+        assert str(rows(cursor, "SELECT @@collation_connection")[0][0]).startswith("utf8mb4")

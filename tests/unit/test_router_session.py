@@ -125,3 +125,13 @@ def test_settings_that_would_make_later_reading_wrong_are_refused(text: str) -> 
 def test_where_one_server_is_all_a_variable_may_be_computed() -> None:
     assert isinstance(router(ONE).plan(b"set @a = now()", view()), Control)
     assert isinstance(router(ONE).plan(b"set sql_select_limit = 5", view()), Control)
+
+
+def test_what_a_dump_saved_is_put_back_only_where_it_keeps_literals_as_they_are() -> None:
+    text = b"/*!40101 SET COLLATION_CONNECTION=@OLD_COLLATION_CONNECTION, sql_notes = 1 */"
+    found = plan(text.decode())
+    assert isinstance(found, Control)
+    saved = b"@OLD_COLLATION_CONNECTION"
+    checked = b"IF(%b LIKE 'utf8%%', %b, CONCAT('VT12001: unsupported: ', %b))" % (saved, saved, saved)
+    assert found.sql == text.replace(saved, checked)
+    assert router(ONE).plan(text, view()) == Control(Verb.SET, text)

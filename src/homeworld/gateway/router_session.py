@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 
 from homeworld.gateway.plan import Control, Done, Plan, Verb
+from homeworld.gateway.router_context import apply
 from homeworld.gateway.router_errors import RefusedError, unsupported
-from homeworld.gateway.router_names import Names
+from homeworld.gateway.router_names import Edit, Names
 from homeworld.gateway.router_target import parse_target
 from homeworld.gateway.sql_functions import CONNECTION, PURE
 from homeworld.gateway.sql_tables import Scan
@@ -115,14 +116,15 @@ def _set(names: Names, sql: bytes, found: Scan) -> Plan:
             _check_charset(_plain(found.words[at]))
         return Control(Verb.SET, sql)
     ours = 0
+    edits: list[Edit] = []
     parts = list(_assignments(found.words[1:]))
     for part in parts:
-        ours += _check_assignment(names, part)
+        ours += _check_assignment(names, part, edits)
     if ours == len(parts):
         return Done()
     if ours:
         raise unsupported("SET of Vitess settings together with others")
-    return Control(Verb.SET, sql)
+    return Control(Verb.SET, apply(sql, edits) if edits else sql)
 
 
 def _plain(token: Token) -> str:
@@ -136,8 +138,10 @@ def _check_charset(charset: str) -> None:
         raise unsupported(f"character set {charset} for statements; use utf8mb4")
 
 
-def _check_assignment(names: Names, part: list[Token]) -> bool:
-    """Look at ``variable = value``; True: it is a setting that only Vitess has."""
+def _check_assignment(names: Names, part: list[Token], edits: list[Edit]) -> bool:
+    """Look at ``variable = value``; True: it is a setting that only Vitess has. ``edits`` gets what must be
+    changed in the text.
+    """
     at = 0
     if part and part[0].upper in {b"GLOBAL", b"PERSIST", b"PERSIST_ONLY"}:
         raise unsupported("SET GLOBAL")
@@ -159,7 +163,7 @@ def _check_assignment(names: Names, part: list[Token]) -> bool:
         name = rest
     if name.partition(".")[0] in _VITESS:
         return True
-    _check_value(names, name, [token for token in value if token.text not in {b"=", b":="}])
+    _check_value(names, name, [token for token in value if token.text not in {b"=", b":="}], edits)
     return False
 
 
@@ -176,17 +180,23 @@ def _check_user_variable(names: Names, text: bytes, value: list[Token]) -> None:
             raise unsupported(f"SET of a variable by {name.lower()}(), which other servers would repeat")
 
 
-def _check_literals_stay(names: Names, name: str, value: list[Token]) -> None:
+def _check_literals_stay(names: Names, name: str, value: list[Token], edits: list[Edit]) -> None:
     """Servers convert literals to this character set before they compare them with bytes; the router, which
-    chooses shards by literals, must see them as the server does.
+    chooses shards by literals, must see them as the server does. Dumps put back what they have saved in a
+    user variable: only the server knows it, and is made to refuse anything else.
     """
     sharded = any(keyspace.sharded for keyspace in names.routes.keyspaces.values())
+    if sharded and len(value) == 1 and value[0].kind is Kind.VARIABLE and not value[0].text.startswith(b"@@"):
+        saved = value[0].text
+        guarded = b"IF(%b LIKE 'utf8%%', %b, CONCAT('VT12001: unsupported: ', %b))" % (saved, saved, saved)
+        edits.append((value[0].start, value[0].end, guarded))
+        return
     plain = len(value) == 1 and value[0].kind in (Kind.WORD, Kind.QUOTED, Kind.STRING)
     if sharded and not (plain and _plain(value[0]).partition("_")[0] in _UTF8 | {"default"}):
         raise unsupported(f"{name} other than utf8mb4 on a branch with a sharded keyspace")
 
 
-def _check_value(names: Names, name: str, value: list[Token]) -> None:
+def _check_value(names: Names, name: str, value: list[Token], edits: list[Edit]) -> None:
     text = b" ".join(token.text for token in value)
     if name in _BREAKS_REPLICATION:
         raise RefusedError(1231, "42000", f"VT05006: {name} cannot be changed through a gateway")
@@ -202,7 +212,7 @@ def _check_value(names: Names, name: str, value: list[Token]) -> None:
         if value:
             _check_charset(_plain(value[-1]))
     elif name in {"character_set_connection", "collation_connection"}:
-        _check_literals_stay(names, name, value)
+        _check_literals_stay(names, name, value, edits)
     elif name == "sql_auto_is_null":
         if value and value[-1].upper not in {b"0", b"OFF", b"FALSE"}:
             raise unsupported("sql_auto_is_null")
