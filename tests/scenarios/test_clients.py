@@ -220,7 +220,7 @@ def test_dump_and_restore(program: Program) -> None:
         else (" g INT GENERATED ALWAYS AS (y + 1) STORED,")
     )
     text = (
-        "SET NAMES utf8mb4;\nDROP TABLE IF EXISTS kinds, children;\n"
+        "SET NAMES utf8mb4;\nDROP TABLE IF EXISTS children, kinds;\n"
         "CREATE TABLE kinds (id BIGINT UNSIGNED PRIMARY KEY AUTO_INCREMENT, t TEXT, b BLOB, d DECIMAL(20,5),"
         " f DOUBLE, j JSON, e ENUM('a','ü'), s SET('x','y'), ts TIMESTAMP(3) NULL, y YEAR, bits BIT(9),"
         f"{generated} KEY by_t (t(10)));\n"

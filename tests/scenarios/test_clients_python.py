@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 from pymysql.constants import CLIENT
 from sqlalchemy import orm
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from homeworld.model.topology import Flavor
 from tests.support.client_world import ITEMS, SYSBENCH_ROWS, ClientWorld
@@ -289,6 +289,22 @@ def test_sqlalchemy_isolation_levels(engine: sa.Engine, table: str) -> None:
         assert connection.execute(sa.text("SELECT n FROM notes")).scalars().all() == [2]
     with engine.connect() as connection:
         assert connection.get_isolation_level() == "REPEATABLE READ"
+
+
+def test_sqlalchemy_replaces_dead_connections(world: ClientWorld, engine: sa.Engine) -> None:
+    # Invalidated at the end, as the application's own code would after such an error.
+    with engine.connect() as connection:
+        dead = int(connection.execute(sa.text("SELECT CONNECTION_ID()")).scalar_one())
+        # An open transaction keeps the server's connection, by whose number it can be killed.
+        connection.execute(sa.text("SELECT COUNT(*) FROM items"))
+        with world.admin.connect("shop") as admin, admin.cursor() as cursor:
+            cursor.execute(f"KILL {dead}")
+        with pytest.raises(DBAPIError):
+            connection.execute(sa.text("SELECT COUNT(*) FROM items"))
+        connection.invalidate()
+    for _ in range(3):
+        with engine.connect() as connection:
+            assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
 
 
 def test_sqlalchemy_reflection(engine: sa.Engine) -> None:
