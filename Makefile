@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test bench lint chaos mysql clean
+.PHONY: setup demo test bench lint mysql clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -31,7 +31,7 @@ lint: setup                    ## ruff and pyright
 
 test: setup mysql lint         ## everything, on MariaDB and on MySQL
 	scripts/install-debian test
-	HOMEWORLD_REQUIRE_MYSQL=1 $(BIN)/pytest $(TEST_ARGS)
+	HOMEWORLD_REQUIRE_MYSQL=1 $(BIN)/pytest -n 3 --dist loadfile $(TEST_ARGS)
 
 bench: setup mysql             ## the figures, each against its peer in the same run
 	scripts/install-debian bench

@@ -80,8 +80,9 @@ def server_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def engine_root(flavor: Flavor, server_root: Path) -> Path:
     """The data directory of the flavour's LocalEngine in this session: its template is made once."""
     folder = server_root / f"engine-{flavor.value}"
-    folder.mkdir()
-    guard(folder)
+    if not folder.exists():  # the fixture is made anew whenever the flavour changes
+        folder.mkdir()
+        guard(folder)
     return folder
 
 
