@@ -142,9 +142,7 @@ def in_target(sql: str, source_schema: str, table: str, target_schema: str) -> s
     """The statement with the table's schema, where it is named, exchanged."""
     schema = rf"(?:{re.escape(quote(source_schema))}|(?<![\w$`]){re.escape(source_schema)})"
     behind = rf"(?:{re.escape(quote(table))}|{re.escape(table)}(?![\w$]))"
-    pattern = re.compile(
-        rf"{_STRINGS}|(?P<schema>{schema}\s*\.)(?=\s*{behind})", re.DOTALL | re.IGNORECASE
-    )
+    pattern = re.compile(rf"{_STRINGS}|(?P<schema>{schema}\s*\.)(?=\s*{behind})", re.DOTALL | re.IGNORECASE)
     return pattern.sub(lambda found: f"{quote(target_schema)}." if found["schema"] else found[0], sql)
 
 
