@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from homeworld.gateway.tls import make_certificates
 from homeworld.model.topology import Flavor
 from tests.support.client_world import ITEMS, SYSBENCH_ROWS, ClientWorld, CommandLine, command_lines
 
@@ -103,21 +103,10 @@ def test_tls_is_used_and_checked(program: Program) -> None:
     told = program.run("status\n")
     assert re.search(r"SSL:\s+Cipher in use is TLS_", told.stdout), told
     assert re.search(r"Current database:\s+shop\b", told.stdout), told
-    stranger = program.folder / "other-ca.pem"
-    stranger.write_text(ssl.DER_cert_to_PEM_cert(_own_certificate(program.world)))
+    stranger, _, _ = make_certificates(program.folder / "tls", ("localhost", "127.0.0.1"))
     refused = program.run("SELECT 1", ca_file=str(stranger))
     assert refused.returncode == 1
     assert "ERROR 2026" in refused.stderr
-
-
-def _own_certificate(world: ClientWorld) -> bytes:
-    """A certificate that did not sign the gateway's: the gateway's own."""
-    path = Path(world.ca_file).parent
-    for candidate in sorted(path.glob("*.pem")):
-        text = candidate.read_text()
-        if "BEGIN CERTIFICATE" in text and text != Path(world.ca_file).read_text():
-            return ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERT") :])
-    raise AssertionError("no certificate of the gateway beside its authority's")
 
 
 def test_scripts(program: Program) -> None:
