@@ -73,8 +73,9 @@ WRITER_MAY_NOT = (
 
 def test_a_writer_changes_by_condition_and_reads_nothing(routed: GatewayFixture, table: str) -> None:
     routed.query("INSERT INTO t (n) VALUES (7)", autocommit=True)
-    options = {"autocommit": True, "client_flag": CLIENT.MULTI_STATEMENTS}
-    with contextlib.closing(routed.connect(BackendRole.WRITER, **options)) as connection:
+    several = CLIENT.MULTI_STATEMENTS
+    writer = routed.connect(BackendRole.WRITER, autocommit=True, client_flag=several)
+    with contextlib.closing(writer) as connection:
         cursor = connection.cursor()
         for statement in WRITER_MAY:
             cursor.execute(statement)
