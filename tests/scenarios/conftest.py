@@ -1,7 +1,8 @@
-"""The world that the modules about clients share: making it takes longer than any test with it."""
+"""The world of the modules about clients: making it takes longer than any test with it."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,10 @@ from homeworld.model.topology import Flavor
 from tests.support.client_world import ClientWorld
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world(flavor: Flavor, server_root: Path) -> Iterator[ClientWorld]:
-    """One for each flavour."""
-    folder = server_root / f"clients-{flavor.value}"
-    folder.mkdir()
+    """One for each module and flavour, gone with its last test: other modules run beside and after it."""
+    folder = Path(tempfile.mkdtemp(prefix=f"clients-{flavor.value}-", dir=server_root))
     made = ClientWorld(folder, flavor)
     try:
         made.open()

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,7 +97,7 @@ class Pscale:
 @pytest.fixture(scope="module")
 def pscale(flavor: Flavor, server_root: Path) -> Iterator[Pscale]:
     program()
-    folder = server_root / f"pscale-{flavor.value}"
+    folder = Path(tempfile.mkdtemp(prefix=f"pscale-{flavor.value}-", dir=server_root))
     server = binary(flavor)
     assert server is not None
     installation = Installation(

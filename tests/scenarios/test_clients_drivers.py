@@ -1,9 +1,15 @@
-"""Python's MySQL drivers and SQLAlchemy, unmodified, against ``homeworld up`` with routing rules in force."""
+"""Drivers of Python, Node and Go, SQLAlchemy and httpx, unmodified, against ``homeworld up`` with routing
+rules in force.
+
+mysql2 and go-sql-driver are fetched once by their own package managers, in an exact version; where the tool
+is missing, or the package cannot be had, the test is skipped with the reason.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,10 +31,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from homeworld.model.topology import Flavor
 from tests.support.client_world import ITEMS, SYSBENCH_ROWS, ClientWorld
+from tests.support.mysqld import CACHE
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
 
-PROGRAM = Path(__file__).with_name("programs") / "connector.py"
+PROGRAMS = Path(__file__).with_name("programs")
+MYSQL2 = "3.24.6"
+GO_DRIVER = "v1.9.3"
 
 
 @pytest.fixture
@@ -159,7 +168,7 @@ def test_connector(world: ClientWorld, table: str, pure: bool) -> None:
     }  # fmt: skip
     settings |= collation(world)
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), json.dumps(settings)],
+        [sys.executable, str(PROGRAMS / "connector.py"), json.dumps(settings)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     if "No module named '_mysql_connector'" in done.stderr:
@@ -332,6 +341,79 @@ def test_sqlalchemy_reflection(engine: sa.Engine) -> None:
         query = sa.select(sa.func.count(), sa.func.max(moved.c.price)).where(moved.c.id.between(1, 20))
         assert connection.execute(query).one() == (20, Decimal("5.00"))
     Base.metadata.drop_all(engine)
+
+
+# ---------------------------------------------------------------- Node and Go
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"no {name} on this machine")
+    return found
+
+
+def made(command: list[str], folder: Path) -> None:
+    """Run a step that may need the network; skip where it fails."""
+    done = subprocess.run(
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
+        check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        pytest.skip(f"{' '.join(command[:3])} failed: {(done.stdout + done.stderr)[-300:]}")
+
+
+def works(command: list[str], folder: Path) -> None:
+    done = subprocess.run(
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def node_folder() -> Path:
+    """A folder with mysql2 in it."""
+    node, npm = tool("node"), tool("npm")
+    assert node
+    folder = CACHE / "clients" / f"mysql2-{MYSQL2}"
+    if not (folder / "node_modules" / "mysql2" / "package.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "package.json").write_text('{"private": true}')
+        made([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"mysql2@{MYSQL2}"], folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Go program, built."""
+    go = tool("go")
+    folder = tmp_path_factory.mktemp("gosql")
+    shutil.copy(PROGRAMS / "gosql" / "main.go", folder)
+    (folder / "go.mod").write_text(
+        f"module client\n\ngo 1.22\n\nrequire github.com/go-sql-driver/mysql {GO_DRIVER}\n"
+    )
+    made([go, "mod", "tidy"], folder)
+    made([go, "build", "-o", "client", "."], folder)
+    return folder / "client"
+
+
+def test_mysql2(world: ClientWorld, node_folder: Path) -> None:
+    script = node_folder / "client.js"
+    shutil.copy(PROGRAMS / "mysql2.js", script)
+    login = world.admin
+    settings = {
+        "host": login.host, "port": login.port, "user": login.user, "password": login.password,
+        "ca": world.ca_file,
+    }  # fmt: skip
+    works([tool("node"), str(script), json.dumps(settings)], node_folder)
+
+
+def test_go_sql_driver(world: ClientWorld, go_program: Path) -> None:
+    login = world.admin
+    works(
+        [str(go_program), f"{login.host}:{login.port}", login.user, login.password, world.ca_file],
+        go_program.parent,
+    )
 
 
 # ---------------------------------------------------------------- REST
