@@ -117,7 +117,13 @@ def test_killed_dump_sessions(source: TestServer, writer: Writer) -> None:
         batches: list[FeedBatch] = []
         for _ in range(4):
             batches += read_until_written(feed, writer, 60)
-            assert kill_dumps(source) >= 1
+            # The feed may just be connecting anew after the last kill.
+            for _ in range(100):
+                if kill_dumps(source):
+                    break
+                batches.append(feed.read_batch(50, 0.1))
+            else:
+                pytest.fail("the feed never had a session to kill")
         writer.stop()
         batches += batches_until(feed, source.flavor, source.position())
     assert apply(changes_of(batches)).get((SCHEMA, "t")) == rows_of(source)
