@@ -177,10 +177,17 @@ class ApiServer:
                 raise UnavailableError("the API did not start; the log says why")
             time.sleep(0.01)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still answers."""
+        return self._thread.is_alive()
+
     def stop(self, timeout_seconds: float) -> None:
-        """Answer what was asked and end."""
+        """Answer what was asked and end; what has not ended in time ends with the process."""
         self._server.should_exit = True
         self._thread.join(timeout_seconds)
+        if self.alive:
+            _log.warning("the API did not end within %.1f s", timeout_seconds)
 
 
 class Homeworld:
@@ -269,6 +276,7 @@ class Homeworld:
             ),
         )
         server = ApiServer(api, api_socket)
+        self._api = server
         server.start()
         stack.callback(lambda: server.stop(self._left() / 2))
         return {
@@ -286,8 +294,10 @@ class Homeworld:
     def check(self) -> None:
         """Raise where a part of this program has failed for good.
 
-        :raises HomeworldError: the executor met a fault of its own.
+        :raises HomeworldError: the executor met a fault of its own, or the API is gone.
         """
+        if not self._api.alive:
+            raise HomeworldError("the API has ended by itself; the log says more")
         failure = self._executor.failure
         if failure is not None:
             raise HomeworldError(f"the executor failed: {failure!r}; the log says more")
