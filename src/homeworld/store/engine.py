@@ -8,6 +8,7 @@ one snapshot; what is committed survives a crash of the machine. Knows no table.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from homeworld.model.errors import ConflictError, UnavailableError
 
 LOCK_SECONDS = 10
+_BETWEEN_ATTEMPTS = 0.01
 # Any constant will do as long as nothing else in the same PostgreSQL database locks the same number.
 _WRITER_LOCK = 0x486F6D65
 
@@ -60,12 +62,27 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     # The driver must not begin transactions by itself: _begin_sqlite does, and chooses the kind.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _keep_a_write_ahead_log(cursor)
     # FULL: a stored commit point must survive a power cut, for the servers' own commits do.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute(f"PRAGMA busy_timeout={LOCK_SECONDS * 1000}")
     cursor.close()
+
+
+def _keep_a_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    # Several that open a new file at once may each be refused the change, and SQLite does not wait here as
+    # it does elsewhere (two that waited for each other would wait for ever). Once made, the change stays.
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+            time.sleep(_BETWEEN_ATTEMPTS)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
