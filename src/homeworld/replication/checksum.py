@@ -1,24 +1,35 @@
-"""One row as a text that says all of it, and the hash of it that servers can add up: SQL as text, pure.
+"""One row as a text that says all of it, and sums over a chunk's rows that servers can compute: SQL, pure.
 
 The text is injective: every value is either of a form that cannot contain a comma or is preceded by its
-length, NULL differs from everything, and text goes in as its stored bytes. Values that may be huge go in as
-their own hash, so that no text outgrows max_allowed_packet. SHA-256, because CRC32 is linear: two with
-different salts say no more than one.
+length, but for one that ends the text; NULL differs from everything, and text goes in as its stored bytes,
+because one part of the text is binary and then servers convert none of the others. Values that may be huge
+go in as their own hash, so that no text outgrows max_allowed_packet.
+
+How rows are summed depends on what all servers of a comparison have (:class:`Sum`). Where a CRC takes part,
+it is never added up alone: CRCs are linear, so that values which changed places between rows would cancel.
+The product of two with different polynomials is not, and the two together are the CRC of 64 bits whose
+polynomial is the product of theirs: a change within 64 bits of one row is found always, any other misses
+with a chance of about 2**-58.
 
 Invariant: two rows of the same shape have the same text only if each column is stored the same.
 """
 
 from __future__ import annotations
 
+from enum import Enum
+
 from homeworld.model.names import quote
 from homeworld.model.tables import Column, Table
-from homeworld.model.topology import Flavor
 
 _HUGE = frozenset({"mediumtext", "longtext", "mediumblob", "longblob", "json"})
 _LENGTHY = frozenset({"char", "varchar", "tinytext", "text", "binary", "varbinary", "tinyblob", "blob"})
 _OPAQUE = frozenset(
     {"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring"}
 ) | frozenset({"multipolygon", "geometrycollection", "geomcollection", "vector"})
+
+# COLLATE, because a column's character set is stronger than that of a plain literal, even a binary one, and
+# would have the literals converted to it; an explicit one is stronger than a column's.
+_START, _COLON = (f"_binary'{text}' COLLATE `binary`" for text in ("", ":"))
 
 
 def _value(column: Column) -> str:
@@ -28,9 +39,9 @@ def _value(column: Column) -> str:
     if column.type in _OPAQUE:
         return f"SHA2(HEX({name}),256)"
     if column.type in _LENGTHY:
-        return f"LENGTH({name}),':',CAST({name} AS BINARY)"
+        return f"LENGTH({name}),{_COLON},{name}"
     if column.type in {"enum", "set"}:
-        return f"{name}+0,':',LENGTH({name}),':',CAST({name} AS BINARY)"
+        return f"{name}+0,{_COLON},LENGTH({name}),{_COLON},{name}"
     if column.type == "bit":
         return f"{name}+0"
     if column.type in {"float", "double"}:
@@ -45,24 +56,41 @@ def _part(column: Column) -> str:
 
 def row_text(table: Table) -> str:
     """The SQL expression of a row's text; generated columns follow from the others and are left out."""
-    parts = [_part(column) for column in table.columns if not column.generated]
-    return "CONCAT(" + ",',',".join(parts) + ")"
+    columns = [column for column in table.columns if not column.generated]
+    last = next((each for each in columns if each.type in _LENGTHY and not each.nullable), None)
+    parts = [_part(column) for column in columns if column is not last]
+    # Nothing comes after it: its length needs no telling, which is one number less to print for each row.
+    parts += [quote(last.name)] if last is not None else []
+    text = ",',',".join(parts)
+    return f"CONCAT({_START},{text})"
 
 
 def row_hash(table: Table) -> str:
-    """The SQL expression of a row's hash in hexadecimal digits."""
+    """The SQL expression of a row's SHA-256 in hexadecimal digits."""
     return f"SHA2({row_text(table)},256)"
 
 
-def hash_sum(table: Table, flavor: Flavor) -> str:
-    """The aggregate over rows' hashes: XOR of all 256 bits on MySQL, of 64 on MariaDB, which has no more."""
-    if flavor is Flavor.MYSQL:
-        return f"BIT_XOR(UNHEX({row_hash(table)}))"
-    return f"BIT_XOR(CAST(CONV(LEFT({row_hash(table)},16),16,10) AS UNSIGNED))"
+class Sum(Enum):
+    """How the rows of a chunk become one number: what all servers of a comparison must have alike."""
 
+    SHA = "all 256 bits"
+    """XOR of the rows' SHA-256: MySQL, which has XOR of bytes."""
+    SHORT_SHA = "64 bits"
+    """XOR of 64 bits of it: MariaDB, which has XOR of integers only."""
+    CRCS = "two CRCs"
+    """XOR of the products of two CRCs: MariaDB from 10.8, for two thirds of the CPU time."""
 
-def sum_value(value: bytes | None, flavor: Flavor) -> int:
-    """The number that :func:`hash_sum` gave."""
-    if not value:
-        return 0
-    return int.from_bytes(value, "big") if flavor is Flavor.MYSQL else int(value)
+    def expression(self, table: Table) -> str:
+        """The aggregate in SQL."""
+        if self is Sum.SHA:
+            return f"BIT_XOR(UNHEX({row_hash(table)}))"
+        if self is Sum.SHORT_SHA:
+            return f"BIT_XOR(CAST(CONV(LEFT({row_hash(table)},16),16,10) AS UNSIGNED))"
+        text = row_text(table)
+        return f"BIT_XOR(CRC32({text})*CRC32C({text}))"
+
+    def number(self, answered: bytes | None) -> int:
+        """The number that the aggregate gave."""
+        if not answered:
+            return 0
+        return int.from_bytes(answered, "big") if self is Sum.SHA else int(answered)

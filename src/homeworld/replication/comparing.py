@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -23,7 +23,7 @@ from homeworld.model.tables import Column, Table
 from homeworld.model.topology import ShardPlace
 from homeworld.model.vindexes import UnplaceableError
 from homeworld.replication.changes import Row
-from homeworld.replication.checksum import hash_sum, row_hash, sum_value
+from homeworld.replication.checksum import Sum, row_hash
 from homeworld.replication.chunks import Span
 from homeworld.replication.coalesce import Route
 from homeworld.replication.column_types import select_expression
@@ -89,6 +89,7 @@ class TableComparison:
     :param route: of any source shard: key and placement.
     :param sources: lanes, one for each source shard; ``targets``: one for each target shard, in order.
     :param bounds: a session on the first source without a snapshot, to cut chunks with; any value cuts well.
+    :param way: how chunks are summed; every server has what it takes.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class TableComparison:
         sources: Sequence[Lane],
         targets: Sequence[Lane],
         bounds: Sequence[Connection],
+        way: Sum,
         stopping: threading.Event,
     ) -> None:
         self.table: Table = route.table
@@ -106,8 +108,8 @@ class TableComparison:
         self._targets = tuple(targets)
         self._bounds = tuple(bounds)
         self._stopping = stopping
-        self._flavor = sources[0].connection.endpoint.flavor
-        self._hash_sum = hash_sum(self.table, self._flavor)
+        self._sum = way
+        self._hash_sum = way.expression(self.table)
         self._tally = _Tally()
         self._placed = [self.table.columns[at] for at in route.vindex_columns]
         self._whole_numbers = len(self._placed) == 1 and self._placed[0].type in _INTEGERS
@@ -186,7 +188,7 @@ class TableComparison:
             f"SELECT COUNT(*), {self._hash_sum} FROM {self._walked(lane.place)} {self._where(span)}"
         )
         _hold_clean(connection)
-        return _Sum(int(count or 0), sum_value(total, self._flavor))
+        return _Sum(int(count or 0), self._sum.number(total))
 
     def _sum_target(self, connection: Connection, lane: Lane, at: int, span: Span) -> _Sum:
         placed = "NULL"
@@ -201,19 +203,20 @@ class TableComparison:
             values = (listed or b"").split(b",")
             if len(values) != rows:
                 raise MalformedPacketError("a target did not list the vindex values of all its rows")
-            misplaced = self._misplaced([(value or None,) for value in values], at)
+            misplaced = self._misplaced([(v or None,) for v in values] if b"" in values else zip(values), at)
         elif self._placed and rows:
             columns = ", ".join(select_expression(column) for column in self._placed)
             for batch in connection.query_batches(f"SELECT {columns} {rest}"):
                 misplaced += self._misplaced(batch, at)
-        return _Sum(rows, total=sum_value(total, self._flavor), misplaced=misplaced)
+        return _Sum(rows, total=self._sum.number(total), misplaced=misplaced)
 
-    def _misplaced(self, rows: Sequence[Row], at: int) -> int:
-        pick = self._route.pick
+    def _misplaced(self, rows: Iterable[Row], at: int) -> int:
+        held = tuple(rows)
         try:
-            return sum([pick(row) != at for row in rows])
+            owners = list(map(self._route.pick, held))
         except UnplaceableError:
-            return sum([self._owner(row) != at for row in rows])
+            owners = list(map(self._owner, held))
+        return len(held) - owners.count(at)
 
     def _judge(self, span: Span, asked: Sequence[Future[_Sum]]) -> None:
         if self._stopping.is_set():

@@ -18,10 +18,11 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from homeworld.model.errors import DeadlineExceededError, HomeworldError
+from homeworld.model.errors import DeadlineExceededError, HomeworldError, ServerError
 from homeworld.model.movers import TableVerification, Verification
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.replication.assembly import Assembly
+from homeworld.replication.checksum import Sum
 from homeworld.replication.coalesce import Route
 from homeworld.replication.comparing import Lane, TableComparison
 from homeworld.replication.connection import Connection
@@ -34,6 +35,7 @@ LOCK_SECONDS = 1.0
 LOCK_ATTEMPTS = 60
 _BETWEEN_ATTEMPTS = 0.5
 _LONG_LIST = 1 << 30
+_NO_SUCH_FUNCTION = 1305
 
 
 class Verifier:
@@ -126,8 +128,9 @@ class Verifier:
                 stack.enter_context(_lane(place, session))
                 for place, session in zip(spec.targets, targets, strict=True)
             ]
+            way = _best_sum(spec.flavor, (*sources, *targets))
             for route in self._routes():
-                comparison = TableComparison(route, source_lanes, target_lanes, bounds, self._stopping)
+                comparison = TableComparison(route, source_lanes, target_lanes, bounds, way, self._stopping)
                 with self._lock:
                     self._comparison = comparison
                 found = comparison.run()
@@ -199,6 +202,22 @@ def _lane(place: ShardPlace, session: Connection) -> Generator[Lane]:
         yield lane
     finally:
         lane.close()
+
+
+def _best_sum(flavor: Flavor, sessions: Sequence[Connection]) -> Sum:
+    if flavor is Flavor.MYSQL:
+        return Sum.SHA
+    return Sum.CRCS if all(map(_has_castagnoli, sessions)) else Sum.SHORT_SHA
+
+
+def _has_castagnoli(session: Connection) -> bool:
+    try:
+        session.query_one("SELECT CRC32C('')")
+    except ServerError as error:
+        if error.server_errno != _NO_SUCH_FUNCTION:
+            raise
+        return False
+    return True
 
 
 def _same_snapshot(sessions: Sequence[Connection]) -> str | None:
