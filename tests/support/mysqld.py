@@ -31,7 +31,7 @@ from tests.support.warden import guard
 
 CACHE = Path(os.environ.get("HOMEWORLD_CACHE") or Path.home() / ".cache" / "homeworld")
 MYSQL = CACHE / "mysql-9.7" / "bin" / "mysqld"
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 # Ports that this process has given out: a server that is down keeps its own.
 _ports: set[int] = set()
 

@@ -58,6 +58,7 @@ class RunningMover:
         self._rules = tuple(throttle)
         self._stopping = threading.Event()
         self._ended = threading.Event()
+        self._news = threading.Event()
         self._grace = _STOP_GRACE
         self._lock = threading.Lock()
         self._phase = Phase.STARTING
@@ -117,6 +118,8 @@ class RunningMover:
                 self._fail(UnavailableError("a part of the mover has stopped by itself"))
         except BaseException as error:  # noqa: BLE001  kept, told by progress(), and all others are stopped
             self._fail(error)
+        finally:
+            self._news.set()
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
@@ -172,6 +175,7 @@ class RunningMover:
             else:
                 self._phase = Phase.STOPPED if self._failure is None else Phase.FAILED
         self._ended.set()
+        self._news.set()
 
     def _cut(self) -> None:
         for copier in self._copiers:
@@ -308,9 +312,11 @@ class RunningMover:
         if not self._ended.wait(timeout_seconds):
             raise DeadlineExceededError("the mover has not ended in time")
 
-    def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end by itself; whether it has come."""
-        return self._ended.wait(timeout_seconds)
+    def news(self, timeout_seconds: float) -> bool:
+        """Wait until a part of the work has come to its end, or for so long; whether all has. One caller."""
+        self._news.wait(timeout_seconds)
+        self._news.clear()
+        return self._ended.is_set()
 
 
 def _told(error: BaseException) -> str:

@@ -273,7 +273,7 @@ class _Child:
         threading.Thread(target=self._listen, args=(mover,), name="calls", daemon=True).start()
         last: Any = None
         while True:
-            over = mover.join(TELL_SECONDS)
+            over = mover.news(TELL_SECONDS)
             news = progress_to_json(mover.progress())
             if news != last:
                 self._say({"progress": news})
