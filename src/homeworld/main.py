@@ -39,15 +39,14 @@ from homeworld.gateway.tls import context_for, make_certificates
 from homeworld.model.errors import HomeworldError, InvalidError, UnavailableError
 from homeworld.model.names import new_id, new_secret
 from homeworld.model.topology import BackendRole
-from homeworld.model.vschema import parse as parse_vschema
 from homeworld.replication.fence import TableFence
 from homeworld.replication.mover_process import MoverProcesses
 from homeworld.store.provision import bootstrap
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.store.tokens import PREFIX
-from homeworld.store.vschemas import replace_vschema
-from homeworld.workflows.assemble import make_executor, make_preconditions
+from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
+from homeworld.workflows.placements import altering
 from homeworld.workflows.provisioning.ports import Placement
 
 STOP_SECONDS = 10.0
@@ -236,10 +235,8 @@ class Homeworld:
             except HomeworldError as error:  # the executor publishes what is not served yet
                 _log.warning("the routes could not be published at once: %s", error)
 
-        def alter_vschema(branch_id: str, keyspace: str, text: str) -> None:
-            with store.write() as tx:
-                replace_vschema(tx, tx.keyspaces.by_name(branch_id, keyspace), parse_vschema(text))
-            publish()
+        def alter_vschema(branch_id: str, keyspace: str, text: str, base_text: str) -> None:
+            altering(store, placements, publish)(branch_id, keyspace, text, base_text)
 
         gateway = Gateway(
             router_factory=Router,
@@ -252,6 +249,7 @@ class Homeworld:
             lambda server_id: engine.endpoint(server_id, BackendRole.READER),
             lambda _branch_id: engine.credentials(),
         )
+        placements = make_placements(store, engine, gateway, publish)
         gateway.start(routing.snapshot())
         stack.callback(lambda: gateway.stop(self._left() / 3))
         movers = MoverProcesses()
@@ -269,6 +267,7 @@ class Homeworld:
             store,
             ApiSettings(
                 preconditions=make_preconditions(store, engine),
+                placements=placements,
                 flavor=engine.flavor,
                 gateway_address=f"127.0.0.1:{gateway.port}",
                 routes_changed=routes_changed,

@@ -13,7 +13,7 @@ from homeworld.store.store import Store
 from homeworld.store.tables.resources import branches, databases, keyspaces
 from homeworld.store.tables.workflows import workflows
 from tests.contract.check import Check, Published, Report
-from tests.support.api import ServedApi, StatedPreconditions, client_of
+from tests.support.api import ServedApi, StatedPlacements, StatedPreconditions, client_of
 
 ORGANIZATION = "acme"
 
@@ -26,7 +26,7 @@ def check_own(published: Published, folder: Path) -> Report:
         organization = tx.organizations.by_name(ORGANIZATION)
     served = ServedApi()
     try:
-        served.use(store, Settings(StatedPreconditions()))
+        served.use(store, Settings(StatedPreconditions(), StatedPlacements()))
         with client_of(served, store, organization) as http:
             return Check(published, http, ORGANIZATION, _put_in_state(store)).run()
     finally:

@@ -80,7 +80,7 @@ def gw(server: TestServer, tmp_path: Path, altered: list[tuple[str, str, str]]) 
         "main",
         tmp_path,
         router=Router,
-        on_alter_vschema=lambda branch, keyspace, vschema: altered.append((branch, keyspace, vschema)),
+        on_alter_vschema=lambda branch, keyspace, vschema, _base: altered.append((branch, keyspace, vschema)),
     )
     try:
         yield fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 import httpx
@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from homeworld.api.app import create_app
 from homeworld.api.calls import Api, Settings
 from homeworld.api.scopes import ALL_ACCESSES
+from homeworld.model.errors import InvalidError
 from homeworld.model.ports import MoveWish
 from homeworld.store.store import Store
 from homeworld.store.tenants import Organization
@@ -34,6 +35,23 @@ class StatedPreconditions:
         """What the test stated."""
         self.asked.append(wish)
         return self.against
+
+
+class StatedPlacements:
+    """Placements as a test states them: which tables have rows; remembers what was asked."""
+
+    def __init__(self, *filled: str) -> None:
+        self.filled = set(filled)
+        self.asked: list[tuple[str, ...]] = []
+
+    @contextmanager
+    def still(self, keyspace_id: str, tables: Sequence[str]) -> Generator[None]:
+        """See ports.Placements."""
+        self.asked.append(tuple(tables))
+        found = self.filled & set(tables)
+        if found:
+            raise InvalidError(f"keyspace {keyspace_id}: rows in {sorted(found)}")
+        yield
 
 
 class ServedApi:

@@ -104,7 +104,7 @@ def start_gateway(
     tls_mode: TlsMode = TlsMode.AUTO,
     max_packet: int = 1 << 26,
     max_connections: int = 2000,
-    on_alter_vschema: Callable[[str, str, str], None] | None = None,
+    on_alter_vschema: Callable[[str, str, str, str], None] | None = None,
 ) -> GatewayFixture:
     """Start a gateway that serves the keyspaces; the caller stops ``fixture.gateway``."""
     ca, certificate, key = make_certificates(folder / "tls", ("localhost", "127.0.0.1"))

@@ -17,7 +17,7 @@ from homeworld.model.ports import MoveWish
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import Flavor
 from homeworld.store.store import Store
-from tests.support.api import ServedApi, StatedPreconditions, client_of
+from tests.support.api import ServedApi, StatedPlacements, StatedPreconditions, client_of
 from tests.support.stores import Shop, TestClock, make_shop
 
 ORG = "/v1/organizations/acme"
@@ -34,6 +34,7 @@ class Desk:
     shop: Shop
     served: ServedApi
     http: httpx.Client
+    placements: StatedPlacements
     published: list[int] = field(default_factory=list[int])
 
 
@@ -42,14 +43,16 @@ def desk(store: Store, clock: TestClock, served_api: ServedApi) -> Iterator[Desk
     with store.write() as tx:
         shop = make_shop(tx)
     published: list[int] = []
+    placements = StatedPlacements()
     settings = Settings(
         StatedPreconditions(),
+        placements,
         gateway_address="127.0.0.1:3306",
         routes_changed=lambda: published.append(1),
     )
     served_api.use(store, settings)
     with client_of(served_api, store, shop.organization) as http:
-        yield Desk(store, clock, shop, served_api, http, published)
+        yield Desk(store, clock, shop, served_api, http, placements, published)
 
 
 def refused(answer: httpx.Response) -> tuple[int, str]:
@@ -210,6 +213,38 @@ def test_a_vschema_is_checked_before_it_is_served(desk: Desk) -> None:
         assert refused(desk.http.patch(at, json={"vschema": wrong})) == (422, "unprocessable"), wrong
     assert refused(desk.http.patch(at, json={"vschema": ""})) == (422, "invalid_params")
     assert json.loads(desk.http.get(at).json()["raw"]) == VSCHEMA
+
+
+def test_a_table_with_rows_stays_placed_as_it_is(desk: Desk) -> None:
+    at = f"{BRANCH}/keyspaces/shop_sharded/vschema"
+
+    def ask(vindex: str, *tables: str, name: str = "v") -> int:
+        bound = {"column_vindexes": [{"column": "id", "name": name}]}
+        wanted = {
+            "sharded": True,
+            "vindexes": {name: {"type": vindex}},
+            "tables": dict.fromkeys(tables, bound),
+        }
+        return desk.http.patch(at, json={"vschema": json.dumps(wanted)}).status_code
+
+    assert ask("hash", "orders") == 200
+    assert ask("xxhash", "orders") == 200, "it is empty"
+    desk.placements.filled = {"orders", "lines"}
+    before = desk.http.get(at).json()["raw"]
+    assert ask("hash", "orders") == 422, "another vindex"
+    assert ask("xxhash") == 422, "no vindex"
+    assert ask("xxhash", "orders", "lines") == 422, "a vindex for rows that lie somewhere"
+    assert desk.http.get(at).json()["raw"] == before
+    assert desk.placements.asked[-3:] == [("orders",), ("orders",), ("lines",)]
+    assert ask("xxhash", "orders", "others", name="w") == 200, "only another name, and a new table"
+    assert desk.placements.asked[-1] == ("others",)
+
+
+def test_where_nobody_can_look_a_placement_stays(desk: Desk) -> None:
+    desk.served.use(desk.store, Settings(StatedPreconditions()))
+    at = f"{BRANCH}/keyspaces/shop_sharded/vschema"
+    assert refused(desk.http.patch(at, json={"vschema": json.dumps(VSCHEMA)})) == (503, "unavailable")
+    assert desk.http.patch(at, json={"vschema": '{"sharded": true}'}).status_code == 200
 
 
 def test_routing_rules_are_read_and_replaced(desk: Desk) -> None:

@@ -30,7 +30,7 @@ from homeworld.store.guards import facts
 from homeworld.store.store import Store
 from homeworld.store.tables.workflows import workflows
 from homeworld.store.workflows import Workflow
-from tests.support.api import ServedApi, StatedPreconditions, client_of
+from tests.support.api import ServedApi, StatedPlacements, StatedPreconditions, client_of
 from tests.support.stores import Shop, TestClock, make_shop
 
 ALL = "/v1/organizations/acme/databases/shop/workflows"
@@ -73,7 +73,7 @@ def desk(sqlite_store: Store, clock: TestClock, served_api: ServedApi) -> Iterat
     preconditions = StatedPreconditions()
     with sqlite_store.write() as tx:
         shop = make_shop(tx)
-    served_api.use(sqlite_store, Settings(preconditions))
+    served_api.use(sqlite_store, Settings(preconditions, StatedPlacements()))
     with client_of(served_api, sqlite_store, shop.organization) as http:
         yield Desk(sqlite_store, clock, shop, preconditions, http)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +22,7 @@ from homeworld.api.errors import InvalidBearerError
 from homeworld.api.scopes import SCOPES, Scope
 from homeworld.model.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
 from homeworld.model.names import new_id
-from homeworld.model.ports import Preconditions
+from homeworld.model.ports import Placements, Preconditions
 from homeworld.model.topology import BackendRole, Flavor
 from homeworld.store.branches import Branch
 from homeworld.store.databases import Database
@@ -42,11 +42,25 @@ def _nothing() -> None:
     """Nobody wants to hear."""
 
 
+class Unlooked:
+    """Placements where no server can be asked: what would need a look is refused."""
+
+    @contextmanager
+    def still(self, keyspace_id: str, tables: Sequence[str]) -> Generator[None]:
+        """See :class:`~homeworld.model.ports.Placements`."""
+        if tables:
+            raise UnavailableError(
+                f"keyspace {keyspace_id}: nobody here can look whether {', '.join(tables)} hold rows"
+            )
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the composition root decides.
 
     :param preconditions: judges a workflow before it is made.
+    :param placements: keeps tables empty while a vschema places them anew.
     :param flavor: of databases whose request names none.
     :param public_url: how clients reach this API, without a path; empty: as each request came in.
     :param gateway_address: host or ``host:port`` where branches are reached, told in passwords and branches.
@@ -59,6 +73,7 @@ class Settings:
     """
 
     preconditions: Preconditions
+    placements: Placements = field(default_factory=Unlooked)
     flavor: Flavor = Flavor.MYSQL
     public_url: str = ""
     gateway_address: str = "127.0.0.1"

@@ -82,10 +82,11 @@ class TakeSequence:
 
 @dataclass(frozen=True, slots=True)
 class StoreVschema:
-    """Have the control plane store a keyspace's vschema. Result: None."""
+    """Have the control plane store a keyspace's vschema, an edit of ``base_json``. Result: None."""
 
     keyspace: str
     vschema_json: str
+    base_json: str
 
 
 @dataclass(frozen=True, slots=True)

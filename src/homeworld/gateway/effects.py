@@ -54,7 +54,7 @@ class Effects:
         accounts: Accounts,
         clock: Clock,
         sessions: Mapping[int, Session],
-        on_alter_vschema: Callable[[str, str, str], None] | None,
+        on_alter_vschema: Callable[[str, str, str, str], None] | None,
     ) -> None:
         self._pool = pool
         self._accounts = accounts
@@ -117,8 +117,8 @@ class Effects:
             case TakeSequence(keyspace, table, count):
                 sequences = self._sequences.setdefault(branch.routes.branch_id, Sequences(self._pool))
                 return await sequences.take(branch, keyspace, table, count)
-            case StoreVschema(keyspace, vschema_json):
-                await self._store_vschema(branch, keyspace, vschema_json)
+            case StoreVschema():
+                await self._store_vschema(branch, effect)
             case Authenticate(user, plugin, answer, scramble):
                 return await self._authenticate(session, Proof(user, plugin, answer, scramble))
             case Kill(number, query_only):
@@ -127,10 +127,16 @@ class Effects:
                 raise HomeworldError(f"nobody performs {type(effect).__name__}")
         return None
 
-    async def _store_vschema(self, branch: Branch, keyspace: str, vschema_json: str) -> None:
+    async def _store_vschema(self, branch: Branch, effect: StoreVschema) -> None:
         if self._on_alter_vschema is None:
             raise UnavailableError("vschemas cannot be changed here")
-        await asyncio.to_thread(self._on_alter_vschema, branch.routes.branch_id, keyspace, vschema_json)
+        await asyncio.to_thread(
+            self._on_alter_vschema,
+            branch.routes.branch_id,
+            effect.keyspace,
+            effect.vschema_json,
+            effect.base_json,
+        )
 
     async def _authenticate(self, session: Session, proof: Proof) -> Account:
         try:

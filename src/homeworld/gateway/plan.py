@@ -180,10 +180,14 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class AlterVschema:
-    """``ALTER VSCHEMA``: the whole new vschema of a keyspace, to be stored by the control plane."""
+    """``ALTER VSCHEMA``: the whole new vschema of a keyspace, to be stored by the control plane.
+
+    :param base_json: the vschema that was edited, so that no other's edit is undone by this one.
+    """
 
     keyspace: str
     vschema_json: str
+    base_json: str
 
 
 @dataclass(frozen=True, slots=True)

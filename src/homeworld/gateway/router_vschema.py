@@ -111,7 +111,7 @@ def alter_vschema(names: Names, found: Scan, target: Target) -> Plan:
         keyspace = _keyspace(names, keyspace, target)
         edit = _edit_of_keyspace(words, names.vschemas[keyspace], act, kind, name)
     words.end()
-    return AlterVschema(keyspace, edit.to_json())
+    return AlterVschema(keyspace, edit.to_json(), names.vschemas[keyspace].to_json())
 
 
 def _keyspace(names: Names, keyspace: str, target: Target) -> str:

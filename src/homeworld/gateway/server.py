@@ -77,8 +77,8 @@ class Gateway:
     :param host: address to listen on; ``port`` 0 takes a free one (see :attr:`port`).
     :param router_factory: makes a branch's router for one version of its routes.
     :param tls: a server context (``gateway.tls.context_for``); None offers no TLS.
-    :param on_alter_vschema: stores a vschema: branch id, keyspace, JSON text; called on a worker thread and
-        may raise HomeworldError, which the client then gets.
+    :param on_alter_vschema: stores a vschema: branch id, keyspace, JSON text, JSON text of the one that was
+        edited; called on a worker thread and may raise HomeworldError, which the client then gets.
     :param max_packet: the largest command a client may send, in bytes.
     """
 
@@ -90,7 +90,7 @@ class Gateway:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         tls_mode: TlsMode = TlsMode.AUTO,
-        on_alter_vschema: Callable[[str, str, str], None] | None = None,
+        on_alter_vschema: Callable[[str, str, str, str], None] | None = None,
         clock: Clock | None = None,
         max_connections: int = 2000,
         max_packet: int = 1 << 26,

@@ -321,12 +321,12 @@ def perform(session: Session, plan: Plan, *, binary: bool = False) -> Dialogue[b
             session.answer_ok(affected_rows, last_insert_id, info.encode())
         case Answer(columns, rows):
             answer_rows(session, [definition(column) for column in columns], rows, binary=binary)
-        case AlterVschema(keyspace, vschema_json):
+        case AlterVschema(keyspace, vschema_json, base_json):
             if session.account.role is not BackendRole.ADMIN:
                 raise ServerError(
                     1142, "42000", "ALTER VSCHEMA denied (ACL check error): it needs role admin"
                 )
-            yield StoreVschema(keyspace, vschema_json)
+            yield StoreVschema(keyspace, vschema_json, base_json)
             session.answer_ok()
         case _:
             raise HomeworldError("the statement could not be planned")

@@ -170,6 +170,21 @@ class SourceFence(Protocol):
         ...
 
 
+class Placements(Protocol):
+    """Keeps tables still while the way in which their rows are placed changes."""
+
+    def still(self, keyspace_id: str, tables: Sequence[str]) -> AbstractContextManager[None]:
+        """Enter: no client's statement on the tables is under way, new ones wait, and no shard has a row of
+        them. Leave: every gateway serves what was stored meanwhile, then statements go on. Without tables
+        nothing is asked and nothing waits.
+
+        :raises InvalidError: a shard has rows of a table; which, and what to do.
+        :raises UnavailableError: a shard does not answer, or statements on the tables do not end, so that it
+            cannot be said.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MoveWish:
     """A MoveTables workflow as it is asked for; ids are the store's.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from homeworld.model.ports import Engine, Gateways, Movers, Preconditions, SourceFence
+from homeworld.model.ports import Engine, Gateways, Movers, Placements, Preconditions, SourceFence
 from homeworld.store.store import Store
 from homeworld.workflows import provisioning
 from homeworld.workflows.executor import POLL_SECONDS, Executor
@@ -13,6 +13,7 @@ from homeworld.workflows.move_tables.context import Ports
 from homeworld.workflows.move_tables.handler import MoveTables
 from homeworld.workflows.move_tables.preconditions.checker import Checker
 from homeworld.workflows.move_tables.servers import ServerTools
+from homeworld.workflows.placements import StillTables
 from homeworld.workflows.provisioning.branches import Branches, Databases
 from homeworld.workflows.provisioning.keyspaces import Keyspaces
 
@@ -20,6 +21,13 @@ from homeworld.workflows.provisioning.keyspaces import Keyspaces
 def make_preconditions(store: Store, engine: Engine) -> Preconditions:
     """What the API asks before it accepts a workflow."""
     return Checker(store, engine)
+
+
+def make_placements(
+    store: Store, engine: Engine, gateways: Gateways, publish: Callable[[], None]
+) -> Placements:
+    """What keeps tables empty while a vschema places them anew."""
+    return StillTables(store, engine, gateways, publish)
 
 
 def make_executor(

@@ -17,7 +17,7 @@ from homeworld.api.schemas.keyspaces import (
 from homeworld.model import vschema
 from homeworld.store import provision
 from homeworld.store.keyspaces import KeyspaceFields
-from homeworld.store.vschemas import replace_vschema
+from homeworld.store.vschemas import judge_vschema, replace_vschema
 
 router = APIRouter(tags=["Database branch keyspaces"])
 
@@ -90,11 +90,16 @@ def get_keyspace_vschema(api: ApiDep, caller: CallerDep, path: InKeyspace) -> Ra
 
 @router.patch(_ONE + "/vschema", operation_id="update_keyspace_vschema", tags=["Keyspace VSchemas"])
 def update_keyspace_vschema(api: ApiDep, caller: CallerDep, path: InKeyspace, body: UpdateVSchema) -> RawOut:
-    """Replace the keyspace's vschema; refused where the gateway could not honour it."""
+    """Replace the keyspace's vschema; refused where the gateway could not honour it, or would look for rows
+    that are there on other shards.
+    """
     parsed = vschema.parse(body.vschema)
-    with api.write(caller, "update_keyspace_vschema", path) as call:
+    with api.read(caller, "update_keyspace_vschema", path) as call:
+        judged = judge_vschema(call.tx, call.keyspace, parsed)
+    still = api.settings.placements.still(judged.keyspace_id, judged.tables)
+    with still, api.write(caller, "update_keyspace_vschema", path) as call:
         keyspace = call.keyspace
-        changed = replace_vschema(call.tx, keyspace, parsed)
+        changed = replace_vschema(call.tx, keyspace, judged)
         call.audit("keyspace.vschema_updated", "keyspace", keyspace.id, keyspace.name)
         shown = RawOut.of(changed.vschema)
     api.tell_gateways()
