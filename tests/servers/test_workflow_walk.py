@@ -6,40 +6,20 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from homeworld.engines.local import LocalEngine
 from homeworld.model.states.move_tables import State, Trigger
-from homeworld.replication.fence import TableFence
-from homeworld.replication.mover_process import MoverProcesses
-from homeworld.workflows.assemble import make_preconditions
-from homeworld.workflows.leases import Lease
 from homeworld.workflows.move_tables import decide as d
-from homeworld.workflows.move_tables.context import Context, Ports
-from homeworld.workflows.move_tables.handler import MoveTables
-from homeworld.workflows.move_tables.plans import all_plans
-from homeworld.workflows.move_tables.servers import ServerTools
 from homeworld.workflows.provisioning import Placement
-from homeworld.workflows.steps import Plan, Step
+from tests.support.moving_shop import ORDERS, ROWS, VSCHEMA, begin, check, die_at, exists, rules
 from tests.support.stack import Application, Stack, wait
 
 pytestmark = pytest.mark.servers
 
 S, T = State, Trigger
-ORDERS = (
-    "CREATE TABLE orders (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, customer INT NOT NULL,"
-    " amount BIGINT NOT NULL, note VARCHAR(40) DEFAULT 'é', KEY by_customer (customer))"
-)
-VSCHEMA: dict[str, Any] = {
-    "sharded": True,
-    "vindexes": {"xxhash": {"type": "xxhash"}},
-    "tables": {"orders": {"column_vindexes": [{"column": "id", "name": "xxhash"}]}},
-}
-ROWS = 500
 
 
 @pytest.fixture
@@ -54,38 +34,6 @@ def stack(engine: LocalEngine, tmp_path: Path, placement: Placement) -> Iterator
     made.start()
     yield made
     made.close()
-
-
-def fill(stack: Stack) -> None:
-    values = ", ".join(f"({number % 7}, {number})" for number in range(ROWS))
-    stack.run(ORDERS, f"INSERT INTO orders (customer, amount) VALUES {values}")
-
-
-def begin(stack: Stack, *, shards: int = 2, replicas: int = 0, **options: Any) -> str:
-    """A running workflow from ``shop`` to ``target``."""
-    stack.open(replicas=replicas)
-    vschema = VSCHEMA if shards > 1 else None
-    stack.add_keyspace("target", vschema, shards=shards, replicas=replicas)
-    fill(stack)
-    workflow = stack.move("shop", "target", ["orders"], **options)
-    assert stack.reaches(workflow, S.RUNNING, S.ERROR).workflow_errors == ""
-    return workflow
-
-
-def exists(stack: Stack, keyspace: str, table: str = "orders") -> bool:
-    return bool(stack.on_server(keyspace, f"SHOW TABLES LIKE '{table}'"))
-
-
-def check(stack: Stack, wanted: dict[int, int], keyspace: str) -> None:
-    """Exactly the rows that were acknowledged, and those from before."""
-    found = dict(stack.on_server(keyspace, "SELECT id, amount FROM orders"))
-    assert {key: found.get(key) for key in wanted} == wanted
-    assert len(found) == len(wanted) + ROWS
-
-
-def rules(stack: Stack) -> dict[str, str]:
-    with stack.store.read() as tx:
-        return dict(tx.routes.rules(stack.branch_id))
 
 
 @pytest.mark.parametrize(
@@ -261,58 +209,6 @@ def test_a_new_executor_goes_on_where_the_old_one_stopped(stack: Stack) -> None:
 # -- killed at a step, on real servers -----------------------------------------------------------------------
 
 
-class Died(BaseException):
-    """The executor's process is killed here."""
-
-
-class Dying:
-    """An executor's process that handles workflows until it is killed at a step."""
-
-    def __init__(self, stack: Stack, workflow: str, when: str, name: str) -> None:
-        self.stack, self.workflow = stack, workflow
-        self.movers = MoverProcesses()
-        self.locks: list[Context] = []
-        ports = Ports(
-            stack.store, stack.engine, stack.gateway, self.movers, TableFence(), stack.publish, ServerTools
-        )
-        preconditions = make_preconditions(stack.store, stack.engine)
-
-        def kill(plan: Plan[Context]) -> Plan[Context]:
-            def wrap(step: Step[Context]) -> Step[Context]:
-                def perform(context: Context) -> None:
-                    self.locks = [context]
-                    if (when, name) == ("before", step.name):
-                        raise Died
-                    step.perform(context)
-                    if (when, name) == ("after", step.name):
-                        raise Died
-
-                return replace(step, perform=perform)
-
-            return replace(plan, steps=tuple(map(wrap, plan.steps)))
-
-        plans = {name: kill(plan) for name, plan in all_plans(preconditions).items()}
-        self.handler = MoveTables(ports, preconditions, plans)
-
-    def run(self) -> None:
-        """Until it is killed."""
-        resource = f"workflow:{self.workflow}"
-        with self.stack.store.write() as tx:
-            token = tx.leases.acquire(resource, "dying", 0.5)
-        assert token is not None
-        lease = Lease(resource, token, time.monotonic() + 600.0)
-        try:
-            while True:
-                rest = self.handler.tick(self.workflow, lease)
-                time.sleep(rest.seconds / 10 if rest else 0.0)
-        except Died:
-            self.movers.close()
-            for context in self.locks:
-                # A server does the same when the connections of a dead process end.
-                context.hand.unlock()
-                context.hand.tools.close()
-
-
 KILLS = [
     (d.SWITCH_PRIMARIES, "after", "fence"),
     (d.SWITCH_PRIMARIES, "after", "commit"),
@@ -336,7 +232,7 @@ def test_killed_at_a_step_it_ends_the_same(stack: Stack, plan: str, when: str, n
     application = Application(stack, schema="target" if plan == d.CUT_OVER else "shop")
     application.start()
     stack.transition(workflow, trigger)
-    Dying(stack, workflow, when, name).run()
+    die_at(stack, workflow, when, name)
     stack.start_executor()
     assert stack.reaches(workflow, end, S.ERROR).workflow_errors == ""
     time.sleep(0.3)

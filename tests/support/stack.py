@@ -33,6 +33,7 @@ from homeworld.store.workflows import Workflow
 from homeworld.workflows.assemble import make_executor, make_preconditions
 from homeworld.workflows.executor import Executor
 from homeworld.workflows.provisioning import Placement
+from tests.support.gateways import Several
 
 PATIENCE = 60.0
 
@@ -40,12 +41,15 @@ PATIENCE = 60.0
 class Stack:
     """One installation with one database ``shop``; see :meth:`open`."""
 
-    def __init__(self, engine: LocalEngine, folder: Path, placement: Placement = Placement.SHARED) -> None:
+    def __init__(
+        self, engine: LocalEngine, folder: Path, placement: Placement = Placement.SHARED, gateways: int = 1
+    ) -> None:
         self.engine = engine
         self.placement = placement
         self.store = Store.open(f"sqlite:///{folder / 'homeworld.db'}")
         bootstrap(self.store, "acme", "local", "Local")
-        self.gateway = Gateway(router_factory=Router)
+        self.gateways = Several(*(Gateway(router_factory=Router) for _ in range(gateways)))
+        self.gateway = self.gateways.gateways[0]
         self.routing = Routing(
             self.store,
             lambda server_id: engine.endpoint(server_id, BackendRole.READER),
@@ -60,17 +64,17 @@ class Stack:
     # -- life ------------------------------------------------------------------------------------------------
 
     def publish(self) -> None:
-        self.gateway.publish(self.routing.snapshot())
+        self.gateways.publish(self.routing.snapshot())
 
     def start(self) -> None:
-        """Start gateway and executor."""
-        self.gateway.start()
+        """Start gateways and executor."""
+        self.gateways.start()
         self.publish()
         self.start_executor()
 
     def start_executor(self) -> None:
         self.executor = make_executor(
-            self.store, self.engine, self.gateway, self.movers, TableFence(), self.publish,
+            self.store, self.engine, self.gateways, self.movers, TableFence(), self.publish,
             owner=f"test-{new_id()}", placement=self.placement,
         )  # fmt: skip
         self.executor.start()
@@ -84,7 +88,7 @@ class Stack:
     def close(self) -> None:
         self.stop_executor()
         self.movers.close()
-        self.gateway.stop(1.0)
+        self.gateways.stop(1.0)
         self.store.close()
 
     # -- resources -------------------------------------------------------------------------------------------
@@ -134,13 +138,15 @@ class Stack:
 
     # -- clients ---------------------------------------------------------------------------------------------
 
-    def connect(self, schema: str = "shop", **options: Any) -> pymysql.connections.Connection[Any]:
-        """Through the gateway."""
+    def connect(
+        self, schema: str = "shop", gateway: Gateway | None = None, **options: Any
+    ) -> pymysql.connections.Connection[Any]:
+        """Through the gateway, the first one where none is named."""
         user, password = self.login
         settings: dict[str, Any] = {"autocommit": True, "read_timeout": 60, "charset": "utf8mb4", **options}
         return pymysql.connect(
             host="127.0.0.1",
-            port=self.gateway.port,
+            port=(gateway or self.gateway).port,
             user=user,
             password=password,
             database=schema,
@@ -243,9 +249,16 @@ class Application(threading.Thread):
     Every commit that was acknowledged is in :attr:`rows`; any error is in :attr:`errors`.
     """
 
-    def __init__(self, stack: Stack, schema: str = "shop", rows: dict[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        schema: str = "shop",
+        rows: dict[int, int] | None = None,
+        gateway: Gateway | None = None,
+    ) -> None:
         super().__init__(name="application", daemon=True)
         self.stack = stack
+        self.gateway = gateway
         self.schema = schema
         self.rows: dict[int, int] = dict(rows or {})
         self.errors: list[BaseException] = []
@@ -254,7 +267,7 @@ class Application(threading.Thread):
 
     def run(self) -> None:
         try:
-            with self.stack.connect(self.schema) as connection:
+            with self.stack.connect(self.schema, self.gateway) as connection:
                 self._work(connection)
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             self.errors.append(error)

@@ -68,10 +68,15 @@ class Process:
         plans = all_plans(scene.preconditions)
         hooked = {name: _hooked(plan, hook) for name, plan in plans.items()}
         self.handler = MoveTables(ports, scene.preconditions, hooked)
-        with scene.store.write() as tx:
-            token = tx.leases.acquire(f"workflow:{scene.id}", "me", 1000.0)
+        self.lease = self.take()
+
+    def take(self) -> Lease:
+        """The workflow's lease, from whoever has it."""
+        with self.scene.store.write() as tx:
+            token = tx.leases.acquire(f"workflow:{self.scene.id}", "me", 1000.0)
         assert token is not None
-        self.lease = Lease(f"workflow:{scene.id}", token, time.monotonic() + 1000.0)
+        self.lease = Lease(f"workflow:{self.scene.id}", token, time.monotonic() + 1000.0)
+        return self.lease
 
     def tick(self) -> Rest | None:
         return self.handler.tick(self.scene.id, self.lease)
@@ -87,7 +92,7 @@ class Process:
         """The process is gone; so are its movers and locks, and its gateways where they were in it."""
         self.scene.world.locked.clear()
         if gateways_too:
-            self.scene.gateways.expire()
+            self.scene.gateways.restart()
             self.scene.publish()
 
 
@@ -152,7 +157,7 @@ class Scene:
 
     def publish(self) -> None:
         with self.store.read() as tx:
-            self.gateways.take(tx.routes.rules(self.shop.branch.id))
+            self.gateways.take(tx.routes.rules(self.shop.branch.id), tx.routes.closing(self.shop.branch.id))
 
     def write(self) -> None:
         self.waited += not self.gateways.write(self.name, f"value {self.world.written}")
@@ -181,6 +186,7 @@ class Scene:
     def check(self) -> None:
         """Every acknowledged row is where writes go now; nothing is held or locked any more."""
         assert not self.gateways.holds
+        assert not self.gateways.closed
         assert not self.world.locked
         keyspace, _, table = self.gateways.rules.get(self.name, self.name).partition(".")
         rows = self.world.rows[keyspace, table]
@@ -190,6 +196,7 @@ class Scene:
             assert rows[int(key)] == value
         with self.store.read() as tx:
             assert self.gateways.rules == tx.routes.rules(self.shop.branch.id), "published is what is stored"
+            assert tx.routes.closing(self.shop.branch.id) is None
 
 
 def _hurry(connection: Any, _record: object) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from homeworld.model.errors import DeadlineExceededError, FencedError, NotFoundError
 from homeworld.model.movers import MoverProgress, MoverSpec, Phase, TableVerification, Verification
 from homeworld.model.ports import MoveWish, ServerStatus
-from homeworld.model.routing import HoldRequest, RoutingSnapshot
+from homeworld.model.routing import Closing, HoldRequest, RoutingSnapshot
 from homeworld.model.tables import Column, Index, Table
 from homeworld.model.topology import BackendRole, Endpoint, Flavor, ShardPlace
 from homeworld.replication.ddl import TargetForm
@@ -76,21 +76,45 @@ class FakeGateways:
         self.rules: dict[str, str] = {}
         self.holds: dict[str, HoldRequest] = {}
         self.stuck = False
+        self.fresh = True
+        self.taken = ""
+        self.closed: frozenset[tuple[str, str]] = frozenset()
 
     def publish(self, snapshot: RoutingSnapshot) -> None:
-        self.rules = dict(snapshot.branches[self.world.branch_id].rules)
+        branch = snapshot.branches[self.world.branch_id]
+        self.take(branch.rules, branch.closing)
 
-    def take(self, rules: Mapping[str, str]) -> None:
+    def take(self, rules: Mapping[str, str], closing: Closing | None) -> None:
         self.world.calls.append("publish")
-        self.rules = dict(rules)
+        held = {hold.subject for hold in self.holds.values()}
+        if closing is None:
+            self.rules, self.taken, self.closed = dict(rules), "", frozenset()
+        elif closing.subject == self.taken or closing.subject in held or self.fresh:
+            self.rules = dict(rules)
+            if self.taken != closing.subject:
+                self.taken, self.closed = closing.subject, closing.tables
+        else:
+            before = {**rules, **closing.before}
+            self.rules = {name: to for name, to in before.items() if to}
+        self.fresh = False
+
+    def restart(self) -> None:
+        """Another process, which has been told nothing yet."""
+        self.holds.clear()
+        self.rules, self.taken, self.closed, self.fresh = {}, "", frozenset(), True
 
     def hold(self, request: HoldRequest) -> None:
         if self.stuck:
             raise DeadlineExceededError("transactions under way did not end in time")
+        self.holds = {known: hold for known, hold in self.holds.items() if hold.subject != request.subject}
         self.holds[request.hold_id] = request
 
     def release(self, hold_id: str) -> None:
         self.holds.pop(hold_id, None)
+
+    def open(self, subject: str) -> None:
+        assert self.taken in ("", subject), "opened before it was taken"
+        self.closed = frozenset()
 
     def is_held(self, hold_id: str) -> bool:
         return hold_id in self.holds
@@ -103,6 +127,8 @@ class FakeGateways:
         """A client's INSERT of a new row or UPDATE of an old one; False: it waits."""
         keyspace, _, table = self.rules.get(name, name).partition(".")
         if any((keyspace, table) in hold.tables for hold in self.holds.values()):
+            return False
+        if (keyspace, table) in self.closed:
             return False
         world = self.world
         if keyspace in world.locked:

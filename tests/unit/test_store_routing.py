@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from homeworld.model.errors import NotFoundError
+from homeworld.model.routing import Closing
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
 from homeworld.store import provision
@@ -75,6 +77,8 @@ def test_every_change_of_what_gateways_see_grows_the_version(store: Store) -> No
     versions = [routing.version()]
     changes: tuple[Callable[[Transaction], object], ...] = (
         lambda tx: tx.routes.replace_rules(shop.branch.id, {"a": "shop.a"}),
+        lambda tx: tx.routes.move_rules(shop.branch.id, {"a": "shop.a"}, "run", [("shop", "a")]),
+        lambda tx: tx.routes.forget_closing(shop.branch.id, "run"),
         lambda tx: tx.keyspaces.update(shop.source.id, vschema={"tables": {"a": {}}}),
         lambda tx: tx.keyspaces.create(shop.branch.id, "third"),
         lambda tx: tx.passwords.update(password, name="renamed"),
@@ -89,6 +93,29 @@ def test_every_change_of_what_gateways_see_grows_the_version(store: Store) -> No
             change(tx)
         versions.append(routing.version())
     assert versions == sorted(set(versions))
+
+
+def test_rules_that_a_switch_moved_are_served_closed_until_it_says_so(store: Store) -> None:
+    shop, _, routing = routed(store)
+    before = {"a": "shop.a", "b": "shop.b", "gone": "shop.a"}
+    after = {"a": "shop_sharded.a", "b": "shop.b", "new": "shop_sharded.a"}
+    both = [("shop_sharded", "a"), ("shop", "a")]
+    with store.write() as tx:
+        tx.routes.replace_rules(shop.branch.id, before)
+    with store.write() as tx:
+        tx.routes.move_rules(shop.branch.id, after, "run", both)
+    moved = routing.snapshot().branches[shop.branch.id]
+    assert moved.rules == after
+    assert moved.closing == Closing("run", frozenset(both), {"a": "shop.a", "gone": "shop.a", "new": ""})
+    assert moved.without_closing() == replace(moved, rules=before, closing=None)
+    with store.write() as tx:
+        tx.routes.forget_closing(shop.branch.id, "another run")
+    assert routing.snapshot().branches[shop.branch.id] == moved
+    with store.write() as tx:
+        tx.routes.forget_closing(shop.branch.id, "run")
+    opened = routing.snapshot().branches[shop.branch.id]
+    assert (opened.rules, opened.closing, opened.version) == (after, None, moved.version + 1)
+    assert opened.without_closing() is opened
 
 
 def test_only_changed_branches_are_read_again(store: Store) -> None:

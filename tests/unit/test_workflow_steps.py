@@ -96,6 +96,8 @@ def test_killed_at_any_step_it_ends_the_same_and_no_row_is_lost(
     scene.write()  # gateways that live on still hold
     scene.gateways.expire()
     scene.write()  # and then serve what they were last given
+    scene.publish()
+    scene.write()  # or what anybody tells them of, before the next process acts
     second = Process(scene, writing(scene))
     second.run()
     assert scene.state is BEGINNINGS[plan][2]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from homeworld.gateway.branch import Branch
 from homeworld.gateway.hold import Hold, Holds, HoldState
-from homeworld.model.errors import DeadlineExceededError
+from homeworld.model.errors import DeadlineExceededError, FencedError
 from homeworld.model.routing import HoldRequest
 
 
@@ -24,6 +24,11 @@ class _InForce:
     hold: Hold
     until: float
     timer: asyncio.TimerHandle
+
+    @property
+    def request(self) -> HoldRequest:
+        """What was asked for."""
+        return self.hold.request
 
 
 class HoldKeeper:
@@ -47,17 +52,30 @@ class HoldKeeper:
         found = self._in_force.get(hold_id)
         return found is not None and found.hold.state is HoldState.HELD and time.monotonic() < found.until
 
+    def is_drained(self, subject: str) -> bool:
+        """Whether a hold of the subject is in force with nothing on its tables under way."""
+        return any(found.hold.state is HoldState.HELD for found in self._of(subject))
+
+    def _of(self, subject: str) -> list[_InForce]:
+        """The holds of a subject that are in force; the empty one has none."""
+        return [found for found in self._in_force.values() if subject and found.request.subject == subject]
+
     @property
     def count(self) -> int:
         """How many holds are in force in any state. From any thread."""
         return len(self._in_force)
 
     async def hold(self, request: HoldRequest) -> None:
-        """Put a hold in force; returns once nothing on its tables is under way.
+        """Put a hold in force, in the place of an earlier one of its subject; returns once nothing on its
+        tables is under way.
 
         :raises DeadlineExceededError: that took longer than the request allows; the hold is gone again.
+        :raises FencedError: a hold of a later turn is in force.
         """
         loop = asyncio.get_running_loop()
+        others = [found for found in self._of(request.subject) if found.request.hold_id != request.hold_id]
+        if any(found.request.turn > request.turn for found in others):
+            raise FencedError(resource=request.subject)
         known = self._in_force.get(request.hold_id)
         if known is not None:
             known.timer.cancel()
@@ -68,6 +86,7 @@ class HoldKeeper:
         branch = self._branch_of(request.branch_id)
         if branch is None:
             hold.state = HoldState.HELD
+            self._end_all(others)
             return
         for session in branch.sessions:
             session.unready_all()
@@ -80,6 +99,8 @@ class HoldKeeper:
         hold.drained.append(tell)
         branch.draining = True
         self._settle(branch)
+        # Only now: what waited for them finds this one.
+        self._end_all(others)
         if hold.state is HoldState.HELD:
             return
         try:
@@ -110,7 +131,7 @@ class HoldKeeper:
         if found is None:
             return
         found.timer.cancel()
-        branch_id = found.hold.request.branch_id
+        branch_id = found.request.branch_id
         hold = self._holds[branch_id].end(hold_id)
         branch = self._branch_of(branch_id)
         if branch is not None:
@@ -122,8 +143,11 @@ class HoldKeeper:
 
     def end_all(self) -> None:
         """Nothing is held any more."""
-        for hold_id in list(self._in_force):
-            self.end(hold_id)
+        self._end_all(list(self._in_force.values()))
+
+    def _end_all(self, several: list[_InForce]) -> None:
+        for found in several:
+            self.end(found.request.hold_id)
 
     def progress(self, branch: Branch) -> None:
         """Something has ended: look at what is under way once everything of this moment has been done."""

@@ -24,6 +24,7 @@ import uvloop
 
 from homeworld.gateway.accounts import Accounts
 from homeworld.gateway.branch import Branch, RouterFactory
+from homeworld.gateway.closing import Closings
 from homeworld.gateway.connection import ClientConnection
 from homeworld.gateway.dialogue import Effect
 from homeworld.gateway.effects import Effects
@@ -112,6 +113,7 @@ class Gateway:
         self._snapshot = RoutingSnapshot(0, {}, {})
         self._branches: dict[str, Branch] = {}
         self._keeper = HoldKeeper(self._branches.get)
+        self._closings = Closings(self._keeper.holds_of, self._keeper.is_drained)
         self._connections: set[ClientConnection] = set()
         self._sessions: dict[int, Session] = {}
         self._next_number = _FIRST_NUMBER
@@ -122,6 +124,7 @@ class Gateway:
         self._thread: threading.Thread | None = None
         self._stopping: asyncio.Event
         self._stop_seconds = 0.0
+        self._failure: BaseException | None = None
 
     # ---------------------------------------------------------------- start and stop, from any thread
 
@@ -152,23 +155,34 @@ class Gateway:
         if thread.is_alive():
             raise DeadlineExceededError("the gateway did not stop in time")
 
+    @property
+    def alive(self) -> bool:
+        """Whether it serves: it was started and has not ended, in whatever way."""
+        thread = self._thread
+        return thread is not None and thread.is_alive() and self._loop is not None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The fault of this program that ended the gateway after it had started, if any."""
+        return self._failure
+
     def _run(self, started: Future[None], snapshot: RoutingSnapshot | None) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            try:
-                runner.run(self._serve(started, snapshot))
-            except OSError as error:
-                if started.done():
-                    raise
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                try:
+                    runner.run(self._serve(started, snapshot))
+                finally:
+                    self._loop = None  # nobody may be kept waiting for a loop that is about to close
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits in start(), or kept in failure
+            if started.done():
+                _LOG.critical("the gateway failed and has ended", exc_info=True)
+                self._failure = error
+            elif isinstance(error, OSError):
                 failed = UnavailableError(f"cannot listen on {self.host}:{self.port}: {error.strerror}")
                 failed.__cause__ = error
                 started.set_exception(failed)
-            except Exception as error:
-                # Whoever waits in start() must hear of it, too.
-                if started.done():
-                    raise
+            else:
                 started.set_exception(error)
-            finally:
-                self._loop = None
 
     async def _serve(self, started: Future[None], snapshot: RoutingSnapshot | None) -> None:
         loop = self._loop = asyncio.get_running_loop()
@@ -277,6 +291,17 @@ class Gateway:
 
         self._call(release(), _CALL_SECONDS)
 
+    def open(self, subject: str) -> None:
+        """See :meth:`homeworld.model.ports.Gateways.open`."""
+
+        async def open_() -> None:
+            # Before anybody goes on: a sweep may have raised the sequences since they were taken from.
+            for branch_id in self._closings.closed_by(subject):
+                self._effects.forget_sequences(branch_id)
+            self._closings.open(subject)
+
+        self._call(open_(), _CALL_SECONDS)
+
     def is_held(self, hold_id: str) -> bool:
         """Whether the hold is in force and its own deadline has not passed."""
         return self._keeper.is_held(hold_id)
@@ -292,8 +317,9 @@ class Gateway:
             return
         made: dict[str, Branch] = {}
         changed: list[tuple[Branch, Callable[[], None]]] = []
-        for branch_id, routes in snapshot.branches.items():
+        for branch_id, published in snapshot.branches.items():
             branch = self._branches.get(branch_id)
+            routes = self._closings.servable(published, fresh=branch is None)
             if branch is None:
                 made[branch_id] = Branch(routes, self._router_factory, self._keeper.holds_of(branch_id))
             elif branch.routes != routes:
@@ -305,11 +331,14 @@ class Gateway:
         self._branches.update(made)
         for branch_id in self._branches.keys() - snapshot.branches.keys():
             del self._branches[branch_id]
+            self._closings.serve(branch_id, None)
         for branch, replace in changed:
             replace()
             self._effects.forget_sequences(branch.routes.branch_id)
             for session in branch.sessions:
                 session.renew()
+        for branch in [*made.values(), *(branch for branch, _ in changed)]:
+            self._closings.serve(branch.routes.branch_id, branch.routes.closing)
         for branch in [*made.values(), *(branch for branch, _ in changed)]:
             for keyspace in branch.routes.keyspaces:
                 self._effects.refresh(branch, keyspace)

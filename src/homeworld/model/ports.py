@@ -88,18 +88,29 @@ class Gateways(Protocol):
     def publish(self, snapshot: RoutingSnapshot) -> None:
         """Return once every gateway serves ``snapshot`` (or a newer one). Sessions whose account is gone or
         expired are closed.
+
+        Rules of a branch's ``closing`` are taken only by gateways that hold for it or serve nothing of the
+        branch yet; the others serve what was before, and that is no error.
         """
         ...
 
     def hold(self, request: HoldRequest) -> None:
-        """Return once no statement or transaction on the tables is under way anywhere and new ones wait.
+        """Return once no statement or transaction on the tables is under way anywhere and new ones wait. An
+        earlier hold of the same subject ends, with no gap between the two.
 
         :raises DeadlineExceededError: transactions did not end in time; everything is released again.
+        :raises FencedError: a hold of a later turn of this subject is in force.
         """
         ...
 
     def release(self, hold_id: str) -> None:
         """Let held statements go on, by the newest snapshot. Unknown or expired ids are fine."""
+        ...
+
+    def open(self, subject: str) -> None:
+        """Return once no gateway keeps the tables of this closing closed any more, whatever it is published
+        with. Only once every gateway has taken the closing's rules.
+        """
         ...
 
     def is_held(self, hold_id: str) -> bool:

@@ -7,7 +7,7 @@ A gateway never reads the control plane's database while it answers a query; it 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from homeworld.model.topology import BackendRole, Endpoint, Flavor, TabletType
@@ -58,6 +58,23 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """Tables whose traffic has moved in the store and may not be served at its new place yet.
+
+    A gateway takes the moved rules only while a hold of this subject is in force there, and from then on lets
+    no primary statement on the tables go on until it is told to open them.
+
+    :param subject: the run that moves them; unlike that of any other run.
+    :param tables: physical (keyspace, table) names on both sides.
+    :param before: each rule that moved, as it was: name to ``ks.t``, or to nothing where there was none.
+    """
+
+    subject: str
+    tables: frozenset[tuple[str, str]]
+    before: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class BranchRoutes:
     """All of one branch.
 
@@ -65,6 +82,7 @@ class BranchRoutes:
     :param rules: Vitess routing rules, ``t`` or ``ks.t`` (also with ``@replica``, ``@rdonly``) to ``ks.t``.
     :param default_keyspace: where statements go whose tables decide nothing.
     :param credentials: backend account for each role, the same on all servers of the branch.
+    :param closing: what of the rules may not simply be served.
     """
 
     branch_id: str
@@ -77,6 +95,14 @@ class BranchRoutes:
     rules: Mapping[str, str]
     default_keyspace: str
     credentials: Mapping[BackendRole, tuple[str, str]]
+    closing: Closing | None = None
+
+    def without_closing(self) -> BranchRoutes:
+        """The same with the rules that the closing moved as they were before."""
+        if self.closing is None:
+            return self
+        rules = {**self.rules, **self.closing.before}
+        return replace(self, rules={name: to for name, to in rules.items() if to}, closing=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +122,8 @@ class HoldRequest:
     :param tablet_types: whose statements are held; usually only PRIMARY.
     :param drain_seconds: how long transactions under way may take to end before the hold is given up.
     :param hold_seconds: after this long the gateway releases by itself, whatever happened to the holder.
+    :param subject: the run that holds (see :class:`Closing`); empty: a hold of no run.
+    :param turn: orders the holds of one subject: a later one takes the place of an earlier one.
     """
 
     hold_id: str
@@ -104,3 +132,5 @@ class HoldRequest:
     tablet_types: frozenset[TabletType]
     drain_seconds: float
     hold_seconds: float
+    subject: str = ""
+    turn: tuple[int, int] = (0, 0)

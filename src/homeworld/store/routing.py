@@ -2,22 +2,29 @@
 
 Invariants: the global version only grows, in commit order; whatever changes what a gateway would see of a
 branch (rules, keyspaces, shards, servers, passwords, the branch itself) bumps it in the same transaction, so
-a snapshot's version stands for exactly its contents. Knows no server's address: those are asked of
-``endpoints`` when a branch is read.
+a snapshot's version stands for exactly its contents; a closing is stored together with the rules that it is
+about. Knows no server's address: those are asked of ``endpoints`` when a branch is read.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import select
 
 from homeworld.model.errors import NotFoundError
-from homeworld.model.routing import Account, BranchRoutes, KeyspaceRoute, RoutingSnapshot, ShardRoute
+from homeworld.model.routing import (
+    Account,
+    BranchRoutes,
+    Closing,
+    KeyspaceRoute,
+    RoutingSnapshot,
+    ShardRoute,
+)
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.topology import BackendRole, Endpoint
 from homeworld.store.outbox import Outbox
@@ -57,13 +64,46 @@ class Routes:
         return found or {}
 
     def replace_rules(self, branch_id: str, rules: Mapping[str, str]) -> int:
-        """Set all rules of a branch; the new global version.
+        """Set all rules of a branch; the new global version. A closing stays as it is."""
+        return self._set(branch_id, {"rules": dict(rules)})
+
+    def move_rules(
+        self, branch_id: str, rules: Mapping[str, str], subject: str, tables: Iterable[tuple[str, str]]
+    ) -> int:
+        """Set all rules of a branch, closed: no gateway serves those that change before ``tables`` are held
+        there, nor the tables before ``subject`` is opened. The new global version.
 
         Called in the transaction of the state's change, this is the commit point of a switch.
         """
+        now = self.rules(branch_id)
+        before = {name: now.get(name, "") for name in {*now, *rules} if now.get(name) != rules.get(name)}
+        closing = {"subject": subject, "tables": sorted(map(list, tables)), "before": before}
+        return self._set(branch_id, {"rules": dict(rules), "closing": closing})
+
+    def closing(self, branch_id: str) -> Closing | None:
+        """The branch's closing, if a switch has not opened its tables yet."""
+        table = routing.branch_routing
+        found = cast(
+            "dict[str, Any] | None",
+            self._work.connection.execute(
+                select(table.c.closing).where(table.c.branch_id == branch_id)
+            ).scalar_one_or_none(),
+        )
+        if found is None:
+            return None
+        tables = frozenset((str(keyspace), str(name)) for keyspace, name in found["tables"])
+        return Closing(found["subject"], tables, found["before"])
+
+    def forget_closing(self, branch_id: str, subject: str) -> None:
+        """Every gateway has the subject's rules and has opened its tables."""
+        closing = self.closing(branch_id)
+        if closing is not None and closing.subject == subject:
+            self._set(branch_id, {"closing": None})
+
+    def _set(self, branch_id: str, values: Mapping[str, object]) -> int:
         version = self.bump(branch_id)
         table = routing.branch_routing
-        self._work.change(table, table.c.branch_id, branch_id, {"rules": dict(rules)})
+        self._work.change(table, table.c.branch_id, branch_id, values)
         return version
 
     def bump(self, branch_id: str) -> int:
@@ -155,6 +195,7 @@ class Routing:
             rules=tx.routes.rules(branch_id),
             default_keyspace=default if default in keyspaces else "",
             credentials=self._credentials(branch_id),
+            closing=tx.routes.closing(branch_id),
         )
         return _Read(routes, self._passwords(tx, branch_id))
 

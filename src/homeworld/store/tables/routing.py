@@ -13,11 +13,13 @@ counters = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+# closing: which of the rules a switch has moved that gateways may not simply serve yet (null: none).
 # version: the global version at which anything that gateways see of this branch last changed.
 branch_routing = Table(
     "branch_routing",
     metadata,
     Column("branch_id", String(12), ForeignKey("branches.id"), primary_key=True),
     Column("rules", JSON, nullable=False),
+    Column("closing", JSON(none_as_null=True), nullable=True),
     Column("version", BigInteger, nullable=False, index=True),
 )

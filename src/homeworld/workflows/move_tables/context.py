@@ -56,6 +56,7 @@ class Hand:
     :param movers: the movers started here, by direction, until they are stopped.
     :param touched: fleeting steps of the open run that were begun here, and ``done`` those that are done.
     :param broken: the hold was not unbroken from the origin's last write to the publication.
+    :param attempts: how many holds were tried; each has an id of its own.
     :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
     :param finals: the quiet side's final positions, read under the locks.
     :param starts: where the opposite stream will start on the other side.
@@ -68,6 +69,7 @@ class Hand:
     done: set[str] = field(default_factory=set[str])
     locks: ExitStack = field(default_factory=ExitStack)
     hold_id: str = ""
+    attempts: int = 0
     broken: bool = False
     held_until: float = 0.0
     finals: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -269,6 +271,20 @@ class Context:
     def route(self, tx: Transaction, phase: TrafficPhase) -> None:
         """Store the rules of a phase."""
         tx.routes.replace_rules(self.workflow.branch_id, self.rules(tx, phase))
+
+    def route_closed(self, tx: Transaction, phase: TrafficPhase) -> None:
+        """Store the rules of a phase that moves primary traffic: nobody is served by them before this run has
+        opened the tables.
+        """
+        both = [(side.name, table) for side in (self.source, self.target) for table in self.tables]
+        tx.routes.move_rules(self.workflow.branch_id, self.rules(tx, phase), self.subject, both)
+
+    @property
+    def subject(self) -> str:
+        """The open run's name among all runs, for gateways."""
+        if self.run is None:
+            raise RuntimeError("no run is open")  # a fault of this program
+        return f"{self.workflow.id}-{self.run.number}"
 
     def edit_vschema(
         self, tx: Transaction, side: Side, edit: Callable[[vschemas.VSchema], vschemas.VSchema]

@@ -5,8 +5,10 @@ as it takes. So whatever can be done before is done before (connections are open
 stream's memory is cleared), what can wait is done after (the old stream is stopped while the locks still keep
 its side quiet), and in between each server is asked once a step and the store once in all.
 
-Invariants: up to the commit the stored rules name the origin; from the commit on the other side; the opposite
-stream starts at a position that was read while both sides were quiet.
+Invariants: up to the commit the stored rules name the origin; from the commit on the other side, closed:
+whoever publishes them, gateways serve nobody on the other side before *release*, by which all of them have
+left the origin and it is swept; the opposite stream starts at a position that was read while both sides were
+quiet.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ def primaries_plan(name: str, stream: str, commit: Act) -> Plan[Context]:
             Step("commit", commit, sort=Sort.COMMIT),
             _fleeting("publish", along(publish_held)),
             _fleeting("sweep", along(sweep)),
-            _fleeting("release", lambda context: context.release_hold()),
+            _fleeting("release", open_tables),
+            _fleeting("forget that they were closed", forget_closing),
             _fleeting(STOP_STREAM, along(stop_stream)),
             _fleeting("unfence", lambda context: context.hand.unlock()),
         ),
@@ -189,10 +192,11 @@ def hold(context: Context, way: Way) -> None:
 
 
 def _hold(context: Context, drain_seconds: float, *sides: Side) -> None:
-    run = context.run
-    hold_id = f"{context.workflow.id}-{run.number if run else 0}"
-    # A process that died under the same run may have left it: it would outlast this one's release.
-    context.ports.gateways.release(hold_id)
+    # An id of its own for each attempt, so that none is taken for another: a hold that is in force has been
+    # so all the time, and what a process that lost its lease lets go of is nobody else's.
+    context.hand.attempts += 1
+    turn = (context.lease.token, context.hand.attempts)
+    hold_id = f"{context.subject}-{turn[0]}-{turn[1]}"
     begun = time.monotonic()
     context.hand.hold_id = hold_id
     context.ports.gateways.hold(
@@ -203,6 +207,8 @@ def _hold(context: Context, drain_seconds: float, *sides: Side) -> None:
             tablet_types=frozenset({TabletType.PRIMARY}),
             drain_seconds=drain_seconds,
             hold_seconds=HOLD_SECONDS,
+            subject=context.subject,
+            turn=turn,
         )
     )
     context.hand.held_until = begun + HOLD_SECONDS
@@ -273,7 +279,7 @@ def still_held(context: Context) -> None:
 def commit_to_target(context: Context) -> None:
     """From here on the target owns writes; replica traffic goes along."""
     with context.commit("commit") as tx:
-        context.route(tx, TrafficPhase.TARGET)
+        context.route_closed(tx, TrafficPhase.TARGET)
         tx.workflows.update(
             context.workflow.id,
             primaries_switched=True,
@@ -285,7 +291,7 @@ def commit_to_target(context: Context) -> None:
 def commit_to_source(context: Context) -> None:
     """From here on the source owns writes again, replica traffic too."""
     with context.commit("commit") as tx:
-        context.route(tx, TrafficPhase.SOURCE)
+        context.route_closed(tx, TrafficPhase.SOURCE)
         tx.workflows.update(
             context.workflow.id,
             primaries_switched=False,
@@ -315,9 +321,10 @@ def commit_replicas_back(context: Context) -> None:
 def publish_held(context: Context, way: Way) -> None:
     """Every gateway takes the new routes, and none lets a statement go on before all have them.
 
-    Where the hold is not unbroken (its holder died, or it took too long), a statement may have reached the
-    origin by the old routes. Then both sides are held, and :func:`sweep` carries it over before anybody
-    writes to the other side: its row might have an id that the other side would give out, too.
+    A gateway takes them only under the hold, so all have if the hold was in force before and is so after.
+    Where it is not unbroken (its holder died, or it took too long), a statement may have reached the origin
+    by the old routes. Then both sides are held, and :func:`sweep` carries it over before anybody writes to
+    the other side: its row might have an id that the other side would give out, too.
 
     :raises DeadlineExceededError: the hold ended meanwhile; tried again.
     """
@@ -342,6 +349,18 @@ def sweep(context: Context, way: Way) -> None:
     mover.drain(context.hand.finals, BEHIND_SECONDS)
     raise_ids(context, way)
     context.hand.broken = False
+
+
+def open_tables(context: Context) -> None:
+    """All gateways have the new routes and nothing is left behind: everybody goes on."""
+    context.ports.gateways.open(context.subject)
+    context.release_hold()
+
+
+def forget_closing(context: Context) -> None:
+    """Gateways that start from now on, and those that were not told in time, need not wait for being told."""
+    with context.write() as tx:
+        tx.routes.forget_closing(context.workflow.branch_id, context.subject)
 
 
 def stop_stream(context: Context, way: Way) -> None:
