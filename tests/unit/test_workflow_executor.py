@@ -175,6 +175,67 @@ def test_a_lost_lease_stops_what_runs_at_once_and_the_handler_lets_go(
     wait(lambda: "let_go" in handler.calls, "then it lets go")
 
 
+def test_what_is_held_of_a_resource_that_rests_is_let_go_of_when_another_takes_it(
+    live_store: Store, started: Callable[..., Executor]
+) -> None:
+    handler = Recorder()
+    started(live_store, handler, "one", ttl=1.0)
+    wait(lambda: bool(handler.ticks), "it rests, for long")
+    resource = f"keyspace:{handler.ticks[0]}"
+    with live_store.write() as tx:
+        assert tx.leases.acquire(resource, "one", 0.0)  # what "one" has is over ...
+        assert tx.leases.acquire(resource, "two", 600.0)  # ... and another has it
+    wait(lambda: "let_go" in handler.calls, "it lets go")
+    assert handler.calls == ["lost", "let_go"]
+    assert len(handler.ticks) == 1
+
+
+class Slow(Recorder):
+    """Takes its time to hear of the first lease that is lost; the others are working when theirs is."""
+
+    def __init__(self) -> None:
+        super().__init__(self._work)
+        self.told: list[str] = []
+        self.stuck = threading.Event()
+        self.goes_on = threading.Event()
+        self.taken_away = threading.Event()
+
+    def _work(self, resource_id: str, lease: Lease) -> Rest | None:
+        if self.ticks.count(resource_id) == 1 and resource_id != self.ticks[0]:
+            self.taken_away.wait(20.0)
+            wait(lambda: lease.lost, "the lease is lost")
+            lease.check()
+        return Rest(60.0)
+
+    def lost(self, resource_id: str) -> None:
+        self.told.append(resource_id)
+        if resource_id == self.ticks[0]:
+            self.stuck.set()
+            self.goes_on.wait(20.0)
+
+
+def test_a_loss_that_is_heard_of_late_does_not_stop_what_runs_under_the_next_lease(
+    live_store: Store, started: Callable[..., Executor]
+) -> None:
+    with live_store.write() as tx:
+        create_database(tx, tx.organizations.ensure("acme").id, "other", Flavor.MYSQL)
+    handler = Slow()
+    started(live_store, handler, "one", ttl=1.0)
+    wait(lambda: len(set(handler.ticks)) == 2, "both are worked on")
+    first, second = handler.ticks[0], next(r for r in handler.ticks if r != handler.ticks[0])
+    with live_store.write() as tx:
+        assert tx.leases.acquire(f"keyspace:{first}", "one", 0.2)
+    assert handler.stuck.wait(20.0)
+    with live_store.write() as tx:
+        assert tx.leases.acquire(f"keyspace:{second}", "one", 0.2)
+    handler.taken_away.set()
+    wait(lambda: handler.ticks.count(second) == 2, "the second is worked on under a new lease")
+    handler.goes_on.set()
+    wait(lambda: handler.ticks.count(first) == 2, "the first too")
+    time.sleep(0.1)
+    assert second not in handler.told
+
+
 def test_a_fault_in_one_handler_lets_holds_go_and_is_tried_again(
     live_store: Store, started: Callable[..., Executor], caplog: pytest.LogCaptureFixture
 ) -> None:

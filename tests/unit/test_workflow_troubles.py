@@ -5,6 +5,7 @@ The servers are in memory, the store is a real one; see test_workflow_steps for 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -236,6 +237,44 @@ def test_an_executor_whose_lease_was_taken_cannot_commit(scenes: Scenes) -> None
         scene.write()
         second.run()
         scene.check()
+
+
+def test_what_was_done_under_a_lost_lease_is_not_remembered_under_the_next(scenes: Scenes) -> None:
+    """The step names of a switch and of its way back are the same, and so is the memory of who did them."""
+    scene = scenes.at(d.SWITCH_PRIMARIES)
+
+    def late(when: str, step: str) -> None:
+        if (when, step) == ("before", "publish"):
+            raise UnavailableError("a gateway does not answer")
+
+    first = Process(scene, late)
+    while not scene.workflow.primaries_switched:
+        first.tick()
+    # Its lease is lost while it rests before another try.
+    first.handler.lost(scene.id)
+    scene.world.locked.clear()  # here locks for reading exclude each other
+
+    def die(when: str, step: str) -> None:
+        if (when, step) == ("before", "hold") and scene.state is S.REVERSING_TRAFFIC:
+            raise Died
+
+    second = Process(scene, writing(scene, die))
+    second.run()
+    assert scene.state is S.SWITCHED_PRIMARIES
+    scene.ask(T.REVERSE_TRAFFIC)
+    with pytest.raises(Died):
+        second.run()
+    second.die(gateways_too=False)
+    scene.write()
+    first.take()
+    with contextlib.suppress(UnavailableError):
+        for _ in range(20):
+            first.tick()
+    assert "drain reverse" in scene.world.calls, "it holds, fences and drains anew"
+    first.handler.let_go(scene.id)
+    third = Process(scene, writing(scene))
+    third.run()
+    scene.check()
 
 
 def test_a_failing_stream_is_restarted_under_a_new_epoch(

@@ -6,7 +6,8 @@ program in any of them stops all of them, and :attr:`Executor.failure` says why.
 does.
 
 Invariants: at most one thread works on a resource; a handler is called only under the resource's lease; when
-a lease is lost its streams are stopped without waiting for the step under way.
+a lease is lost its streams are stopped without waiting for the step under way, and everything else that is
+held of the resource is let go of before another look at it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Handler(Protocol):
     kind: str
 
     def tick(self, resource_id: str, lease: Lease) -> Rest | None:
-        """One action; None: there is more at once.
+        """One action; None: there is more at once. Nothing is remembered from under another lease.
 
         :raises FencedError: the lease is lost.
         """
@@ -101,10 +102,8 @@ class Executor:
         self._handlers = {handler.kind: handler for handler in handlers}
         self._poll_seconds = poll_seconds
         self._renew_seconds = min(RENEW_SECONDS, ttl_seconds / 4)
-        self._lost: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._keeper = Keeper(
-            store, owner, ttl_seconds=ttl_seconds, on_lost=lambda lease: self._lost.put(lease.resource)
-        )
+        self._lost: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
+        self._keeper = Keeper(store, owner, ttl_seconds=ttl_seconds, on_lost=self._lost.put)
         self._ready: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._entries: dict[str, _Entry] = {}
@@ -148,7 +147,7 @@ class Executor:
         self.wake()
         for _ in self._threads:
             self._ready.put("")
-        self._lost.put("")
+        self._lost.put(None)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         with self._guard:
@@ -213,13 +212,18 @@ class Executor:
 
     def _lost_loop(self) -> None:
         while not self._stopping.is_set():
-            resource = self._lost.get()
+            lease = self._lost.get()
+            if lease is None:
+                continue  # stop() wakes
             with self._guard:
-                entry = self._entries.get(resource)
-            if entry is not None:
-                _log.warning("the lease on %s is lost", resource)
+                entry = self._entries.get(lease.resource)
+            if entry is None:
+                continue
+            _log.warning("the lease on %s is lost", lease.resource)
+            # Heard of late it may have been taken again: what runs now runs under the new one.
+            if self._keeper.held(lease.resource) is None:
                 self._handlers[entry.item.kind].lost(entry.item.id)
-                entry.due = 0.0
+            entry.due = 0.0
 
     def _routes_loop(self) -> None:
         published = -1
@@ -257,6 +261,8 @@ class Executor:
             _log.warning("%s: %s", entry.item.lease, error)
             return Rest(UNAVAILABLE_SECONDS)
         if lease is None:
+            if entry.held:  # lost while it rested: what is held of it would be in the new owner's way
+                handler.let_go(resource_id)
             return Rest(REFUSED_SECONDS, keep=False)
         try:
             rest = self._act(handler, resource_id, lease)

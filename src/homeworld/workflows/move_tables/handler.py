@@ -1,6 +1,7 @@
 """Performs what :mod:`homeworld.workflows.move_tables.decide` decides, one action at a time.
 
-It never decides itself. Invariants: every write is bound to the lease; a durable step is recorded before and
+It never decides itself. Invariants: every write is bound to the lease, and so is what this process remembers
+and holds of a workflow; a durable step is recorded before and
 after it is performed, the commit point by its own transaction; whatever escapes an action (the lease is lost,
 the store does not answer) makes this process let go of everything that it holds for the workflow.
 """
@@ -64,7 +65,12 @@ class MoveTables:
         :returns: how long there is nothing to do; None: ask again at once.
         :raises FencedError: the lease is lost; nothing of the workflow may run here any more.
         """
-        memory = self._memories.setdefault(resource_id, Memory(Hand(self._ports.tools())))
+        memory = self._memories.get(resource_id)
+        if memory is not None and memory.token != lease.token:
+            self.let_go(resource_id)
+            memory = None
+        if memory is None:
+            memory = self._memories[resource_id] = Memory(Hand(self._ports.tools()), lease.token)
         context = look(self._ports, lease, memory.hand, resource_id)
         if memory.state is not context.workflow.state:
             memory.state = context.workflow.state

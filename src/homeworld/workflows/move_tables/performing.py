@@ -30,9 +30,14 @@ UNKNOWN_SECONDS = 0.2  # between questions whether a commit took place
 
 @dataclass(slots=True)
 class Memory:
-    """What this process remembers of one workflow."""
+    """What this process remembers of one workflow, under one lease and no longer: whoever had the lease in
+    between may have begun another run, whose steps have the same names.
+
+    :param token: the lease's.
+    """
 
     hand: Hand
+    token: int
     stream: Troubles = field(default_factory=Troubles)
     step: Troubles = field(default_factory=Troubles)
     state: State | None = None
