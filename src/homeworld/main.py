@@ -250,6 +250,7 @@ class Homeworld:
             lambda _branch_id: engine.credentials(),
         )
         placements = make_placements(store, engine, gateway, publish)
+        self._gateway = gateway
         gateway.start(routing.snapshot())
         stack.callback(lambda: gateway.stop(self._left() / 3))
         movers = MoverProcesses()
@@ -293,8 +294,12 @@ class Homeworld:
     def check(self) -> None:
         """Raise where a part of this program has failed for good.
 
-        :raises HomeworldError: the executor met a fault of its own, or the API is gone.
+        :raises HomeworldError: the executor met a fault of its own, or the API or the gateway is gone.
         """
+        if not self._gateway.alive:
+            raise HomeworldError(
+                f"the gateway has ended by itself: {self._gateway.failure!r}; the log says more"
+            )
         if not self._api.alive:
             raise HomeworldError("the API has ended by itself; the log says more")
         failure = self._executor.failure

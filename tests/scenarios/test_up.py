@@ -118,5 +118,48 @@ def test_servers_end_with_an_orderly_stop_and_survive_any_other(tmp_path: Path) 
         platform.installation.destroy()
 
 
+# ``homeworld up`` whose gateway meets a fault of its own as soon as a file exists.
+FAILING_GATEWAY = """
+import pathlib, sys
+from homeworld.gateway.server import Gateway
+from homeworld.main import app
+
+file, as_usual = pathlib.Path(sys.argv.pop(1)), Gateway._housekeeping
+
+def housekeeping(self):
+    if file.exists():
+        raise RuntimeError("nobody expected this")
+    as_usual(self)
+
+Gateway._housekeeping = housekeeping
+app()
+"""
+
+
+@pytest.mark.scenario
+def test_a_gateway_that_ends_by_itself_ends_all(tmp_path: Path) -> None:
+    fault, ready = tmp_path / "fault", tmp_path / "ready.json"
+    process = subprocess.Popen(
+        [sys.executable, "-c", FAILING_GATEWAY, str(fault), "up", "--data-dir", str(tmp_path / "d"),
+         "--api-port", "0", "--gateway-port", "0", "--ready-file", str(ready)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not ready.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        fault.touch()
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("homeworld: the gateway has ended by itself")
+    assert "nobody expected this" in last
+
+
 def server_pids(data_dir: Path) -> set[int]:
     return {int(path.read_text().split()[0]) for path in (data_dir / "servers").glob("*/pid")}
