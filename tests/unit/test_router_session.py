@@ -77,8 +77,8 @@ def test_unknown_targets(text: str) -> None:
         ("set transaction read only", Verb.SET),
         ("set @a = 1, @b = 'x'", Verb.SET),
         ("set sql_mode = ''", Verb.SET),
-        ("set @@session.sql_mode = concat(@@sql_mode, ',STRICT_TRANS_TABLES')", Verb.SET),
-        ("set sql_mode = @OLD_SQL_MODE", Verb.SET),
+        ("set sql_mode = 0", Verb.SET),
+        ("set character_set_client = utf8mb4", Verb.SET),
         ("/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */", Verb.SET),
         ("set foreign_key_checks = 0", Verb.SET),
         ("set character_set_connection = utf8mb4, collation_connection = 'utf8mb4_bin'", Verb.SET),
@@ -106,7 +106,8 @@ def test_settings_of_vitess_alone_are_accepted(text: str) -> None:
     "text",
     [
         "set sql_mode = 'ANSI_QUOTES'", "set session sql_mode = concat(@@sql_mode, ',ansi')",
-        "set sql_mode = 4", "set sql_mode = @x", "set @old_sql_mode = 'ANSI_QUOTES'",
+        "set sql_mode = 4", "set sql_mode = my_function()", "set sql_mode = (@a := 'x')", "set sql_mode = ?",
+        "set character_set_client = concat('gb', 'k')", "set names swe7", "set @old_sql_mode = 'ANSI_QUOTES'",
         "set sql_mode = 'NO_BACKSLASH_ESCAPES'", "set sql_mode = 'PIPES_AS_CONCAT'", "set names gbk",
         "set character set sjis", "set character_set_client = big5", "set global x = 1", "set @@global.x = 1",
         "set persist x = 1", "set password = 'x'", "set role x", "set default role x to y",
@@ -120,6 +121,28 @@ def test_settings_of_vitess_alone_are_accepted(text: str) -> None:
 )  # fmt: skip
 def test_settings_that_would_make_later_reading_wrong_are_refused(text: str) -> None:
     assert isinstance(plan(text), Refuse)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("set sql_mode = @x, autocommit = 1", "@x"),
+        ("/*!40101 SET SQL_MODE=@OLD_SQL_MODE */", "@OLD_SQL_MODE"),
+        ("set @@session.sql_mode = concat(@@sql_mode,  ',ALLOW_INVALID_DATES')", ""),
+        ("/*!40101 SET character_set_client = @saved_cs_client */", "@saved_cs_client"),
+        ("set local character_set_client = @@character_set_results", "@@character_set_results"),
+    ],
+)
+def test_what_only_a_server_knows_the_server_refuses(text: str, value: str) -> None:
+    value = value or "concat( @@sql_mode , ',ALLOW_INVALID_DATES' )"
+    for world in (WORLD, ONE):
+        found = router(world, KNOWN).plan(text.encode(), view())
+        assert isinstance(found, Control)
+        said = found.sql.decode()
+        assert f"CONCAT('VT12001: unsupported: ', {value}), {value})" in said
+        assert f"(CONVERT({value} USING utf8mb4)) " in said
+        assert said.endswith(" */") == text.endswith(" */")
+        assert said.endswith("autocommit = 1") == text.endswith("autocommit = 1")
 
 
 def test_where_one_server_is_all_a_variable_may_be_computed() -> None:

@@ -14,7 +14,15 @@ from homeworld.gateway.bonds import use_of
 from homeworld.gateway.dialogue import Dialogue, Kill, Relay, Request, ask, ask_one
 from homeworld.gateway.link import Link
 from homeworld.gateway.plan import Control, Destination, Footprint, Pass, Verb
-from homeworld.gateway.replay import charset_set_by, is_for_server, is_one_shot
+from homeworld.gateway.replay import (
+    READING,
+    is_for_server,
+    is_names_utf8mb4,
+    is_one_shot,
+    is_saved_client_charset,
+    may_change_reading,
+    texts_charset,
+)
 from homeworld.gateway.session import Session
 from homeworld.gateway.sql_statement import bare
 from homeworld.gateway.transaction import savepoint_act
@@ -276,11 +284,37 @@ def _set(session: Session, sql: bytes) -> Dialogue[bool]:
         return False
     if not is_for_server(said):
         session.bonds.given(use)
-        session.charset_name = charset_set_by(said) or session.charset_name
-        session.settings.add(sql)
+        session.settings.add((yield from _learn_reading(session, link, said)) or sql)
         link.sets = session.settings.count
         session.renew()
     return True
+
+
+def _learn_reading(session: Session, link: Link, said: bytes) -> Dialogue[bytes | None]:
+    """A SET has succeeded on the link: know how servers read the session's texts from now on. What was
+    assigned may be a variable's value, so the server is asked.
+
+    :returns: what to repeat on other links instead, where that can be said with a constant.
+    """
+    if is_names_utf8mb4(said):
+        session.charset_name = "utf8mb4"
+        return None
+    if not may_change_reading(said):
+        return None
+    (reply,) = yield from ask((Request(link, frame(commands.query(READING))),))
+    if reply.error is not None:
+        # The link is lost, the SET will be repeated on another: until it is set anew nothing is certain.
+        session.charset_name = "unknown"
+        return None
+    ((client, connection, modes),) = (
+        [(value or b"").decode("utf-8", "replace").lower() for value in row]
+        for row in reply.result().text_rows()
+    )
+    session.charset_name = texts_charset(client, connection)
+    session.zero_is_value = "no_auto_value_on_zero" in modes
+    if is_saved_client_charset(said) and client.isalnum():
+        return b"SET character_set_client = " + client.encode()
+    return None
 
 
 def kill(session: Session, number: int, *, query_only: bool) -> Dialogue[None]:

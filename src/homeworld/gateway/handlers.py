@@ -100,7 +100,7 @@ def _forget_all(session: Session) -> None:
     """The session is as new; links give back what is open on them."""
     session.statements.clear()
     session.drop_links()
-    session.settings.clear()
+    session.settings_over()
     session.transaction.over()
     session.autocommit = True
     session.status = 2

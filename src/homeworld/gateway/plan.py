@@ -213,8 +213,10 @@ Plan = (
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """What the router may know of a session. ``charset``: its character_set_client; ``last_insert_id``: its
-    last id that was generated, below 0 where only a server knows (:class:`NeedLastId`).
+    """What the router may know of a session. ``charset``: the character set by which servers read its
+    literals, the smaller one of two that are UTF-8; ``zero_is_value``: 0 asks for no id;
+    ``last_insert_id``: its last id that was generated, below 0 where only a server knows
+    (:class:`NeedLastId`).
     """
 
     target: Target
@@ -224,6 +226,7 @@ class SessionView:
     last_insert_id: int = 0
     sequence_ids: tuple[int, ...] = field(default=())
     charset: str = "utf8mb4"
+    zero_is_value: bool = False
 
 
 @dataclass(frozen=True, slots=True)

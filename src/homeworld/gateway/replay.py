@@ -22,29 +22,63 @@ _READING = re.compile(rb"^(names|character set|charset|character_set_.*|collatio
 _MANY = 10_000
 
 
+_NAMES_UTF8MB4 = re.compile(
+    rb"^\s*set\s+names\s*(['\"]?)utf8mb4\1(?:\s+collate\s+(['\"]?)utf8mb4_[a-z0-9_]+\2)?\s*$", re.IGNORECASE
+)
+_OF_TEXTS = re.compile(rb"names|charset|character|collation|sql_mode", re.IGNORECASE)
 _CLIENT_CHARSET = re.compile(
-    rb"\b(?:names|character\s+set|charset|character_set_client)\s*(?::?=)?\s*['\"]?([a-z0-9_]+)",
+    rb"^\s*set\s+(?:@@)?(?:(?:session|local)[\s.]+)?`?character_set_client`?\s*:?=\s*@[a-z0-9_$.]+\s*$",
     re.IGNORECASE,
 )
-_SPECIAL_CHARSETS = {
+_ONE_BYTE_MARKS = {
     1: "big5", 84: "big5", 13: "sjis", 88: "sjis", 28: "gbk", 87: "gbk", 95: "cp932", 96: "cp932",
     248: "gb18030", 249: "gb18030", 250: "gb18030", 35: "ucs2", 54: "utf16", 60: "utf32",
 }  # fmt: skip
 """Collation ids whose character sets have bytes below 0x80 inside longer characters."""
+_UTF8MB4_IDS = frozenset({45, 46, *range(224, 248), 255})
+_UTF8MB3_IDS = frozenset({33, 76, 83, *range(192, 216), 223})
+_UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
+READING = b"SELECT @@character_set_client, @@character_set_connection, @@sql_mode"
+"""Asks a server how it reads a session's texts; for :func:`texts_as_read`."""
 
 
 def charset_name(collation_id: int) -> str:
-    """The character set of a collation id of the handshake, as far as it matters for reading SQL."""
-    return _SPECIAL_CHARSETS.get(collation_id, "utf8mb4")
+    """The character set of a collation id of the handshake. No id means the server's own, utf8mb4; an id that
+    is not known here gives a name that no character set has, so that nothing is taken for certain.
+    """
+    if not collation_id or collation_id in _UTF8MB4_IDS:
+        return "utf8mb4"
+    if collation_id in _UTF8MB3_IDS:
+        return "utf8mb3"
+    return _ONE_BYTE_MARKS.get(collation_id, f"of collation {collation_id}")
 
 
-def charset_set_by(sql: bytes) -> str | None:
-    """The character_set_client that a SET gives the session, if it gives one."""
-    found = _CLIENT_CHARSET.search(sql)
-    if found is None:
-        return None
-    name = found[1].decode().lower()
-    return "utf8mb4" if name == "default" else name
+def texts_charset(client: str, connection: str) -> str:
+    """The character set by which the server reads a session's literals: where both are forms of UTF-8 the
+    smaller one, else the one that is none.
+
+    :param client: character_set_client, in which the text is sent.
+    :param connection: character_set_connection, into which its literals are converted.
+    """
+    for name in (client, connection):
+        if name not in _UTF8:
+            return name
+    return "utf8mb4" if client == connection == "utf8mb4" else "utf8mb3"
+
+
+def is_names_utf8mb4(sql: bytes) -> bool:
+    """The SET that most drivers begin with: what it gives is known without asking."""
+    return _NAMES_UTF8MB4.match(sql) is not None
+
+
+def may_change_reading(sql: bytes) -> bool:
+    """Whether a SET may change how the server reads a session's texts and the zeros in them."""
+    return _OF_TEXTS.search(sql) is not None
+
+
+def is_saved_client_charset(sql: bytes) -> bool:
+    """A SET of character_set_client alone from a user variable, as dumps have it behind each table."""
+    return _CLIENT_CHARSET.match(sql) is not None
 
 
 def is_one_shot(sql: bytes) -> bool:

@@ -212,12 +212,17 @@ def _planned(context: Context, table: ShardedTable, columns: list[Column], rows:
     return _Plan(table, rows, vindex_at, id_at, id_column, sequence)
 
 
-def _wants_id(expr: Expr, values: Sequence[bytes]) -> bool:
+def _wants_id(expr: Expr, values: Sequence[bytes], *, zero_is_value: bool) -> bool:
     if isinstance(expr, Lit) and expr.index >= 0:
-        return values[expr.index].strip(b"'\"").strip(b"0") == b"" and values[expr.index] not in {
-            b"''",
-            b'""',
-        }
+        return (
+            not zero_is_value
+            and values[expr.index].strip(b"'\"").strip(b"0") == b""
+            and values[expr.index]
+            not in {
+                b"''",
+                b'""',
+            }
+        )
     return is_missing(expr)
 
 
@@ -230,7 +235,9 @@ def _ids(plan: _Plan, values: Sequence[bytes], view: SessionView) -> dict[int, i
         return {}
     at = plan.id_at
     wanting = [
-        number for number, row in enumerate(plan.rows) if at is None or _wants_id(row.values[at], values)
+        number
+        for number, row in enumerate(plan.rows)
+        if at is None or _wants_id(row.values[at], values, zero_is_value=view.zero_is_value)
     ]
     if not wanting:
         return {}

@@ -21,10 +21,22 @@ from homeworld.gateway.sql_tokens import Kind, Token, string_value
 
 _BAD_MODES = re.compile(
     rb"\b(ANSI(?:_QUOTES)?|NO_BACKSLASH_ESCAPES|PIPES_AS_CONCAT|HIGH_NOT_PRECEDENCE|ORACLE|MSSQL|DB2"
-    rb"|POSTGRESQL|MAXDB|EMPTY_STRING_IS_NULL|PAD_CHAR_TO_FULL_LENGTH)\b",
+    rb"|POSTGRESQL|MAXDB|MYSQL323|MYSQL40|EMPTY_STRING_IS_NULL|PAD_CHAR_TO_FULL_LENGTH)\b",
     re.IGNORECASE,
 )
-_MULTIBYTE = frozenset({"big5", "cp932", "gb18030", "gb2312", "gbk", "sjis", "euckr", "eucjpms", "ujis"})
+# The same for a server, which looks at a value that only it knows; numbers stand for modes, too.
+_BAD_MODES_ON_SERVER = (
+    b"ANSI|NO_BACKSLASH_ESCAPES|PIPES_AS_CONCAT|HIGH_NOT_PRECEDENCE|ORACLE|MSSQL|DB2|POSTGRESQL|MAXDB|MYSQL323"
+    b"|MYSQL40|EMPTY_STRING_IS_NULL|PAD_CHAR_TO_FULL_LENGTH|^ *[0-9]"
+)
+_MULTIBYTE = frozenset(
+    {"big5", "cp932", "gb18030", "gb2312", "gbk", "sjis", "euckr", "eucjpms", "ujis", "swe7"}
+)
+# Character sets in which every byte below 0x80 is the ASCII character, and part of no other.
+_ASCII_STAYS = (
+    b"^(utf8(mb[34])?|ascii|latin[1257]|binary|cp(1250|1251|1256|1257|850|852|866)|koi8[ru]|greek|hebrew|tis620"
+    b"|armscii8|geostd8|dec8|hp8|keybcs2|macce|macroman)$"
+)
 _UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
 _BREAKS_REPLICATION = frozenset(
     {
@@ -163,7 +175,7 @@ def _check_assignment(names: Names, part: list[Token], edits: list[Edit]) -> boo
         name = rest
     if name.partition(".")[0] in _VITESS:
         return True
-    _check_value(names, name, [token for token in value if token.text not in {b"=", b":="}], edits)
+    _check_value(names, name, value[1:] if value and value[0].text in {b"=", b":="} else value, edits)
     return False
 
 
@@ -196,21 +208,60 @@ def _check_literals_stay(names: Names, name: str, value: list[Token], edits: lis
         raise unsupported(f"{name} other than utf8mb4 on a branch with a sharded keyspace")
 
 
+def _refused_on_server(name: str, value: list[Token], regexp: bytes, *, wanted: bool) -> bytes:
+    """An expression for ``value`` whose text only the server knows: it refuses what the router would have to.
+
+    :param regexp: what the value must match, or (not ``wanted``) may not.
+    :raises RefusedError: the value is no variable and no function of such.
+    """
+    for at, token in enumerate(value):
+        calls = at + 1 < len(value) and value[at + 1].text == b"("
+        words = token.kind in (Kind.WORD, Kind.QUOTED)
+        if token.text == b":=" or token.kind is Kind.PARAM:
+            raise unsupported(f"{name} by this expression")
+        if words and calls and token.upper.decode("utf-8", "replace") not in PURE:
+            raise unsupported(f"{name} by this expression")
+    # With a space before its parenthesis a function may be taken for a stored one.
+    given = b"".join(token.text if token.text == b"(" else b" " + token.text for token in value).strip()
+    match = b"LOWER" if wanted else b"UPPER"
+    found = b"%b(CONVERT(%b USING utf8mb4)) %bREGEXP '%b'" % (
+        match, given, b"NOT " if wanted else b"", regexp,
+    )  # fmt: skip
+    return b"IF(%b, CONCAT('VT12001: unsupported: ', %b), %b)" % (found, given, given)
+
+
+def _is_plain(value: list[Token]) -> bool:
+    return len(value) == 1 and value[0].kind in (Kind.WORD, Kind.QUOTED, Kind.STRING)
+
+
+def _check_sql_mode(value: list[Token], edits: list[Edit]) -> None:
+    if _BAD_MODES.search(b" ".join(token.text for token in value)):
+        raise unsupported("this sql_mode: it changes how statements are read")
+    for token in value:
+        if token.kind in (Kind.NUMBER, Kind.HEX) and token.text != b"0":
+            raise unsupported("sql_mode from a number; write its modes out")
+    if value and not _is_plain(value) and [token.text for token in value] != [b"0"]:
+        guarded = _refused_on_server("sql_mode", value, _BAD_MODES_ON_SERVER, wanted=False)
+        edits.append((value[0].start, value[-1].end, guarded))
+
+
+def _check_client_charset(value: list[Token], edits: list[Edit]) -> None:
+    if _is_plain(value):
+        _check_charset(_plain(value[0]))
+    elif len(value) == 1 and value[0].kind is Kind.VARIABLE:
+        guarded = _refused_on_server("character_set_client", value, _ASCII_STAYS, wanted=True)
+        edits.append((value[0].start, value[0].end, guarded))
+    elif value:
+        raise unsupported("character_set_client by an expression; use utf8mb4")
+
+
 def _check_value(names: Names, name: str, value: list[Token], edits: list[Edit]) -> None:
-    text = b" ".join(token.text for token in value)
     if name in _BREAKS_REPLICATION:
         raise RefusedError(1231, "42000", f"VT05006: {name} cannot be changed through a gateway")
     if name == "sql_mode":
-        if _BAD_MODES.search(text):
-            raise unsupported("this sql_mode: it changes how statements are read")
-        for token in value:
-            odd_number = token.kind in (Kind.NUMBER, Kind.HEX) and token.text != b"0"
-            is_user = token.kind is Kind.VARIABLE and not token.text.startswith(b"@@")
-            if odd_number or (is_user and b"sql_mode" not in token.text.lower()):
-                raise unsupported("sql_mode from a number or variable; write its modes out")
+        _check_sql_mode(value, edits)
     elif name == "character_set_client":
-        if value:
-            _check_charset(_plain(value[-1]))
+        _check_client_charset(value, edits)
     elif name in {"character_set_connection", "collation_connection"}:
         _check_literals_stay(names, name, value, edits)
     elif name == "sql_auto_is_null":

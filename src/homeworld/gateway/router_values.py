@@ -23,7 +23,8 @@ _CANONICAL = re.compile(rb"-?(?:0|[1-9][0-9]*)\Z")
 _LENGTH = re.compile(r"\((\d+)\)")
 # Beyond this a string compares with an integer column as a rounded double.
 _EXACT_DOUBLE = 1 << 53
-_UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
+_UTF8MB3 = frozenset({"utf8", "utf8mb3"})
+_FOUR_BYTES = re.compile(rb"[\xf0-\xff]")
 _BYTES = frozenset({"binary", "varbinary"})
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 _STORED_CHARSETS = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii", "latin1"})
@@ -89,7 +90,7 @@ def sought(column: Column, literal: bytes, *, negative: bool, charset: str) -> b
             return None
     elif is_string(literal):
         value = string_value(literal)
-        if not value.isascii() and charset not in _UTF8:
+        if not _is_certain(value, charset):
             return None
     else:
         return None
@@ -132,9 +133,16 @@ def _stored_integer(column: Column, literal: bytes, *, negative: bool) -> bytes:
     return b"%d" % number
 
 
+def _is_certain(value: bytes, charset: str) -> bool:
+    """Whether servers take a literal's bytes for the very text that they are in UTF-8."""
+    if value.isascii() or charset == "utf8mb4":
+        return True
+    return charset in _UTF8MB3 and not _FOUR_BYTES.search(value)
+
+
 def _client_text(literal: bytes, charset: str) -> bytes:
     value = string_value(literal)
-    if not value.isascii() and charset not in _UTF8:
+    if not _is_certain(value, charset):
         raise unsupported(f"placing rows by text in character set {charset}; connect with utf8mb4")
     return value
 

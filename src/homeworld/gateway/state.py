@@ -85,7 +85,9 @@ class SessionState:
       newest last, of which some may have been the client's own (servers answer both alike); ``known_ids``:
       what LAST_INSERT_ID() was on each link when it was asked.
     * ``joined``: set while the answers of several statements are joined into one.
-    * ``charset_name``: its character_set_client; ``charset`` is the collation id it began with.
+    * ``charset_name``: the character set by which servers read its literals (``replay.texts_charset``);
+      ``charset`` is the collation id it began with.
+    * ``zero_is_value``: its sql_mode has NO_AUTO_VALUE_ON_ZERO.
     * ``sequence``: number of the next packet of an answer of our own.
     * ``closed``: the client is gone, or its connection is being closed.
     * ``finishing``: the dialogue must come to its end although the client is gone (COMMIT on
@@ -113,6 +115,7 @@ class SessionState:
         self.capabilities = capabilities
         self.charset = charset
         self.charset_name = charset_name(charset)
+        self.zero_is_value = False
         self.outside = outside
         self.links: dict[str, Link] = {}
         self.ready: dict[int, tuple[Destination, Link, frozenset[Verb]]] = {}
@@ -209,9 +212,15 @@ class SessionState:
         """Go on as another account of the same branch (COM_CHANGE_USER)."""
         self.account = account
         self.charset = charset or self.charset
-        self.charset_name = charset_name(self.charset)
+        self.settings_over()
         self.plain = plain_verbs(account.role)
         self.renew()
+
+    def settings_over(self) -> None:
+        """New links begin with what the handshake gave."""
+        self.settings.clear()
+        self.charset_name = charset_name(self.charset)
+        self.zero_is_value = False
 
     def admit(self, plan: Pass | Scatter) -> None:
         """A statement may go on: holds see it from now on."""
@@ -258,6 +267,7 @@ class SessionState:
                 replica_only=self.account.replica,
                 last_insert_id=-1 if self.said_ids else self.last_insert_id,
                 charset=self.charset_name,
+                zero_is_value=self.zero_is_value,
             )
         )
 
