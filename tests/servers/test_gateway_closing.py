@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import pymysql
 import pytest
 
 from homeworld.gateway.router import Router
@@ -190,6 +191,30 @@ def test_a_gateway_that_starts_in_between_is_closed(moved: Moved, second: Callab
     late.publish(RoutingSnapshot(moved.gw.version, {BRANCH: moved.gw.routes}, dict(moved.gw.accounts)))
     assert goes_on(client)
     assert moved.content() == ([2], [1])
+
+
+def test_a_gateway_that_stops_does_not_wait_for_closed_tables(
+    moved: Moved, second: Callable[[], Gateway]
+) -> None:
+    moved.route(moved.new, moved.closing)
+    late = second()
+    with contextlib.closing(moved.gw.connect(port=late.port)) as connection, connection.cursor() as cursor:
+        failures: list[Exception] = []
+
+        def read() -> None:
+            try:
+                cursor.execute("SELECT n FROM t")
+            except pymysql.err.MySQLError as error:
+                failures.append(error)
+
+        reading = threading.Thread(target=read, daemon=True)
+        reading.start()
+        assert waits(reading)
+        late.stop(0.2)
+        assert goes_on(reading)
+        assert len(failures) == 1
+    assert not late.alive
+    assert late.failure is None
 
 
 # -- holds of one subject ------------------------------------------------------------------------------------
