@@ -97,3 +97,22 @@ def test_a_lost_session_is_told(move: Move) -> None:
         entered.__exit__(None, None, None)
     with TableFence()(move.sources, ["t"], 5):
         pass
+
+
+def test_a_prepared_transaction_that_nobody_holds_keeps_the_fence_open(move: Move) -> None:
+    """MariaDB gives its metadata locks up with the session, MySQL keeps them; both must refuse."""
+    place = move.sources[0]
+    server = move.server_of(place)
+    xid = f"'{place.schema}'"
+    with server.connect(schema=place.schema) as connection, connection.cursor() as cursor:
+        cursor.execute(f"XA START {xid}")
+        cursor.execute("INSERT INTO u VALUES (77)")
+        cursor.execute(f"XA END {xid}")
+        cursor.execute(f"XA PREPARE {xid}")
+    try:
+        with pytest.raises(DeadlineExceededError), TableFence()([place], ["t", "u"], 2):
+            pytest.fail("the fence was entered")
+    finally:
+        server.query(f"XA ROLLBACK {xid}")
+    with TableFence()([place], ["t", "u"], 10) as fence:
+        assert fence.holding()

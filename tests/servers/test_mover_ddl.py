@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
+from homeworld.model.errors import DeadlineExceededError
 from homeworld.model.movers import MoverProgress, OnDdl, Phase, Placement
 from homeworld.replication.applier import TargetApplier
 from homeworld.replication.mover import RunningMover
@@ -160,3 +163,30 @@ def test_a_carried_statement_is_not_run_twice(move: Move, monkeypatch: pytest.Mo
     again = started(move, OnDdl.EXEC, 2)
     settled(move, again)
     again.stop(20)
+
+
+@pytest.mark.parametrize("rows", [1, 3500], ids=["a row", "more than a batch"])
+@pytest.mark.parametrize("stopped", [False, True], ids=["goes on", "stopped"])
+def test_a_statement_does_not_overtake_rows_that_wait_for_locks(
+    move: Move, rows: int, *, stopped: bool
+) -> None:
+    first = started(move, OnDdl.IGNORE)
+    wait_copied(first)
+    first.drain(move.positions(), 30)
+    first.stop(20)
+    listed = ", ".join(f"({n}, 1, 'new')" for n in range(5000, 5000 + rows))
+    move.create(f"INSERT INTO t VALUES {listed}", "ALTER TABLE t ADD KEY mine (v)")
+    final = move.positions()
+    with ExitStack() as stack:
+        for place in move.targets:
+            blocker = stack.enter_context(move.server_of(place).connect(schema=place.schema))
+            blocker.begin()
+            blocker.cursor().execute(f"INSERT INTO t VALUES ({4999 + rows}, 1, 'in the way')")
+        mover = started(move, OnDdl.IGNORE, 2)
+        with pytest.raises(DeadlineExceededError):
+            mover.drain(final, 1.5)
+        if stopped:
+            mover.stop(20)
+            mover = started(move, OnDdl.IGNORE, 3)
+    settled(move, mover)
+    mover.stop(20)

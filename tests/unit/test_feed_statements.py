@@ -137,3 +137,13 @@ def test_no_text_crashes(text: str, head: str) -> None:
         assert head == "XA " or text.lstrip().upper().startswith("XA") or "XA" in text.upper()
         return
     assert found.meaning in Meaning
+
+
+@pytest.mark.parametrize("sql", ["TRUNCATE TABLE t", "ALTER TABLE s.t ADD a INT", "DROP TABLE `for`"])
+def test_what_a_set_statement_is_for_counts(sql: str) -> None:
+    assert classify(f"SET STATEMENT lock_wait_timeout=5, sql_mode='for' FOR {sql}") == classify(sql)
+
+
+def test_set_is_harmless_but_for_a_statement_that_is_not_told() -> None:
+    assert classify("SET STATEMENT a=1").meaning is Meaning.UNKNOWN
+    assert classify("SET GLOBAL statement=1").meaning is Meaning.HARMLESS

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 
 from homeworld.model.errors import DeadlineExceededError, HomeworldError, ServerError, UnavailableError
 from homeworld.model.names import quote
-from homeworld.model.topology import ShardPlace
+from homeworld.model.topology import Flavor, ShardPlace
 from homeworld.replication.connection import Connection
 from homeworld.replication.positions import current_position
 
@@ -49,9 +49,27 @@ def locked_for_reading(
                     "an open transaction keeps the tables from being locked"
                 ) from error
             raise
+        _hold_without_prepared(connection)
         yield connection
         if not connection.closed:
             connection.execute("UNLOCK TABLES")
+
+
+def _hold_without_prepared(connection: Connection) -> None:
+    """Hold the server to have no prepared XA transaction, which could still commit under the lock.
+
+    MariaDB lets go of a prepared transaction's metadata locks when its session ends; MySQL keeps them.
+
+    :raises DeadlineExceededError: it has some.
+    """
+    if connection.endpoint.flavor is not Flavor.MARIADB:
+        return
+    prepared = connection.query_all("XA RECOVER")
+    if prepared:
+        raise DeadlineExceededError(
+            f"{len(prepared)} prepared XA transactions may still write to the tables: commit them or roll"
+            " them back (XA RECOVER lists them)"
+        )
 
 
 class Fence(Mapping[str, str]):

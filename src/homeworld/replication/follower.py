@@ -131,16 +131,23 @@ class Follower:
             self._leave()
         (ddl,) = batch.ddl or (None,)
         if batch.mid_transaction:
-            self._apply(batch.changes, None)
+            done = self._apply(batch.changes, None)
         elif batch.changes or self._parts or batch.position != self._position:
-            self._apply(batch.changes, ddl.position_before if ddl else batch.position)
+            done = self._apply(batch.changes, ddl.position_before if ddl else batch.position)
+        else:
+            done = True
+        if not done:
+            return  # nor may what comes behind it count as done
         self._current = batch.caught_up
         self._known_at = time.time() if batch.caught_up else float(batch.timestamp) or self._known_at
         if ddl is not None:
             self._pass_over(ddl, batch.position)
 
-    def _apply(self, changes: Sequence[RowChange], position: str | None) -> None:
-        """Apply a batch. ``position`` None: its last transaction goes on in the next one."""
+    def _apply(self, changes: Sequence[RowChange], position: str | None) -> bool:
+        """Apply a batch. ``position`` None: its last transaction goes on in the next one.
+
+        :returns: whether it is applied; if not it is to be read again, or the mover is being stopped.
+        """
         targets = range(len(self.appliers.targets))
         routes = {name: table.route for name, table in self.tables.items()}
         outcomes: Outcomes = coalesce(changes, routes, len(targets)) if changes else [{} for _ in targets]
@@ -154,13 +161,13 @@ class Follower:
         again = self.appliers.apply(outcomes, events, position, targets)
         if again and (position is None or self._parts):
             self._begin_again()
-            return
+            return False
         deadline = time.monotonic() + PATIENCE_SECONDS
         while again:
             # Whoever holds the locks may be a copier that waits for the gate.
             self._leave()
             if self._stopping.wait(AGAIN_SECONDS):
-                return
+                return False
             if time.monotonic() > deadline:
                 raise UnavailableError("rows of the target have been locked by another for too long")
             self._enter()
@@ -169,6 +176,7 @@ class Follower:
         self._parts = position is None
         if position is not None:
             self._settle(position)
+        return True
 
     def _settle(self, position: str) -> None:
         parsed = Position.parse(self.endpoint.flavor, position)

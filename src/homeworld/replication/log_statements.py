@@ -200,8 +200,13 @@ def classify(sql: str) -> Statement:
 
     :raises MalformedPacketError: an XA statement whose id cannot be read.
     """
-    tokens = _Tokens(sql)
+    return _classify(_Tokens(sql))
+
+
+def _classify(tokens: _Tokens) -> Statement:
     first = tokens.next()
+    if first == "SET" and tokens.word() == "STATEMENT":  # MariaDB: SET STATEMENT variable=value FOR statement
+        return _classify(tokens) if tokens.find("FOR") else Statement(Meaning.UNKNOWN, tokens.all_names())
     if first in _FRAMES:
         name = tokens.name()
         return Statement(_FRAMES[first], label=name[1] if name else "")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import signal
@@ -59,6 +60,8 @@ class ProcessMover:
         self._lock = threading.Lock()
         self._progress = _UNKNOWN
         self._calls: dict[int, Future[None]] = {}
+        # Never used again: an answer that comes late must not be taken for a later call's.
+        self._numbers = itertools.count(1)
         self._started: Future[None] = Future()
         self._stopped = False
         self._reader = threading.Thread(target=self._listen, name=f"mover {process.pid}", daemon=True)
@@ -138,7 +141,7 @@ class ProcessMover:
     def _call(self, message: Json, wait_seconds: float) -> None:
         answer: Future[None] = Future()
         with self._lock:
-            number = max(self._calls, default=0) + 1
+            number = next(self._numbers)
             self._calls[number] = answer
         try:
             self._say({**message, "call": number})
