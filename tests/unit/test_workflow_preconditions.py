@@ -51,7 +51,8 @@ GRANTS = (
     "GRANT ALL PRIVILEGES ON `shop\\_sharded\\_80-`.* TO `m`@`l`",
 )
 VARIABLES = {
-    "log_bin": "ON", "binlog_format": "ROW", "binlog_row_image": "FULL", "gtid_mode": "ON",
+    "log_bin": "ON", "binlog_format": "ROW", "binlog_row_image": "FULL",
+    "binlog_row_metadata": "FULL", "gtid_mode": "ON",
     "enforce_gtid_consistency": "1", "binlog_row_value_options": "",
 }  # fmt: skip
 
@@ -157,6 +158,8 @@ WRONG: dict[str, tuple[World, str]] = {
     "in the way": (replace(good(), sequences={"orders_seq": False}), "in the way of a sequence"),
     "binlog format": (with_server(good(), variables={**VARIABLES, "binlog_format": "MIXED"}), "must be ROW"),
     "row image": (with_server(good(), variables={**VARIABLES, "binlog_row_image": "NOBLOB"}), "be FULL"),
+    "metadata": (with_server(good(), variables={**VARIABLES, "binlog_row_metadata": "MINIMAL"}), "be FULL"),
+    "log filters": (with_server(good(), log_filters=("binlog-do-db",)), "binlog-do-db keeps changes out"),
     "no gtids": (with_server(good(), variables={**VARIABLES, "gtid_mode": "OFF"}), "gtid_mode must be ON"),
     "no binlog": (with_server(good(), variables={**VARIABLES, "log_bin": "0"}), "log_bin must be ON"),
     "partial json": (

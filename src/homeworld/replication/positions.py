@@ -7,10 +7,12 @@ there only the snapshot's own coordinates tell what it shows.
 
 from __future__ import annotations
 
-from homeworld.model.errors import UnsupportedLogError
+from homeworld.model.errors import ServerError, UnsupportedLogError
 from homeworld.model.gtid import Position
 from homeworld.model.topology import Flavor
 from homeworld.replication.connection import Connection
+
+_SYNTAX_ERROR = 1064
 
 
 def current_position(connection: Connection, flavor: Flavor) -> str:
@@ -26,6 +28,22 @@ def current_position(connection: Connection, flavor: Flavor) -> str:
         # of this log will ever give.
         text = connection.query_one("SELECT @@global.gtid_binlog_pos")[0]
     return str(Position.parse(flavor, (text or b"").decode()))
+
+
+def log_filters(connection: Connection) -> tuple[str, ...]:
+    """The options of the server that keep some schemas' changes out of its binlog; no variable tells them."""
+    try:
+        rows = connection.query_all("SHOW BINARY LOG STATUS")
+    except ServerError as error:
+        if error.server_errno != _SYNTAX_ERROR:
+            raise
+        rows = connection.query_all("SHOW MASTER STATUS")  # MariaDB, and MySQL before 8.2
+    return tuple(
+        name
+        for row in rows
+        for name, value in zip(("binlog-do-db", "binlog-ignore-db"), row[2:], strict=False)
+        if value
+    )
 
 
 def begin_snapshot(connection: Connection) -> str:

@@ -7,7 +7,13 @@ from collections.abc import Iterator, Mapping
 from homeworld.model.topology import Flavor
 from homeworld.workflows.move_tables.preconditions.world import Rule, World
 
-_WANTED: Mapping[str, str] = {"log_bin": "ON", "binlog_format": "ROW", "binlog_row_image": "FULL"}
+_WANTED: Mapping[str, str] = {
+    "log_bin": "ON",
+    "binlog_format": "ROW",
+    "binlog_row_image": "FULL",
+    # Without the columns' names a statement that reorders columns of one type could not be noticed.
+    "binlog_row_metadata": "FULL",
+}
 _OF_FLAVOR: Mapping[Flavor, Mapping[str, str]] = {
     Flavor.MYSQL: {"gtid_mode": "ON", "enforce_gtid_consistency": "ON"},
     Flavor.MARIADB: {},
@@ -23,9 +29,8 @@ def _check(world: World) -> Iterator[str]:
                 yield f"{server.where}: {name} must be {wanted}, not {value or 'unset'}"
         if "PARTIAL_JSON" in server.variables.get("binlog_row_value_options", "").upper():
             yield f"{server.where}: binlog_row_value_options must not have PARTIAL_JSON"
-        for name in ("binlog_do_db", "binlog_ignore_db"):
-            if server.variables.get(name):
-                yield f"{server.where}: {name} keeps changes out of the binlog"
+        for name in server.log_filters:
+            yield f"{server.where}: {name} keeps changes out of the binlog"
         if server.variables.get("binlog_transaction_compression", "").upper() in {"ON", "1"}:
             yield f"{server.where}: binlog_transaction_compression must be OFF"
 

@@ -15,6 +15,7 @@ from homeworld.model.states.lifecycle import Life
 from homeworld.model.topology import BackendRole, ShardPlace
 from homeworld.model.vschema import VSchema, parse
 from homeworld.replication.connection import Connection
+from homeworld.replication.positions import log_filters
 from homeworld.replication.tables import definition_session, find_tables, literal
 from homeworld.store.keyspaces import Keyspace, Shard
 from homeworld.store.store import Store, Transaction
@@ -30,8 +31,8 @@ from homeworld.workflows.move_tables.preconditions.world import (
 )
 
 _VARIABLES = (
-    "log_bin", "binlog_format", "binlog_row_image", "binlog_row_value_options", "gtid_mode",
-    "enforce_gtid_consistency", "binlog_transaction_compression", "binlog_do_db", "binlog_ignore_db",
+    "log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata", "binlog_row_value_options",
+    "gtid_mode", "enforce_gtid_consistency", "binlog_transaction_compression",
 )  # fmt: skip
 # A bodies' columns: kind, name, text. Each is a query with the schema's literal put in.
 _BODIES = (
@@ -208,6 +209,7 @@ def _servers(stored: _Stored, engine: Engine) -> tuple[ServerFacts, ...]:
                 names = ", ".join(literal(name) for name in _VARIABLES)
                 variables = _texts(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
                 grants = _texts(connection, "SHOW GRANTS")
+                filters = log_filters(connection)
             where = f"{place.keyspace}/{place.shard}"
             found.append(
                 ServerFacts(
@@ -215,6 +217,7 @@ def _servers(stored: _Stored, engine: Engine) -> tuple[ServerFacts, ...]:
                     flavor=place.endpoint.flavor,
                     variables={row[0].lower(): row[1] for row in variables},
                     grants=tuple(row[0] for row in grants),
+                    log_filters=filters,
                 )
             )
     return tuple(found)

@@ -52,12 +52,14 @@ class ServerFacts:
 
     :param variables: lower-case name to value.
     :param grants: ``SHOW GRANTS`` of the mover's account.
+    :param log_filters: options that keep some schemas' changes out of the binlog.
     """
 
     where: str
     flavor: Flavor
     variables: Mapping[str, str]
     grants: tuple[str, ...]
+    log_filters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
