@@ -180,6 +180,23 @@ def test_a_straggler_between_commit_and_publication_is_swept_to_the_target(
         scene.check()
 
 
+def test_a_release_that_fails_once_is_done_again(scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = scenes.at(d.SWITCH_PRIMARIES)
+    release = scene.gateways.release
+    failures = [UnavailableError("a gateway does not answer")]
+
+    def fails_once(hold_id: str) -> None:
+        if scene.state is S.SWITCHING_PRIMARIES and scene.workflow.primaries_switched and failures:
+            raise failures.pop()
+        release(hold_id)
+
+    monkeypatch.setattr(scene.gateways, "release", fails_once)
+    Process(scene, writing(scene)).run()
+    assert not failures
+    assert scene.state is S.SWITCHED_PRIMARIES
+    scene.check()
+
+
 def test_lagging_replicas_hold_a_switch_back(scenes: Scenes) -> None:
     scene = scenes.at(d.SWITCH_REPLICAS)
     scene.engine.lagging = True

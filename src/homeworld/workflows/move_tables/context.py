@@ -347,10 +347,10 @@ class Context:
     # -- fleeting things -------------------------------------------------------------------------------------
 
     def release_hold(self) -> None:
-        """Let held statements go on."""
-        hold_id, self.hand.hold_id = self.hand.hold_id, ""
-        if hold_id:
-            self.ports.gateways.release(hold_id)
+        """Let held statements go on. Where that fails the hold is still known, for the next try."""
+        if self.hand.hold_id:
+            self.ports.gateways.release(self.hand.hold_id)
+            self.hand.hold_id = ""
 
     def let_go(self) -> None:
         """Drop everything that only lives in this process, whatever fails."""
