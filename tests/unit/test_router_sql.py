@@ -105,7 +105,7 @@ def test_strings_are_written_and_read_back(value: bytes) -> None:
 
 
 def test_string_escapes() -> None:
-    assert string_value(rb"'a\n\t\0\%\_\'\"\\\x'") == b"a\n\t\0%_'\"\\x"
+    assert string_value(rb"'a\n\t\0\%\_\'\"\\\x'") == b"a\n\t\0\\%\\_'\"\\x"
     assert string_value(b"'\"\"'") == b'""'
     assert string_value(b'"\'\'"""') == b"''\""
     assert [hex_value(text) for text in (b"x'0fF0'", b"0xabc", b"b'101'", b"0b100000000")] == [

@@ -346,7 +346,10 @@ class ExpressionParser:
             return self._match()
         typed = word in {b"DATE", b"TIME", b"TIMESTAMP", b"N"} or word.startswith(b"_")
         if typed and (self.kind(1) is Kind.STRING or (word.startswith(b"_") and self.kind(1) is Kind.HEX)):
+            joins = self.kind(1) is Kind.STRING and (word == b"N" or word.startswith(b"_"))
             self.at += 2
+            while joins and self.kind() is Kind.STRING:
+                self.next()
             return Op(start, self.end(), "TYPED", [])
         if word in _BARE_CALLS and follows != b"(":
             self.at += 1

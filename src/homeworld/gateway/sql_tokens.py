@@ -176,7 +176,10 @@ def split_statements(sql: bytes) -> tuple[bytes, ...]:
     return tuple(found)
 
 
+# Any other character stands for itself. \% and \_ keep their backslash: patterns of LIKE are to see it.
 _ESCAPES = {
+    ord("%"): b"\\%",
+    ord("_"): b"\\_",
     ord("0"): b"\0",
     ord("b"): b"\b",
     ord("n"): b"\n",
