@@ -20,8 +20,13 @@ from homeworld.model.topology import Flavor
 from tests.support import mysqld
 from tests.support.warden import guard
 
-# A server in memory takes about 150 MB with these; a test has three or four at most.
-SMALL = ("loose-innodb-redo-log-capacity=32M", "loose-innodb-log-file-size=32M")
+# A server in memory takes about 150 MB with these; a test has three or four at most. Each would take two
+# thousand of the kernel's few slots for native AIO, which several test runs at once use up.
+SMALL = (
+    "loose-innodb-redo-log-capacity=32M",
+    "loose-innodb-log-file-size=32M",
+    "innodb-use-native-aio=0",
+)
 MEMORY_NEEDED = 2 * 1024**3
 ServerFactory = Callable[..., mysqld.TestServer]
 

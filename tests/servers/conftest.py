@@ -9,10 +9,11 @@ import pytest
 
 from homeworld.model.names import new_id
 from homeworld.model.topology import Flavor
+from tests import conftest
 from tests.support import mysqld
 from tests.support.gateway import GatewayFixture, start_gateway, unsharded
 
-SMALL = ("loose-innodb-redo-log-capacity=32M", "loose-innodb-log-file-size=32M", "innodb-autoinc-lock-mode=2")
+SMALL = (*conftest.SMALL, "innodb-autoinc-lock-mode=2")
 
 
 @pytest.fixture(scope="session")

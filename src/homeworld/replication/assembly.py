@@ -38,11 +38,12 @@ _State = tuple[StreamState, Mapping[str, CopyState]]
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """The parts. ``followers``: by source server id."""
+    """The parts. ``followers``: by source server id; ``rules``: what they do with schema changes."""
 
     spec: MoverSpec
     tables: tuple[MovingTable, ...]
     followers: Mapping[str, Follower]
+    rules: tuple[OnDdlRule, ...]
 
     def follower_of(self, shard: str) -> Follower:
         """Who follows this source shard's server.
@@ -79,14 +80,16 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
         )
     ]
     followers: dict[str, Follower] = {}
+    rules: list[OnDdlRule] = []
     try:
         for endpoint in _servers(spec.sources):
-            followers[endpoint.server_id] = _follower(spec, endpoint, tables, states, stopping)
+            rules.append(OnDdlRule(spec.on_ddl, spec.epoch, several_sources=len(spec.sources) > 1))
+            followers[endpoint.server_id] = _follower(spec, endpoint, tables, states, rules[-1], stopping)
     except BaseException:
         for follower in followers.values():
             follower.appliers.close()
         raise
-    return Assembly(spec, tuple(tables), followers)
+    return Assembly(spec, tuple(tables), followers, tuple(rules))
 
 
 def _servers(places: Sequence[ShardPlace]) -> tuple[Endpoint, ...]:
@@ -222,13 +225,13 @@ def _follower(
     endpoint: Endpoint,
     tables: Sequence[MovingTable],
     states: Mapping[str, Mapping[str, _State]],
+    rule: OnDdlRule,
     stopping: threading.Event,
 ) -> Follower:
     mine = [table for table in tables if table.source.endpoint.server_id == endpoint.server_id]
     shards = [place for place in spec.sources if place.endpoint.server_id == endpoint.server_id]
     streams = [states[target.shard][source.shard][0] for target in spec.targets for source in shards]
     start = common_position([Position.parse(spec.flavor, stream.position) for stream in streams])
-    rule = OnDdlRule(spec.on_ddl, spec.epoch, several_sources=len(spec.sources) > 1)
     rule.stopped_before = frozenset(stream.stopped_before for stream in streams if stream.stopped_before)
     made: list[TargetApplier] = []
     try:

@@ -70,6 +70,7 @@ def progress_from_json(raw: Json) -> MoverProgress:
         "phase": Phase(raw["phase"]),
         "tables": tuple(TableProgress(**each) for each in raw["tables"]),
         "streams": tuple(StreamProgress(**each) for each in raw["streams"]),
+        "emptied": tuple(raw["emptied"]),
         "verification": None if verification is None else _verification(verification),
     }
     return MoverProgress(**fields)

@@ -202,9 +202,12 @@ class RunningMover:
     def progress(self) -> MoverProgress:
         """The newest state."""
         failure = self._failure if self._phase is Phase.FAILED else None
+        stop = self._failure if self._phase is Phase.DDL else None
+        stopped = isinstance(stop, DdlStopError)
         tables = self._tables()
         copied = sum(table.rows_copied for table in tables)
         rate = self._rate(copied)
+        made = self._assembly
         left = sum(max(0, table.rows_total - table.rows_copied) for table in tables)
         return MoverProgress(
             phase=self._phase,
@@ -217,7 +220,9 @@ class RunningMover:
             verification=self._verifier.progress() if self._verifier is not None else None,
             ddl=self._ddl,
             error=_told(failure) if failure is not None else "",
-            retryable=not isinstance(failure, _FINAL),
+            retryable=not isinstance(failure, _FINAL) and not (stopped and stop.final),
+            emptied=stop.emptied if stopped else (),
+            passed=sum(rule.passed for rule in made.rules) if made is not None else 0,
         )
 
     def _tables(self) -> tuple[TableProgress, ...]:

@@ -5,8 +5,9 @@ tables fit (a stream that comes back to a statement it stopped at goes on once t
 target and stops where that fails, EXEC_IGNORE runs it and goes on all the same. It is called while nothing of
 the tables is under way and knows no feed.
 
-Invariant: whatever the answer, no row change that comes after the statement is applied unless each source
-column has a column of the same shape on every target.
+Invariants: whatever the answer, no row change that comes after the statement is applied unless each source
+column has a column of the same shape on every target; and with STOP and EXEC none is applied to rows that the
+statement changed on the source unseen (see :mod:`homeworld.replication.row_effects`) and not on the target.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
 from homeworld.replication import sidecar
 from homeworld.replication.changes import DdlEvent, TableName
-from homeworld.replication.ddl import layout_differences, without_counter
-from homeworld.replication.log_statements import Meaning, classify
+from homeworld.replication.ddl import layout_differences, split_create, without_counter
+from homeworld.replication.log_statements import classify
 from homeworld.replication.moving import MovingTable
+from homeworld.replication.row_effects import RowEffect, Rows, row_effect
 from homeworld.replication.sidecar import StreamId
-from homeworld.replication.tables import definition_session, read_table
+from homeworld.replication.tables import definition_session, is_empty, read_table
 
 _CARRIED = re.compile(
     r"\s*(?:ALTER|TRUNCATE|(?:CREATE|DROP)\s+(?:UNIQUE\s+|FULLTEXT\s+|SPATIAL\s+)?INDEX)\b", re.IGNORECASE
@@ -33,11 +35,23 @@ _CARRIED = re.compile(
 _STRINGS = r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"\\]|\"\"|\\.)*\"|/\*.*?\*/"
 
 
+_CARRYING = frozenset({OnDdl.EXEC, OnDdl.EXEC_IGNORE})
+
+
 class DdlStopError(HomeworldError):
     """The source's schema changed; the stream stands in front of the statement."""
 
     code = "ddl"
     retryable = True
+
+    def __init__(self, message: str, *, final: bool = False, emptied: Sequence[str] = ()) -> None:
+        """:param final: no later mover may go on from here: the statement changed rows in a way that nobody
+            can tell from the log, so only copying them anew gives the same.
+        :param emptied: the tables that have to be empty on the targets before a mover goes on.
+        """
+        super().__init__(message)
+        self.final = final
+        self.emptied = tuple(emptied)
 
 
 class OnDdlRule:
@@ -50,6 +64,8 @@ class OnDdlRule:
         self.answer = answer
         self._epoch = epoch
         self._several = several_sources
+        #: How many statements this mover went on behind; what was compared before them says nothing any more.
+        self.passed = 0
         #: Where the streams had stopped before, as the sidecar says.
         self.stopped_before: frozenset[str] = frozenset()
 
@@ -58,13 +74,43 @@ class OnDdlRule:
 
         :raises DdlStopError: the stream has to stop in front of the statement.
         """
-        carried = self.answer in {OnDdl.EXEC, OnDdl.EXEC_IGNORE} and self._carry(ddl, tables)
+        effect = row_effect(ddl.sql)
+        lost = self._lost(effect, tables)
+        if lost and self.answer in {OnDdl.STOP, OnDdl.EXEC}:
+            raise DdlStopError(_message(ddl, (lost,)), final=True)
+        carried = self.answer in _CARRYING and not lost and self._carry(ddl, tables, effect)
         found = {table.name: self._after(table, carried=carried) for table in tables}
         differences = self._differences(tables, found)
-        first_time = ddl.position_before not in self.stopped_before
-        if differences or (self.answer is OnDdl.STOP and first_time):
-            raise DdlStopError(_message(ddl, differences))
+        emptied: list[str] = []
+        if self.answer is OnDdl.STOP and effect.rows is Rows.EMPTIED:
+            # Where the target's are empty now, both sides are as the source was behind the statement.
+            emptied = [table.table.name for table in tables]
+            differences = differences or _filled(tables)
+        if differences or (self.answer is OnDdl.STOP and self._first_time(ddl)):
+            raise DdlStopError(_message(ddl, differences), emptied=emptied)
+        self.passed += 1
         return {table.name: found[table.name] or table.table for table in tables}
+
+    def _first_time(self, ddl: DdlEvent) -> bool:
+        return ddl.position_before not in self.stopped_before
+
+    def _lost(self, effect: RowEffect, tables: Sequence[MovingTable]) -> str:
+        """Why nothing that is done to the targets' tables is known to give them the rows that the source's
+        have behind the statement; empty: something is.
+        """
+        if effect.rows is Rows.EXCHANGED:
+            return "it takes, brings or exchanges rows without a word in the log"
+        if effect.rows is not Rows.KEPT and self._several:
+            return "it takes rows without a word in the log, and the target's table has rows of other shards"
+        if effect.rows is Rows.CUT and self.answer not in _CARRYING:
+            return "it takes the rows of partitions without a word in the log"
+        if effect.gone and (self._several or self.answer not in _CARRYING):
+            for table in tables:
+                now = _read(table.source, table.table.name)
+                again = sorted(effect.gone.intersection(_names(now))) if now is not None else []
+                if again:
+                    return f"the values of column {again[0]!r} were exchanged without a word in the log"
+        return ""
 
     def _after(self, table: MovingTable, *, carried: bool) -> Table | None:
         """The source's table behind the statement; None where it is gone.
@@ -98,34 +144,40 @@ class OnDdlRule:
                     told += (f"{text} (shard {place.shard})" for text in layout_differences(source, target))
         return tuple(told)
 
-    def _carry(self, ddl: DdlEvent, tables: Sequence[MovingTable]) -> bool:
+    def _carry(self, ddl: DdlEvent, tables: Sequence[MovingTable], effect: RowEffect) -> bool:
         """Run the statement on each target. Whether it is known to be in force there."""
         statement = classify(ddl.sql)
         if len(statement.names) != 1 or not _CARRIED.match(ddl.sql):
-            if self.answer is OnDdl.EXEC_IGNORE:
+            if self.answer is OnDdl.EXEC_IGNORE or not self._first_time(ddl):
                 return False
             raise DdlStopError(_message(ddl, ("it cannot be carried over safely",)))
         (table,) = tables
         if self._several:
             # Each source brings the statement once; the first to come has changed the target already.
-            if statement.meaning is Meaning.TRUNCATE:
-                raise DdlStopError(_message(ddl, ("the target's table has rows of other shards, too",)))
             source = _read(table.source, table.table.name)
             if source is not None and not self._differences([table], {table.name: source}):
                 return True
         done = [
-            self._carry_to(ddl, table, place, stream)
+            self._carry_to(ddl, table, place, stream, effect)
             for place, stream in zip(table.targets, table.streams, strict=True)
         ]
         return all(done)
 
-    def _carry_to(self, ddl: DdlEvent, table: MovingTable, place: ShardPlace, stream: StreamId) -> bool:
+    def _carry_to(
+        self, ddl: DdlEvent, table: MovingTable, place: ShardPlace, stream: StreamId, effect: RowEffect
+    ) -> bool:
         with definition_session(place.endpoint) as connection:
             sidecar.check_epoch(connection, stream, self._epoch)
-            now = without_counter(read_table(connection, place.schema, table.table.name).create_sql)
+            there = read_table(connection, place.schema, table.table.name)
+            now = without_counter(there.create_sql)
             before = sidecar.ddl_begun(connection, stream, ddl.position_before)
             if before is not None and before != now:
                 return True  # it was run, and then the mover died
+            if before is None and effect.rows is Rows.CUT and _partitions(there) != _partitions(table.table):
+                if self.answer is OnDdl.EXEC_IGNORE:
+                    return False
+                told = f"it takes the rows of partitions, and target shard {place.shard} has others"
+                raise DdlStopError(_message(ddl, (told,)), final=True)
             if before is None:
                 sidecar.begin_ddl(connection, stream, ddl.position_before, now)
             connection.execute(f"USE {quote(place.schema)}")
@@ -144,6 +196,21 @@ def in_target(sql: str, source_schema: str, table: str, target_schema: str) -> s
     behind = rf"(?:{re.escape(quote(table))}|{re.escape(table)}(?![\w$]))"
     pattern = re.compile(rf"{_STRINGS}|(?P<schema>{schema}\s*\.)(?=\s*{behind})", re.DOTALL | re.IGNORECASE)
     return pattern.sub(lambda found: f"{quote(target_schema)}." if found["schema"] else found[0], sql)
+
+
+def _filled(tables: Iterable[MovingTable]) -> tuple[str, ...]:
+    """The targets' tables that have rows, of those that the statement emptied on the source."""
+    return tuple(
+        f"table {table.table.name!r} has rows on target shard {place.shard}, which has to be empty, too"
+        for table in tables
+        for place in table.targets
+        if not is_empty(place, table.table.name)
+    )
+
+
+def _partitions(table: Table) -> str:
+    """How the table is partitioned, as its server says it: on lines of its own, behind all options."""
+    return split_create(table.create_sql)[1].partition("\n")[2]
 
 
 def _read(place: ShardPlace, table: str) -> Table | None:
