@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeworld.replication.chunks import Outcome
-from homeworld.replication.coalesce import Route, coalesce, lay_over
+from homeworld.replication.coalesce import Fresh, Route, coalesce, lay_over
 from homeworld.replication.keyorder import TableKey
 from tests.support.tables import column, table
 from tests.unit.test_copy_rule import KEY, NAME, ROUTE, Source, Target
@@ -58,3 +58,24 @@ def test_an_outcome_is_laid_over_rows() -> None:
     rows = [(b"1", b"a", b"0"), (b"2", b"b", b"0"), (b"3", b"c", b"0")]
     outcome: Outcome = {(b"1",): None, (b"2",): (b"2", b"z", b"0"), (b"9",): (b"9", b"n", b"0")}
     assert lay_over(rows, KEY, outcome) == [rows[2], (b"2", b"z", b"0"), (b"9", b"n", b"0")]
+
+
+def test_keys_that_come_to_be_there_are_taken_down() -> None:
+    def row(key: bytes, target: bytes = b"0", value: bytes = b"v") -> tuple[bytes, bytes, bytes]:
+        return (key, value, target)
+
+    changes = [
+        (NAME, None, row(b"1")),  # new
+        (NAME, row(b"1"), row(b"1", value=b"w")),
+        (NAME, row(b"2"), row(b"2", value=b"w")),  # known
+        (NAME, row(b"3"), None),
+        (NAME, None, row(b"3")),  # known: there before, and again
+        (NAME, None, row(b"4")),
+        (NAME, row(b"4"), None),  # came and went
+        (NAME, row(b"5"), row(b"6")),  # 6 is new
+        (NAME, row(b"7"), row(b"7", b"1")),  # new on the other target only
+    ]
+    fresh: Fresh = [{}, {}]
+    marked = coalesce(changes, {NAME: ROUTE}, 2, fresh)
+    assert fresh == [{NAME: {(b"1",), (b"4",), (b"6",)}}, {NAME: {(b"7",)}}]
+    assert marked == coalesce(changes, {NAME: ROUTE}, 2)

@@ -11,7 +11,7 @@ only; what is open when anything fails is rolled back.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from homeworld.model.errors import HomeworldError, ServerError
@@ -20,7 +20,9 @@ from homeworld.model.topology import ShardPlace
 from homeworld.replication import sidecar
 from homeworld.replication.changes import TableName
 from homeworld.replication.chunks import Outcome
+from homeworld.replication.coalesce import Fresh
 from homeworld.replication.connection import Connection
+from homeworld.replication.keyorder import Key
 from homeworld.replication.loading import RowWriter
 from homeworld.replication.sidecar import StreamId
 
@@ -36,6 +38,17 @@ class TryAgainError(HomeworldError):
 
     code = "try_again"
     retryable = True
+
+
+class ContestedError(TryAgainError):
+    """A row that came to be on the source is on the target already: it may be another source shard's.
+
+    :param name: the table on the source.
+    """
+
+    def __init__(self, name: TableName) -> None:
+        self.name = name
+        super().__init__(f"rows that are new to {'.'.join(name)} are on the target already")
 
 
 def write_session(place: ShardPlace, lock_wait_seconds: int) -> Connection:
@@ -77,11 +90,19 @@ class TargetApplier:
         self._flushed = time.monotonic()
         self._saved = ""
 
-    def apply(self, outcome: Mapping[TableName, Outcome], events: int, position: str | None) -> None:
+    def apply(
+        self,
+        outcome: Mapping[TableName, Outcome],
+        events: int,
+        position: str | None,
+        fresh: Mapping[TableName, Collection[Key]] | None = None,
+    ) -> None:
         """Carry out one batch. ``position`` None: the source's transaction goes on, so this one stays open.
 
         A position alone is written only now and then: what it saves is time after a restart.
 
+        :param fresh: keys whose rows no other source shard may have put here; None: there is no other.
+        :raises ContestedError: one of them is here already; rolled back.
         :raises TryAgainError: rolled back; nothing of the open transaction is there.
         :raises FencedError: another epoch has taken over; rolled back.
         """
@@ -93,14 +114,10 @@ class TargetApplier:
             if not self._open:
                 self._connection.execute("START TRANSACTION")
                 self._open = True
-            for name, keys in outcome.items():
-                gone = [key for key, row in keys.items() if row is None]
-                if gone:
-                    self.writers[name].take_out(self._connection, gone)
-            for name, keys in outcome.items():
-                here = [row for row in keys.values() if row is not None]
-                if here:
-                    self.writers[name].put(self._connection, here)
+            if fresh is None:
+                self._carry_out(outcome)
+            else:
+                self._carry_out_beside_others(outcome, fresh)
             self._waiting_events += events
             if position is not None:
                 self._commit(position)
@@ -110,6 +127,38 @@ class TargetApplier:
         except BaseException:
             self.rollback()
             raise
+
+    def _carry_out(self, outcome: Mapping[TableName, Outcome]) -> None:
+        for name, keys in outcome.items():
+            gone = [key for key, row in keys.items() if row is None]
+            if gone:
+                self.writers[name].take_out(self._connection, gone)
+        for name, keys in outcome.items():
+            here = [row for row in keys.values() if row is not None]
+            if here:
+                self.writers[name].put(self._connection, here)
+
+    def _carry_out_beside_others(
+        self, outcome: Mapping[TableName, Outcome], fresh: Mapping[TableName, Collection[Key]]
+    ) -> None:
+        """The same where rows of other source shards may be in the table: nothing of theirs is displaced."""
+        for name, keys in outcome.items():
+            writer, new = self.writers[name], fresh.get(name, ())
+            gone = [key for key, row in keys.items() if key not in new and (row is None or not writer.alone)]
+            passed = [key for key, row in keys.items() if row is None and key in new]
+            if gone:
+                writer.take_out(self._connection, gone)
+            if passed and writer.any_there(self._connection, passed):
+                raise ContestedError(name)
+        for name, keys in outcome.items():
+            writer, new = self.writers[name], fresh.get(name, ())
+            # What was there before has only its own row in its way, where there is no other unique key.
+            put = [row for key, row in keys.items() if row is not None and key not in new and writer.alone]
+            added = [row for key, row in keys.items() if row is not None and (key in new or not writer.alone)]
+            if put:
+                writer.put(self._connection, put)
+            if added and not writer.add(self._connection, added):
+                raise ContestedError(name)
 
     def _commit(self, position: str) -> None:
         sidecar.save_position(self._connection, self.streams, self._epoch, position, self._waiting_events)
@@ -173,10 +222,14 @@ class TargetApplier:
 
 
 class Appliers:
-    """All targets of one source server's applier, working side by side."""
+    """All targets of one source server's applier, working side by side.
+
+    * ``contested``: on which targets a row was in the way, by its table; whoever decides it takes it out.
+    """
 
     def __init__(self, targets: Sequence[TargetApplier]) -> None:
         self.targets = tuple(targets)
+        self.contested: dict[int, TableName] = {}
         self._pool = ThreadPoolExecutor(max_workers=len(self.targets), thread_name_prefix="apply")
 
     def apply(
@@ -185,6 +238,7 @@ class Appliers:
         events: Sequence[int],
         position: str | None,
         only: Sequence[int],
+        fresh: Fresh | None = None,
     ) -> tuple[int, ...]:
         """Carry a batch out on the targets ``only``; those whose transaction has to be done again.
 
@@ -192,9 +246,9 @@ class Appliers:
         """
         if len(only) == 1:
             (at,) = only
-            return () if self._one(at, outcomes, events, position) else (at,)
+            return () if self._one(at, outcomes, events, position, fresh) else (at,)
         running: list[tuple[int, Future[bool]]] = [
-            (at, self._pool.submit(self._one, at, outcomes, events, position)) for at in only
+            (at, self._pool.submit(self._one, at, outcomes, events, position, fresh)) for at in only
         ]
         failures = [error for _, future in running if (error := future.exception()) is not None]
         if failures:
@@ -207,9 +261,13 @@ class Appliers:
         outcomes: Sequence[Mapping[TableName, Outcome]],
         events: Sequence[int],
         position: str | None,
+        fresh: Fresh | None,
     ) -> bool:
         try:
-            self.targets[at].apply(outcomes[at], events[at], position)
+            self.targets[at].apply(outcomes[at], events[at], position, None if fresh is None else fresh[at])
+        except ContestedError as error:
+            self.contested[at] = error.name
+            return False
         except TryAgainError:
             return False
         return True

@@ -8,7 +8,7 @@ and definitions are what the sidecars say.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from homeworld.model.errors import InvalidError, NotFoundError, PreconditionsFailedError
@@ -21,10 +21,11 @@ from homeworld.replication.applier import Appliers, TargetApplier
 from homeworld.replication.chunks import Span, TableMap
 from homeworld.replication.connection import Connection
 from homeworld.replication.ddl import layout_differences
-from homeworld.replication.follower import Follower
+from homeworld.replication.follower import PATIENCE_SECONDS, Follower
 from homeworld.replication.moving import MovingTable, make_route, writers_of
 from homeworld.replication.on_ddl import OnDdlRule
 from homeworld.replication.positions import current_position
+from homeworld.replication.rivals import Rivals
 from homeworld.replication.sidecar import CopyState, StreamId, StreamState
 from homeworld.replication.snapshots import common_position
 from homeworld.replication.tables import is_empty, read_tables
@@ -89,7 +90,15 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
         for follower in followers.values():
             follower.appliers.close()
         raise
+    if len(spec.sources) > 1:
+        waits = {server_id: _waiting(follower) for server_id, follower in followers.items()}
+        for server_id, follower in followers.items():
+            follower.rivals = Rivals(server_id, tables, waits)
     return Assembly(spec, tuple(tables), followers, tuple(rules))
+
+
+def _waiting(follower: Follower) -> Callable[[str], None]:
+    return lambda position: follower.wait(position, PATIENCE_SECONDS)
 
 
 def _servers(places: Sequence[ShardPlace]) -> tuple[Endpoint, ...]:

@@ -20,6 +20,8 @@ from homeworld.replication.keyorder import Key, TableKey
 
 #: For each target: table to outcome.
 Outcomes: TypeAlias = list[dict[TableName, Outcome]]
+#: For each target: table to the keys that came to be there with the batch.
+Fresh: TypeAlias = list[dict[TableName, set[Key]]]
 
 
 class Route:
@@ -48,9 +50,15 @@ class Route:
         self.placed_by: Callable[[Row], Row] | None = None if pick is None else _values(self.vindex_columns)
 
 
-def coalesce(changes: Iterable[RowChange], routes: Mapping[TableName, Route], targets: int) -> Outcomes:
+def coalesce(
+    changes: Iterable[RowChange],
+    routes: Mapping[TableName, Route],
+    targets: int,
+    fresh: Fresh | None = None,
+) -> Outcomes:
     """What each target is to hold after ``changes``.
 
+    :param fresh: takes down the keys whose first change in the batch makes their row there.
     :raises UnplaceableError: a row has no keyspace id.
     """
     outcomes: Outcomes = [{} for _ in range(targets)]
@@ -76,6 +84,10 @@ def coalesce(changes: Iterable[RowChange], routes: Mapping[TableName, Route], ta
             left = target if placed_by is None or placed_by(before) == placed_by(after) else place(before)
             if old != key or left != target:
                 mine[left][old] = None
+                if fresh is not None and key not in mine[target]:
+                    fresh[target].setdefault(name, set()).add(key)
+        elif fresh is not None and key not in mine[target]:
+            fresh[target].setdefault(name, set()).add(key)
         mine[target][key] = after
     return outcomes
 

@@ -22,9 +22,10 @@ from homeworld.model.topology import Endpoint, ShardPlace
 from homeworld.replication import sidecar
 from homeworld.replication.applier import TryAgainError, or_again, write_session
 from homeworld.replication.changes import Row
-from homeworld.replication.chunks import Chunk, Span
+from homeworld.replication.chunks import Chunk, Outcome, Span
 from homeworld.replication.coalesce import lay_over
 from homeworld.replication.connection import Connection
+from homeworld.replication.contest import hits, holders, told
 from homeworld.replication.follower import Follower
 from homeworld.replication.keyorder import Key
 from homeworld.replication.loading import select_list
@@ -206,7 +207,7 @@ class Copier:
                 return
             self._board.stopping.wait(AGAIN_SECONDS)
         if held_back:
-            raise RowRefusedError(_twice(table))
+            raise RowRefusedError(self._told(table, begun.chunk, rows))
         raise UnavailableError("rows of the target have been locked by another for too long")
 
     def _read(self, table: MovingTable, begun: _Begun) -> dict[int, list[Row]]:
@@ -271,10 +272,34 @@ class Copier:
                     return True  # the gate is next, and sends us home
                 continue
             session.execute("ROLLBACK")
-            if table.alone:
-                raise RowRefusedError(_twice(table))
+            if table.alone and not self._board.several_sources:
+                raise RowRefusedError(told(table, ()))
             return False
         raise UnavailableError("rows of the target have been locked by another for too long")
+
+    def _land_beside_others(
+        self, table: MovingTable, target: int, rows: Sequence[Row], kept: Outcome
+    ) -> bool:
+        """Lay what was kept over rows just loaded, where other source shards' rows are in the table, too.
+        False: it is in the way of one of theirs; roll back.
+        """
+        session, writer = self._target(target), table.writers[target]
+        loaded = set(map(table.key.of, rows)) if kept else set[Key]()
+        writer.take_out(session, [key for key in kept if key in loaded])
+        return writer.add(session, [row for row in kept.values() if row is not None])
+
+    def _told(self, table: MovingTable, chunk: Chunk, rows: Mapping[int, Sequence[Row]]) -> str:
+        """What of the chunk is in the way of which other shards, as it is now."""
+        others = [t for t in self._board.tables if t.name != table.name and t.table.name == table.table.name]
+        for target, kept in chunk.kept.items():
+            place = self._board.targets[target]
+            newest = lay_over(rows[target], table.key, kept)
+            found = hits(self._target(target), place.schema, table.table, newest)
+            asked = holders(others, list(dict.fromkeys(hit.holder for hit in found)))
+            held = [(hit, asked[hit.holder]) for hit in found if hit.holder in asked]
+            if held:
+                return told(table, held)
+        return told(table, ())
 
     def _land(
         self, table: MovingTable, chunk: Chunk, target: int, rows: Sequence[Row], held_back: set[int]
@@ -294,9 +319,13 @@ class Copier:
                 elif not writer.add(session, newest):
                     session.execute("ROLLBACK")
                     return
-            else:
+            elif not self._board.several_sources:
                 writer.take_out(session, [key for key, row in kept.items() if row is None])
                 writer.put(session, [row for row in kept.values() if row is not None])
+            elif not self._land_beside_others(table, target, rows, kept):
+                session.execute("ROLLBACK")
+                held_back.add(target)
+                return
             spans = table.map.done_spans(target, landing=chunk)
             stream = table.streams[target]
             sidecar.save_copy(session, stream, self._board.epoch, table.table.name, spans, len(rows))
@@ -349,10 +378,3 @@ def _where(table: MovingTable, span: Span) -> str:
     if span.high is not None:
         parts.append(table.key.upto(span.high))
     return f"WHERE {' AND '.join(parts)}" if parts else ""
-
-
-def _twice(table: MovingTable) -> str:
-    return (
-        f"table {table.table.name!r}: a row's unique key is on the target already; the table was not empty, "
-        "or several source shards have rows with the same key"
-    )

@@ -23,12 +23,13 @@ from homeworld.model.topology import Endpoint
 from homeworld.replication.applier import Appliers
 from homeworld.replication.changes import DdlEvent, FeedBatch, RowChange, TableName
 from homeworld.replication.chunks import Chunk, Outcome, TableMap
-from homeworld.replication.coalesce import Outcomes, coalesce
+from homeworld.replication.coalesce import Fresh, Outcomes, coalesce
 from homeworld.replication.connection import Connection
 from homeworld.replication.gate import Gate
 from homeworld.replication.moving import MovingTable
 from homeworld.replication.on_ddl import DdlStopError, OnDdlRule
 from homeworld.replication.reading import FeedReader
+from homeworld.replication.rivals import Rivals
 
 AGAIN_SECONDS = 0.05
 PATIENCE_SECONDS = 300.0
@@ -44,6 +45,8 @@ class Follower:
     :param tables: the moving tables of all source shards on the server.
     :param start: position to go on from; every target has what it names.
     :param stopping: set by whoever ends the mover.
+
+    * ``rivals``: set before it runs where tables come from several source shards.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Follower:
         self.tables: Mapping[TableName, MovingTable] = {table.name: table for table in tables}
         self.appliers = appliers
         self.gate = Gate()
+        self.rivals: Rivals | None = None
         self.settled = True
         self.events = 0
         self.reader = FeedReader(endpoint, start, self._definitions(), stopping)
@@ -150,17 +154,23 @@ class Follower:
         """
         targets = range(len(self.appliers.targets))
         routes = {name: table.route for name, table in self.tables.items()}
-        outcomes: Outcomes = coalesce(changes, routes, len(targets)) if changes else [{} for _ in targets]
+        fresh: Fresh | None = None if self.rivals is None else [{} for _ in targets]
+        outcomes: Outcomes = [{} for _ in targets]
+        if changes:
+            outcomes = coalesce(changes, routes, len(targets), fresh)
         if not self._inside:
             self._enter()
         self.settled = False
         self._sift(outcomes)
+        if self.rivals is not None and fresh is not None:
+            self.rivals.admit(outcomes, fresh)
         if position is not None:
             self._hand_over()
         events = [sum(map(len, outcome.values())) for outcome in outcomes]
-        again = self.appliers.apply(outcomes, events, position, targets)
+        again = self.appliers.apply(outcomes, events, position, targets, fresh)
         if again and (position is None or self._parts):
             self._begin_again()
+            self._decide(outcomes, fresh)
             return False
         deadline = time.monotonic() + PATIENCE_SECONDS
         while again:
@@ -168,18 +178,38 @@ class Follower:
             self._leave()
             if self._stopping.wait(AGAIN_SECONDS):
                 return False
+            if not self._decide(outcomes, fresh):
+                return False
             if time.monotonic() > deadline:
                 raise UnavailableError("rows of the target have been locked by another for too long")
             self._enter()
-            again = self.appliers.apply(outcomes, events, position, again)
+            again = self.appliers.apply(outcomes, events, position, again, fresh)
         self.events += len(changes)
         self._parts = position is None
         if position is not None:
             self._settle(position)
         return True
 
+    def _decide(self, outcomes: Outcomes, fresh: Fresh | None) -> bool:
+        """Decide what is contested on targets. The gate is free: other followers may have to come by.
+
+        :returns: false if the mover is being stopped.
+        """
+        contested, self.appliers.contested = self.appliers.contested, {}
+        try:
+            for at, name in contested.items():
+                if self.rivals is not None and fresh is not None:
+                    self.rivals.decide(at, name, outcomes[at][name], fresh[at].setdefault(name, set()))
+        except DeadlineExceededError:
+            if not self._stopping.is_set():
+                raise
+            return False
+        return True
+
     def _settle(self, position: str) -> None:
         parsed = Position.parse(self.endpoint.flavor, position)
+        if self.rivals is not None:
+            self.rivals.passed(parsed)
         with self._moved:
             self._position, self._parsed = position, parsed
             self.settled = True

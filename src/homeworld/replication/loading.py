@@ -46,6 +46,7 @@ class RowWriter:
 
     def __init__(self, source: Table, key: TableKey, schema: str, flavor: Flavor) -> None:
         self.key = key
+        self.alone = sum(index.unique for index in source.indexes) == 1
         self.table = quote(schema, source.name)
         stored = [at for at, column in enumerate(source.columns) if not column.generated]
         self._width = len(stored)
@@ -86,6 +87,15 @@ class RowWriter:
         :raises RowRefusedError: the server did not take a row exactly.
         """
         self._load_rows(connection, rows, "REPLACE ")
+
+    def any_there(self, connection: Connection, keys: Sequence[Key]) -> bool:
+        """Whether a row of one of these keys is in the table."""
+        return any(
+            connection.query_all(
+                f"SELECT 1 FROM {self.table} WHERE {self.key.any_of(keys[at : at + _KEYS_A_DELETE])} LIMIT 1"
+            )
+            for at in range(0, len(keys), _KEYS_A_DELETE)
+        )
 
     def take_out(self, connection: Connection, keys: Sequence[Key]) -> None:
         """Delete the rows of these keys, where they are."""
