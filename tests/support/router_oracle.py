@@ -10,7 +10,6 @@ from homeworld.gateway.plan import Pass, Refuse, Row, Scatter, SessionView
 from homeworld.gateway.router import Router
 from homeworld.model.routing import BranchRoutes, KeyspaceRoute, ShardRoute
 from homeworld.model.tables import Column
-from homeworld.model.topology import Flavor
 from tests.support.mysqld import TestServer
 from tests.support.routing_world import KnownTables, endpoint, view
 
@@ -109,7 +108,7 @@ def make_world(server: TestServer, tables: Sequence[str], vschema: Mapping[str, 
         organization="o",
         database="db",
         branch="main",
-        flavor=Flavor.MYSQL,
+        flavor=server.flavor,
         version=1,
         keyspaces={"sh": KeyspaceRoute("sh", True, vschema, shards)},
         rules={},

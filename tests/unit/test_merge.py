@@ -12,6 +12,7 @@ from homeworld.gateway.merge import (
     Aggregate,
     Column,
     ColumnsChangedError,
+    DoubtfulMomentError,
     InexactAverageError,
     Key,
     Merge,
@@ -48,6 +49,50 @@ def one(*values: bytes | None) -> list[Row]:
 def test_order(type_: Type, values: list[bytes | None], order: list[bytes | None]) -> None:
     assert sort(one(*values), [Key(0, type_)]) == one(*order)
     assert sort(one(*values), [Key(0, type_, descending=True)]) == one(*reversed(order))
+
+
+# What TIMESTAMPs are in a zone that has the hour from 1 to 2 o'clock twice: moment and text.
+FIRST_0130, FIRST_0145, SECOND_0130, NOON = (
+    (b"1730611800", b"01:30"), (b"1730612700", b"01:45"), (b"1730615400", b"01:30"), (b"1730651400", b"12:00")
+)  # fmt: skip
+MOMENT = Type(Kind.MOMENT)
+
+
+def test_moments_are_sorted_and_identified_by_their_number() -> None:
+    key = Key(0, MOMENT)
+    rows: list[Row] = [SECOND_0130, FIRST_0145, (None, None), FIRST_0130, (b"0", b"00:00")]
+    assert sort(list(rows), [key]) == [rows[2], rows[4], FIRST_0130, FIRST_0145, SECOND_0130]
+    of = identify([key])
+    assert of(FIRST_0130) != of(SECOND_0130)
+    assert of((b"5.10", b"a")) == of((b"5.1", b"b"))
+
+
+def test_moments_that_may_be_compared_by_text_too() -> None:
+    key = Key(0, MOMENT, text=1)
+    assert sort([SECOND_0130, (None, None), FIRST_0130, NOON], [key]) == [
+        (None, None), FIRST_0130, SECOND_0130, NOON,
+    ]  # fmt: skip
+    down = Key(0, MOMENT, descending=True, text=1)
+    assert sort([FIRST_0130, (None, None), NOON], [down]) == [NOON, FIRST_0130, (None, None)]
+    for rows in ([SECOND_0130, FIRST_0145], [FIRST_0145, NOON, SECOND_0130]):
+        for doubtful in (key, down):
+            with pytest.raises(DoubtfulMomentError):
+                sort(list(rows), [doubtful])
+
+
+def test_the_first_and_last_moment() -> None:
+    def best(how: Aggregate, *rows: Row) -> Row:
+        columns = (Column(1, how, MOMENT, compared=0),)
+        (found,) = Merge(columns=columns)([[row] for row in rows])
+        return found
+
+    assert best(Aggregate.MAX, SECOND_0130, NOON, (None, None), FIRST_0145) == NOON
+    assert best(Aggregate.MIN, SECOND_0130, NOON, (None, None), FIRST_0130)[1] == b"01:30"
+    assert best(Aggregate.MIN, FIRST_0145, NOON) == FIRST_0145
+    assert best(Aggregate.MAX, (None, None), (None, None)) == (None, None)
+    for how in (Aggregate.MIN, Aggregate.MAX):
+        with pytest.raises(DoubtfulMomentError):
+            best(how, FIRST_0145, SECOND_0130)
 
 
 def test_several_keys_and_ties() -> None:

@@ -34,6 +34,15 @@ class InexactAverageError(HomeworldError):
     sqlstate = "42000"
 
 
+class DoubtfulMomentError(HomeworldError):
+    """VT12001: unsupported: MIN or MAX of TIMESTAMPs of an hour that comes twice; SET time_zone = '+00:00'"""
+
+    code = "unsupported"
+    http_status = 422
+    mysql_errno = 1235
+    sqlstate = "42000"
+
+
 class ColumnsChangedError(HomeworldError):
     """The table's columns have changed meanwhile; send the statement again."""
 
@@ -43,11 +52,16 @@ class ColumnsChangedError(HomeworldError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A value to sort or group by: the column ``index`` of each row (negative: from the end)."""
+    """A value to sort or group by: the column ``index`` of each row (negative: from the end).
+
+    :param text: of a moment that a server may also compare by its text: the column with that. Rows of which
+        the two say different things are not sorted but refused.
+    """
 
     index: int
     type: Type
     descending: bool = False
+    text: int | None = None
 
 
 def _microseconds(value: bytes) -> int:
@@ -75,7 +89,7 @@ def _padded(values: Sequence[bytes | None], pad: bytes) -> Callable[[bytes], byt
 
 def _converter(type_: Type, values: Sequence[bytes | None]) -> Callable[[bytes], Any]:
     match type_.kind:
-        case Kind.NUMBER | Kind.LABEL:  # a label's sort column holds its number
+        case Kind.NUMBER | Kind.LABEL | Kind.MOMENT:  # the sort column holds the label's or moment's number
             return _number
         case Kind.DOUBLE:
             return float
@@ -88,9 +102,15 @@ def _converter(type_: Type, values: Sequence[bytes | None]) -> Callable[[bytes],
 
 
 def sort(rows: list[Row], keys: Sequence[Key]) -> list[Row]:
-    """Rows in the order of the keys; NULL is before everything else. Equal rows keep their order."""
+    """Rows in the order of the keys; NULL is before everything else. Equal rows keep their order.
+
+    :raises DoubtfulMomentError: a key's moments and their texts disagree.
+    """
     for key in reversed(keys):
         index = key.index
+        if key.text is not None:
+            _sort_moments(rows, key, key.text)
+            continue
         convert = _converter(key.type, [row[index] for row in rows])
 
         def of(row: Row, index: int = index, convert: Callable[[bytes], Any] = convert) -> tuple[bool, Any]:
@@ -101,10 +121,23 @@ def sort(rows: list[Row], keys: Sequence[Key]) -> list[Row]:
     return rows
 
 
+def _sort_moments(rows: list[Row], key: Key, text: int) -> None:
+    """Sort by moment and text alike, so that it does not matter by which of them a server sorts."""
+
+    def of(row: Row) -> tuple[Decimal | int, bytes]:
+        moment = row[key.index]
+        return (-1, b"") if moment is None else (_number(moment), row[text] or b"")
+
+    rows.sort(key=of, reverse=key.descending)
+    texts = [of(row)[1] for row in rows]
+    if texts != sorted(texts, reverse=key.descending):
+        raise DoubtfulMomentError
+
+
 def _identity(type_: Type) -> Callable[[bytes], Hashable]:
     """What is equal for equal values."""
     match type_.kind:
-        case Kind.NUMBER:
+        case Kind.NUMBER | Kind.MOMENT:
             return _number
         case Kind.TIME:
             return _microseconds
@@ -199,18 +232,27 @@ def average(total: bytes | None, count: int) -> bytes | None:
     return (("-" if negative and scaled else "") + text[:-decimals] + "." + text[-decimals:]).encode()
 
 
-def _best(rows: Sequence[Row], column: Column) -> bytes | None:
+def _best(rows: Sequence[Row], column: Column) -> Row:
+    """The row with the least or greatest value; any where all are NULL.
+
+    :raises DoubtfulMomentError: a server that compares moments by their texts would give another.
+    """
     compared = column.compared
     known = [row for row in rows if row[column.index] is not None and row[compared] is not None]
     if not known:
-        return None
+        return rows[0]
     convert = _converter(column.type, [row[compared] for row in known])
 
     def of(row: Row) -> Any:
         return convert(row[compared] or b"")
 
     pick = min if column.how is Aggregate.MIN else max
-    return pick(known, key=of)[column.index]
+    best = pick(known, key=of)
+    if column.type.kind is Kind.MOMENT and best[column.index] != pick(
+        row[column.index] or b"" for row in known
+    ):
+        raise DoubtfulMomentError
+    return best
 
 
 def _aggregate(rows: Sequence[Row], columns: Sequence[Column]) -> Row:
@@ -223,7 +265,8 @@ def _aggregate(rows: Sequence[Row], columns: Sequence[Column]) -> Row:
             case Aggregate.COUNT:
                 made[index] = b"%d" % sum(int(row[index] or 0) for row in rows)
             case Aggregate.MIN | Aggregate.MAX:
-                made[index] = _best(rows, column)
+                best = _best(rows, column)
+                made[index], made[column.compared] = best[index], best[column.compared]
             case Aggregate.AVG:
                 total, count = column.total
                 made[index] = average(

@@ -7,13 +7,13 @@ its LIMIT changed. What cannot be merged exactly raises, with what stands in the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from homeworld.gateway.merge import Aggregate, Column, Key, Merge
 from homeworld.gateway.router_blocks import Blocks
 from homeworld.gateway.router_errors import unsupported
 from homeworld.gateway.router_text import Change, Literals, Piece, Sample
-from homeworld.gateway.router_types import NUMBER, Kind, Type, infer, of_column
+from homeworld.gateway.router_types import NUMBER, Kind, Type, decimals, infer, of_column
 from homeworld.gateway.router_values import compares_bytes
 from homeworld.gateway.sql_ast import (
     Call,
@@ -30,6 +30,7 @@ from homeworld.gateway.sql_ast import (
 )
 from homeworld.gateway.sql_functions import AGGREGATES, WINDOW_ONLY
 from homeworld.model.tables import Column as TableColumn
+from homeworld.model.topology import Flavor
 
 _MERGED = {
     "SUM": Aggregate.SUM,
@@ -85,6 +86,7 @@ class _Builder:
     select: Select
     blocks: Blocks
     sample: Sample
+    flavor: Flavor
     grouped: bool = False
     helpers: list[tuple[bytes, Expr, bytes]] = field(default_factory=list[tuple[bytes, Expr, bytes]])
     fresh: bool = False
@@ -123,6 +125,18 @@ class _Builder:
         """Something was decided by the expression's text: another text's literals may say otherwise."""
         if self.sample.has_literals(expr.start, expr.end):
             self.fresh = True
+
+    def check_addable(self, name: str, argument: Expr) -> None:
+        """Sums of shards come as texts; a server adds with what a text does not show, too.
+
+        :raises RefusedError: the argument's values have more digits than their text.
+        """
+        rounds = self.flavor is Flavor.MYSQL
+        if decimals(argument, self.blocks.scope.column, rounds_quotients=rounds) is None:
+            raise unsupported(
+                f"{name} over several shards of values with more digits than are shown; "
+                f"{name}(ROUND(…, 4)) adds what is shown"
+            )
 
     # --- what names in ORDER BY and GROUP BY mean
 
@@ -172,6 +186,8 @@ class _Builder:
         type_ = self.type(meant)
         if type_ is None:
             raise unsupported("ORDER BY an expression of this type over several shards")
+        if type_.kind is Kind.MOMENT and not isinstance(meant, Col):
+            return self.moment_key(meant, descending=descending)
         before, after = _SORTED_AS[type_.kind]
         if type_.kind is Kind.WEIGHT:
             before, after = self.weight(meant)
@@ -183,6 +199,21 @@ class _Builder:
             return lambda: Key(index, type_, descending)
         helper = self.helper(before or b"(", meant, after or b")")
         return lambda: Key(self.place(helper), type_, descending)
+
+    def moment_key(self, expr: Expr, *, descending: bool) -> Callable[[], Key]:
+        """A key to sort rows by the least or greatest moment of each one's group. Servers of both flavours
+        take it by its text where a temporary table keeps it, and by the moment where an index has it.
+        """
+        moment = self.best_moment(expr)
+        type_ = Type(Kind.MOMENT)
+        text = self.helper(b"(", expr, b")")
+        return lambda: Key(self.place(moment), type_, descending, self.place(text))
+
+    def best_moment(self, expr: Expr) -> int:
+        """The helper with the moment that MIN or MAX gives the text of."""
+        if not isinstance(expr, Call) or expr.name not in {"MIN", "MAX"} or expr.over or expr.opaque:
+            raise unsupported("ORDER BY an expression of a TIMESTAMP over several shards")
+        return self.helper(expr.name.encode() + b"(UNIX_TIMESTAMP(", expr.args[0], b"))")
 
     def weight(self, expr: Expr) -> tuple[bytes, bytes]:
         """What to write around an expression to have its weight. A server may not see that the weight of a
@@ -209,6 +240,11 @@ class _Builder:
             before, after = self.weight(expr)
             helper = self.helper(before, expr, after)
             return lambda: Key(self.place(helper), type_)
+        if type_.kind is Kind.MOMENT:
+            if not isinstance(expr, Col):
+                raise unsupported(f"{what} an expression of a TIMESTAMP over several shards")
+            moment = self.helper(b"UNIX_TIMESTAMP(", expr, b")")
+            return lambda: Key(self.place(moment), type_)
         number = self.visible(expr)
         if number is not None:
             index = number
@@ -252,6 +288,7 @@ _SORTED_AS: dict[Kind, tuple[bytes, bytes]] = {
     Kind.TIME: (b"", b""),
     Kind.WEIGHT: (b"WEIGHT_STRING(", b")"),
     Kind.LABEL: (b"(", b")+0"),
+    Kind.MOMENT: (b"UNIX_TIMESTAMP(", b")"),
 }
 
 
@@ -279,14 +316,15 @@ def limit_of(limit: Limit, literals: Literals) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def compile_scatter(select: Select, blocks: Blocks, sample: Sample) -> Scattered:
+def compile_scatter(select: Select, blocks: Blocks, sample: Sample, flavor: Flavor) -> Scattered:
     """Compile one SELECT for several shards.
 
+    :param flavor: of the branch's servers.
     :raises RefusedError: its answer cannot be made exactly from the shards' answers.
     """
     if select.odd:
         raise unsupported(f"{select.odd} over several shards")
-    builder = _Builder(select, blocks, sample)
+    builder = _Builder(select, blocks, sample, flavor)
     exprs = [item.expr for item in select.items] + [key.expr for key in select.order]
     if select.having is not None:
         exprs.append(select.having)
@@ -358,8 +396,10 @@ def _distinct(builder: _Builder) -> tuple[list[Callable[[], Key]], int]:
                     raise unsupported(
                         f"DISTINCT with column {column.name} of type {column.type} over several shards"
                     )
-                if type_.kind is Kind.WEIGHT:
-                    raise unsupported("DISTINCT * with text columns over several shards; name the columns")
+                if type_.kind in {Kind.WEIGHT, Kind.MOMENT}:
+                    raise unsupported(
+                        "DISTINCT * with text or TIMESTAMP columns over several shards; name the columns"
+                    )
                 keys.append(lambda index=width, type_=type_: Key(index, type_))
                 width += 1
             continue
@@ -446,6 +486,7 @@ def _aggregated(
     if how in {Aggregate.SUM, Aggregate.AVG}:
         if type_ != NUMBER or expr.distinct:
             raise unsupported(f"{expr.name} of something other than exact numbers over several shards")
+        builder.check_addable(expr.name, argument)
         if how is Aggregate.SUM:
             return (lambda: Column(index, how),)
         total = builder.helper(b"SUM(", argument, b")")
@@ -461,6 +502,8 @@ def _compared(builder: _Builder, expr: Call, type_: Type) -> int | None:
     """The helper by which MIN and MAX compare, where the value itself does not say enough."""
     if type_.kind is Kind.WEIGHT:
         return builder.helper(b"WEIGHT_STRING(", expr, b")")
+    if type_.kind is Kind.MOMENT:
+        return builder.best_moment(expr)
     if type_.single:
         return builder.helper(b"(", expr, b")+0e0")
     return None
@@ -483,11 +526,15 @@ def _group_order(
     type_ = builder.type(meant)
     if type_ is None or type_.kind is Kind.WEIGHT or type_.single:
         raise unsupported("ORDER BY this aggregate over several shards")
-    number = builder.visible(meant)
+    number = builder.visible(meant) if type_.kind is not Kind.MOMENT else None
     if number is not None:
         return lambda: Key(number, type_, descending)
     helper = builder.helper(b"(", meant, b")")
-    columns += [_at(builder, helper, made) for made in _aggregated(builder, meant, 0, groups)]
+    computed = [_at(builder, helper, made) for made in _aggregated(builder, meant, 0, groups)]
+    columns += computed
+    if type_.kind is Kind.MOMENT:
+        (moment,) = computed
+        return lambda: Key(moment().compared, type_, descending, builder.place(helper))
     return lambda: Key(builder.place(helper), type_, descending)
 
 
@@ -496,6 +543,7 @@ def _at(builder: _Builder, helper: int, made: Callable[[], Column]) -> Callable[
 
     def column() -> Column:
         found, index = made(), builder.place(helper)
-        return Column(index, found.how, found.type, index, found.total)
+        compared = index if found.compared == found.index else found.compared
+        return replace(found, index=index, compared=compared)
 
     return column

@@ -33,6 +33,7 @@ from homeworld.gateway.sql_functions import AGGREGATES, GRAMMAR, PURE, VOLATILE,
 from homeworld.gateway.sql_parse import parse
 from homeworld.gateway.sql_tokens import Kind, SqlSyntaxError, literals
 from homeworld.model.routing import KeyspaceRoute
+from homeworld.model.topology import Flavor
 
 _CALLABLE = AGGREGATES | PURE | VOLATILE | WINDOW_ONLY | {"VERSION"}
 
@@ -139,7 +140,8 @@ class Sharded:
         whereabouts = Whereabouts(blocks)
         if isinstance(statement, Update | Delete):
             return _write(statement, blocks, whereabouts, sending, sample)
-        scattered, refusal = _scattered(statement, blocks, whereabouts, sample)
+        flavor = self._names.routes.flavor
+        scattered, refusal = _scattered(statement, blocks, whereabouts, sample, flavor)
         return self._read(context, keyspace, found, sample, sending, whereabouts, scattered, refusal)
 
     def _sending(
@@ -204,13 +206,13 @@ _APART = unsupported(
 
 
 def _scattered(
-    statement: Statement, blocks: Blocks, whereabouts: Whereabouts, sample: Sample
+    statement: Statement, blocks: Blocks, whereabouts: Whereabouts, sample: Sample, flavor: Flavor
 ) -> tuple[Scattered | None, RefusedError | None]:
     """The plan for several shards, or why there is none."""
     if not whereabouts.separable or not isinstance(statement, Select):
         return None, _APART
     try:
-        return compile_scatter(statement, blocks, sample), None
+        return compile_scatter(statement, blocks, sample, flavor), None
     except RefusedError as error:
         return None, error
 

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     NUMBER = "number"  # integers and decimals: exact
     DOUBLE = "double"
     BYTES = "bytes"  # binary strings, and texts of fixed form: dates
+    MOMENT = "moment"  # TIMESTAMP: its text is of the session's time zone, where an hour may come twice
     TIME = "time"
     WEIGHT = "weight"  # text: by WEIGHT_STRING, asked from the server
     LABEL = "label"  # ENUM and SET: sorted by number, equal by text
@@ -40,7 +41,7 @@ class Type:
 
 
 NUMBER = Type(Kind.NUMBER)
-_DATES = frozenset({"date", "datetime", "timestamp"})
+_DATES = frozenset({"date", "datetime"})
 _BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 
@@ -76,6 +77,8 @@ def of_column(column: Column) -> Type | None:
         return Type(Kind.DOUBLE, single=column.type == "float")
     if column.type in _DATES or column.type in _BYTES:
         return Type(Kind.BYTES)
+    if column.type == "timestamp":
+        return Type(Kind.MOMENT)
     if column.type == "time":
         return Type(Kind.TIME)
     if column.type in {"enum", "set"}:
@@ -100,6 +103,10 @@ _TRUTHS = frozenset(
      "REGEXP", "unary!"}
 )  # fmt: skip
 _ARITHMETIC = frozenset({"+", "-", "*", "/", "%", "MOD", "DIV"})
+_WHOLE = _names("FLOOR CEIL CEILING")
+_ROUNDED = _names("ROUND TRUNCATE")
+# Servers show no more decimals (MariaDB 38, of which it computes all it shows), but compute with more.
+_MOST_DECIMALS = 30
 
 Lookup = Callable[[Col], Column | None]
 
@@ -142,14 +149,69 @@ def _call(call: Call, lookup: Lookup) -> Type | None:
     if call.name in _INTEGER_CALLS:
         return NUMBER
     first = infer(call.args[0], lookup) if call.args else None
-    if call.name in {"SUM", "AVG", "ABS", "FLOOR", "CEIL", "CEILING"}:
+    if call.name in _WHOLE or call.name in {"SUM", "AVG", "ABS"}:
         return first if first == NUMBER else None
+    if call.name in _ROUNDED:
+        return NUMBER if first == NUMBER and _places(call) is not None else None
     if call.name in {"MIN", "MAX", "ANY_VALUE"}:
         return None if first is not None and first.kind is Kind.LABEL else first
-    if call.name == "DATE" and len(call.args) == 1 and first == Type(Kind.BYTES):
-        return first
+    if call.name == "DATE" and len(call.args) == 1 and first in (Type(Kind.BYTES), Type(Kind.MOMENT)):
+        return Type(Kind.BYTES)
     if call.name in _SAME_COLLATION and first is not None and first.kind is Kind.WEIGHT:
         return first
     if call.name in {"COALESCE", "IFNULL"}:
         return NUMBER if all(infer(arg, lookup) == NUMBER for arg in call.args) else None
     return None
+
+
+def _places(call: Call) -> int | None:
+    """To how many decimals ROUND or TRUNCATE rounds, where that is said by a number."""
+    if len(call.args) == 1:
+        return 0 if call.name == "ROUND" else None
+    match call.args[1:]:
+        case [Lit(kind="int", negative=False, text=text)] if len(text) < 3 and int(text) <= _MOST_DECIMALS:
+            return int(text)
+        case _:
+            return None
+
+
+def decimals(expr: Expr, lookup: Lookup, *, rounds_quotients: bool) -> int | None:
+    """How many decimals the values of a NUMBER may have; None: more than their text shows, so that sums of
+    them cannot be made from texts.
+
+    :param rounds_quotients: the server makes a quotient what its text shows before it goes on with it, as
+        MySQL does; MariaDB adds quotients with all the digits of its arithmetic.
+    """
+    found = _decimals(expr, lookup, rounds_quotients)
+    return found if found is not None and found <= _MOST_DECIMALS else None
+
+
+def _decimals(expr: Expr, lookup: Lookup, rounds: bool) -> int | None:
+    match expr:
+        case Col():
+            column = lookup(expr)
+            return 0 if column is None or column.type != "decimal" else _scale(column.column_type)
+        case Lit(kind="dec", text=text):
+            return len(text.partition(b".")[2])
+        case Op(op=op, args=args) if op in _ARITHMETIC or op in {"unary-", "unary+"}:
+            parts = [_decimals(arg, lookup, rounds) for arg in args]
+            known = [part for part in parts if part is not None]
+            if op == "DIV":
+                return 0
+            if len(known) < len(parts) or (op == "/" and not rounds):
+                return None
+            if op == "/":
+                return min(known[0] + 4, _MOST_DECIMALS)
+            return sum(known) if op == "*" else max(known)
+        case Call(name=name) if name in _ROUNDED:
+            return _places(expr)
+        case Call(name="ABS" | "COALESCE" | "IFNULL", args=args):
+            parts = [_decimals(arg, lookup, rounds) for arg in args]
+            return None if None in parts else max((part or 0 for part in parts), default=0)
+        case _:  # what else is a number is a whole one
+            return 0
+
+
+def _scale(column_type: str) -> int:
+    found = re.match(r"decimal\(\d+,(\d+)\)", column_type)
+    return int(found[1]) if found else 0
