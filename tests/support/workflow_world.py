@@ -158,6 +158,7 @@ class FakeMover:
         self.stopped = False
         self.verification: Verification | None = None
         self.fault: MoverProgress | None = None
+        self.passed = 0
         self.origin, self.to = spec.sources[0].keyspace, spec.targets[0].keyspace
         known = world.sidecars.setdefault((spec.workflow_id, spec.direction), Sidecar(0))
         if known.epoch > spec.epoch:
@@ -198,7 +199,7 @@ class FakeMover:
             return self.fault
         self.pump()
         phase = Phase.STOPPED if self.stopped else Phase.FOLLOWING
-        return MoverProgress(phase, True, (), (), 0.0, 0.0, 0.0, self.verification)
+        return MoverProgress(phase, True, (), (), 0.0, 0.0, 0.0, self.verification, passed=self.passed)
 
     def drain(self, positions: Mapping[str, str], timeout_seconds: float) -> None:
         self.world.calls.append(f"drain {self.spec.direction}")

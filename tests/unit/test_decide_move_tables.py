@@ -327,6 +327,43 @@ def test_a_stream_that_meets_ddl_stops_the_workflow_or_fails_the_switch() -> Non
     assert action == d.Fail("ALTER TABLE t")
 
 
+def test_ddl_that_changed_rows_unseen_leaves_only_copying_anew_or_going_on_without_a_way_back() -> None:
+    ddl = d.Stream(Phase.DDL, copied=True, ddl="TRUNCATE t", retryable=False)
+    for state in FORWARD:
+        action = d.decide(d.Seen(state, Facts(), forward=ddl), PLANS)
+        assert action == d.Take(T.DDL_SEEN, f"TRUNCATE t; {d.COPY_ANEW}", may_restart=True)
+    switched = d.Seen(S.SWITCHED_PRIMARIES, Facts(True, True), reverse=ddl)
+    told = f"TRUNCATE t; {d.NO_WAY_BACK}"
+    assert d.decide(switched, PLANS) == d.Take(T.DDL_SEEN, told, may_retry=True, no_way_back=True)
+    lost = replace(switched, no_way_back=told)
+    assert d.decide(lost, PLANS) == d.StopStream("reverse")
+    assert d.decide(replace(lost, reverse=None), PLANS) == Rest(d.FOLLOW_SECONDS)
+    for state, plan in ((S.REVERSING_TRAFFIC, d.REVERSE_PRIMARIES), (S.CUTTING_OVER, d.CUT_OVER)):
+        seen = replace(lost, state=state, reverse=None, run=Run(plan, 1, state=state))
+        action = d.decide(seen, PLANS)
+        assert action == (d.Fail(told) if plan == d.REVERSE_PRIMARIES else d.Go(Perform("check the source")))
+
+
+def test_replica_reads_come_back_whatever_the_stream_met() -> None:
+    ddl = d.Stream(Phase.DDL, copied=True, ddl="TRUNCATE t", retryable=False)
+    state = S.REVERSING_TRAFFIC_FOR_CANCEL
+    for forward in (None, ddl):
+        run = Run(d.REVERSE_REPLICAS, 1, state=state)
+        action = d.decide(d.Seen(state, Facts(replicas_switched=True), run=run, forward=forward), PLANS)
+        assert action == d.Go(Perform("wait for replicas"))
+
+
+def test_what_was_verified_before_a_passed_statement_is_stale() -> None:
+    stream = replace(FOLLOWING, passed=2, compared=d.Compared("v", "completed", True, ""))
+    seen = d.Seen(S.VERIFYING_DATA, Facts(), verify_id="v", forward=stream)
+    assert d.decide(replace(seen, verify_passed=2), PLANS) == d.Take(T.EQUAL, "")
+    assert d.decide(replace(seen, verify_passed=1), PLANS) == d.Take(T.NOT_IN_TIME, d.CHANGED_MEANWHILE)
+    for state in (S.VERIFIED_DATA, S.SWITCHED_REPLICAS):
+        verified = replace(seen, state=state, facts=Facts(verified=True))
+        assert d.decide(verified, PLANS) == d.Outdate()
+        assert d.decide(replace(verified, verify_passed=2), PLANS) == Rest(d.FOLLOW_SECONDS)
+
+
 def test_a_failing_stream_is_restarted_and_given_up_after_some_failures() -> None:
     failed = d.Stream(Phase.FAILED, error="lost connection")
     hopeless = d.Stream(Phase.FAILED, error="purged", retryable=False)

@@ -417,6 +417,108 @@ def test_ddl_on_the_target_stops_the_way_back_until_the_source_fits(make_scene: 
     scene.check()
 
 
+def test_after_rows_were_exchanged_unseen_no_retry_is_offered(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    scene.go(process, T.SWITCH_REPLICAS)
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    fault = replace(failed(""), phase=Phase.DDL, ddl="RENAME TABLE a TO b", retryable=False)
+    mover.fault = fault
+    for _ in range(3):
+        process.run()
+        assert scene.state is S.STOPPED
+        assert (scene.workflow.may_retry, scene.workflow.may_restart) == (False, True)
+        assert scene.workflow.workflow_errors == f"RENAME TABLE a TO b; {d.COPY_ANEW}"
+    scene.go(process, T.CANCEL)
+    assert scene.state is S.CANCELLED
+    scene.check()
+
+
+def test_after_a_truncate_retry_is_offered_once_the_other_side_is_empty(
+    make_scene: Callable[[], Scene],
+) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    mover.fault = replace(failed(""), phase=Phase.DDL, ddl="TRUNCATE orders", emptied=(TABLE,))
+    process.run()
+    process.run()
+    assert not scene.workflow.may_retry
+    assert "has rows" in scene.workflow.workflow_errors
+    target = scene.world.rows["shop_sharded", TABLE]
+    kept = dict(target)
+    target.clear()
+    process.run()
+    assert scene.workflow.may_retry
+    target.update(kept)
+
+
+def test_without_a_way_back_a_switched_workflow_can_be_cut_over(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    scene.go(process, T.SWITCH_PRIMARIES)
+    process.run()
+    mover = process.movers.running(scene.id, "reverse")
+    assert mover is not None
+    mover.fault = replace(failed(""), phase=Phase.DDL, ddl="RENAME TABLE a TO b", retryable=False)
+    process.run()
+    assert scene.state is S.STOPPED
+    told = scene.workflow.workflow_errors
+    assert told == f"RENAME TABLE a TO b; {d.NO_WAY_BACK}"
+    scene.go(process, T.CANCEL)
+    assert scene.state is S.SWITCHED_PRIMARIES
+    scene.go(process, T.REVERSE_TRAFFIC)
+    process = Process(scene)
+    process.run()
+    assert scene.state is S.SWITCHED_PRIMARIES
+    assert scene.workflow.workflow_errors == told
+    assert process.movers.running(scene.id, "reverse") is None
+    scene.write()
+    scene.check()
+    scene.name = f"shop_sharded.{TABLE}"
+    scene.go(process, T.CUTOVER, T.COMPLETE)
+    assert scene.state is S.COMPLETED
+    assert ("shop", TABLE) not in scene.world.rows
+    scene.check()
+
+
+def test_a_passed_schema_statement_makes_the_verification_stale(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.workflow.verified
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    mover.passed = 1
+    process.run()
+    assert scene.state is S.VERIFIED_DATA
+    assert not scene.workflow.verified
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.workflow.verified
+
+
+def test_a_verification_that_is_asked_for_again_compares_again(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.state is S.VERIFIED_DATA
+    target = scene.world.rows["shop_sharded", TABLE]
+    target[999] = "nobody wrote this to the source"
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.state is S.RUNNING
+    assert not scene.workflow.verified
+    del target[999]
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.workflow.verified
+
+
 def test_a_cancel_that_comes_while_the_copy_ends_wins(scenes: Scenes) -> None:
     scene = scenes.at(d.START)
     process = Process(scene)

@@ -35,15 +35,25 @@ SETTLE = "settle"
 FORWARD_STREAM = "forward"
 REVERSE_STREAM = "reverse"
 
-# The direction that has to stream until a plan's commit point, or until the step that stops it.
+# The direction that has to stream until a plan's commit point, or until the step that stops it. Replica reads
+# come back to the source without one: its replicas depend on no stream.
 STREAM_OF: Mapping[str, str] = {
     SWITCH_REPLICAS: FORWARD_STREAM,
     SWITCH_PRIMARIES: FORWARD_STREAM,
-    REVERSE_REPLICAS: FORWARD_STREAM,
     REVERSE_PRIMARIES: REVERSE_STREAM,
     CUT_OVER: REVERSE_STREAM,
 }
 STOP_STREAM = "stop the stream"
+
+COPY_ANEW = (
+    "to go on would leave other rows on the target than on the source. Cancel this workflow and create it "
+    "anew: only a new copy has the same rows"
+)
+NO_WAY_BACK = (
+    "the source's tables cannot follow any more, so traffic cannot come back to them. Retry goes on without "
+    "the way back; then cut over"
+)
+CHANGED_MEANWHILE = "a schema statement on the tables was passed while they were compared; verify them again"
 
 SETTLING = (State.CUTOVER, State.REVERSED_CUTOVER, State.COMPLETED)
 
@@ -77,6 +87,8 @@ class Stream:
     error: str = ""
     ddl: str = ""
     retryable: bool = True
+    emptied: tuple[str, ...] = ()
+    passed: int = 0
     compared: Compared | None = None
 
 
@@ -85,7 +97,9 @@ class Seen:
     """Everything a decision depends on, read at one moment by the lease's holder.
 
     :param settled: what the resting state asks of routes is done.
-    :param verify_id: the verification that counts, if any.
+    :param verify_id: the verification that counts, if any; ``verify_passed``: how many schema statements the
+        stream had passed when it began.
+    :param no_way_back: why the reverse stream can never go on; empty: it can.
     """
 
     state: State
@@ -97,6 +111,8 @@ class Seen:
     reverse: Stream | None = None
     stream_trouble: Trouble = Trouble()
     step_trouble: Trouble = Trouble()
+    verify_passed: int = 0
+    no_way_back: str = ""
 
     def stream(self, direction: str) -> Stream | None:
         """The live stream of that direction."""
@@ -131,13 +147,19 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Take the transition of this trigger, closing the open run where ``close`` says so."""
+    """Take the transition of this trigger, closing the open run where ``close`` says so.
+
+    :param emptied: tables that have to be empty where the stream leads before it may go on.
+    :param no_way_back: the reverse stream can never go on.
+    """
 
     trigger: Trigger
     why: str = ""
     may_retry: bool = False
     may_restart: bool = False
     close: bool = True
+    emptied: tuple[str, ...] = ()
+    no_way_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +188,11 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdate:
+    """The verification says nothing any more of the data as it is now."""
+
+
+@dataclass(frozen=True, slots=True)
 class CompareSchemas:
     """Look whether the other side's tables fit again, tell, and rest."""
 
@@ -175,7 +202,7 @@ class LetGo:
     """Drop what only lives in this process (holds, locks): nobody works on the run now."""
 
 
-StreamAction = StartStream | StopStream | Compare | CompareSchemas
+StreamAction = StartStream | StopStream | Compare | Outdate | CompareSchemas
 Action = Begin | Go | Fail | Abandon | Take | Settle | StreamAction | LetGo | Rest
 
 
@@ -260,6 +287,8 @@ def _stream_for(seen: Seen, run: Run) -> Action | None:
     direction = STREAM_OF.get(run.plan, "")
     if not direction or STOP_STREAM in run.done:
         return None
+    if direction == REVERSE_STREAM and seen.no_way_back:
+        return None if run.plan == CUT_OVER else Fail(seen.no_way_back)
     stream, trouble = seen.stream(direction), seen.stream_trouble
     if stream is None:
         if trouble.count >= FAILURES:
@@ -299,21 +328,33 @@ def _follow(seen: Seen) -> Action:
     if seen.stream(other) is not None:
         return StopStream(other)
     stream, trouble = seen.stream(direction), seen.stream_trouble
+    if direction == REVERSE_STREAM and seen.no_way_back:
+        return Rest(FOLLOW_SECONDS) if stream is None else StopStream(direction)
     if trouble.count >= FAILURES:
         return Take(Trigger.FAILED, trouble.reason, may_retry=True)
     if stream is None:
         return Rest(FOLLOW_SECONDS) if trouble.waiting else StartStream(direction)
     if stream.phase is Phase.DDL:
-        return Take(Trigger.DDL_SEEN, stream.ddl)
+        return _met_ddl(direction, stream)
     if stream.phase is Phase.FAILED and not stream.retryable:
         return Take(Trigger.FAILED, _wrong(stream), may_restart=True)
     if stream.phase in (Phase.FAILED, Phase.STOPPED):
         return StopStream(direction, _wrong(stream))
     if seen.state is State.COPYING and stream.copied and stream.lag_seconds <= LAG_LOW_SECONDS:
         return Take(Trigger.COPIED)
+    if seen.facts.verified and stream.passed != seen.verify_passed:
+        return Outdate()
     if seen.state is State.VERIFYING_DATA:
         return _verifying(seen, stream)
     return Rest(SOON_SECONDS if seen.state is State.COPYING else FOLLOW_SECONDS)
+
+
+def _met_ddl(direction: str, stream: Stream) -> Action:
+    if stream.retryable:
+        return Take(Trigger.DDL_SEEN, stream.ddl, emptied=stream.emptied)
+    if direction == FORWARD_STREAM:
+        return Take(Trigger.DDL_SEEN, f"{stream.ddl}; {COPY_ANEW}", may_restart=True)
+    return Take(Trigger.DDL_SEEN, f"{stream.ddl}; {NO_WAY_BACK}", may_retry=True, no_way_back=True)
 
 
 def _verifying(seen: Seen, stream: Stream) -> Action:
@@ -324,6 +365,8 @@ def _verifying(seen: Seen, stream: Stream) -> Action:
         return Compare()
     if compared.state == "error":
         return Take(Trigger.NOT_IN_TIME, compared.summary)
+    if compared.state == "completed" and compared.equal and stream.passed != seen.verify_passed:
+        return Take(Trigger.NOT_IN_TIME, CHANGED_MEANWHILE)
     if compared.state == "completed":
         return Take(Trigger.EQUAL if compared.equal else Trigger.DIFFERENT, compared.summary)
     return Rest(SOON_SECONDS)

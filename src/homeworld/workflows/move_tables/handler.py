@@ -23,8 +23,10 @@ from homeworld.workflows.leases import Lease
 from homeworld.workflows.move_tables import decide as d
 from homeworld.workflows.move_tables.context import Context, Hand, Ports
 from homeworld.workflows.move_tables.look import (
+    NO_WAY_BACK,
     RUN,
     VERIFY_ID,
+    VERIFY_PASSED,
     look,
     progress_of,
     see,
@@ -39,6 +41,7 @@ from homeworld.workflows.steps import Perform, Plan, Rest, Undo
 _log = logging.getLogger(__name__)
 
 DDL = "ddl"  # the fact that keeps what a workflow was stopped by
+EMPTIED = "ddl_emptied"  # the tables that it emptied on one side
 SCHEMA_SECONDS = 2.0  # between looks at a stopped workflow's tables
 
 
@@ -148,6 +151,9 @@ class MoveTables:
                 context.let_go()
             case d.Compare():
                 self._compare(context, memory)
+            case d.Outdate():
+                with context.write() as tx:
+                    tx.workflows.update(context.workflow.id, verified=False)
             case d.LetGo():
                 context.let_go()
             case _:
@@ -155,9 +161,12 @@ class MoveTables:
 
     def _compare(self, context: Context, memory: Memory) -> None:
         verify_id = new_id()
+        # Told before it begins: what is passed from here on may be behind what it compares.
+        progress = progress_of(context, d.FORWARD_STREAM)
+        passed = progress.passed if progress is not None else 0
         with context.write() as tx:
             tx.progress.start_verification(context.workflow.id, vdiff_id=verify_id)
-            context.set_facts(tx, **{VERIFY_ID: verify_id})
+            context.set_facts(tx, **{VERIFY_ID: verify_id, VERIFY_PASSED: passed})
         try:
             context.mover(d.FORWARD_STREAM).verify(verify_id)
         except UnavailableError as error:
@@ -180,8 +189,12 @@ class MoveTables:
                 if action.close:
                     self._performer.close(context, memory, tx)
                 if action.trigger is Trigger.DDL_SEEN:
-                    context.set_facts(tx, **{DDL: action.why})
+                    context.set_facts(tx, **{DDL: action.why, EMPTIED: list(action.emptied)})
+                if action.no_way_back:
+                    context.set_facts(tx, **{NO_WAY_BACK: action.why})
                 self._teller.tell_verification(tx, context)
+                if workflow.state is State.VERIFYING_DATA:
+                    context.set_facts(tx, **{VERIFY_ID: None})  # whoever asks again wants to know it anew
                 tx.workflows.transition(workflow.id, workflow.state, row, why=action.why, **fields)
                 self._teller.tell_transition(tx, context, row.to)
         except ConflictError:
@@ -218,6 +231,10 @@ class MoveTables:
             progress = progress_of(context, direction)
             if progress is not None:
                 self._teller.tell(context, direction, progress, now=progress.phase is Phase.FAILED)
+        lost = str(context.workflow.facts.get(NO_WAY_BACK, ""))
+        if lost and context.workflow.state in REVERSE and context.workflow.workflow_errors != lost:
+            with context.write() as tx:
+                tx.workflows.update(context.workflow.id, workflow_errors=lost)
         if not action.keep and not context.workflow.settled:
             with context.write() as tx:
                 if tx.workflows.get(context.workflow.id).state is context.workflow.state:
@@ -226,6 +243,8 @@ class MoveTables:
 
     def _compare_schemas(self, context: Context) -> Rest:
         """Say what keeps a stopped workflow's rows from fitting, or that nothing does any more."""
+        if context.workflow.may_restart or NO_WAY_BACK in context.workflow.facts:
+            return Rest(d.IDLE_SECONDS)  # nothing that is done to the tables changes what was said
         try:
             differences = _differences(context)
         except UnavailableError as error:
@@ -243,18 +262,26 @@ class MoveTables:
 
 
 def _differences(context: Context) -> list[str]:
-    """How the tables that the stopped stream writes to differ from those that it reads.
+    """How the tables that the stopped stream writes to differ from those that it reads, as far as it is known
+    without comparing rows.
 
     :raises InvalidError: a table is gone from where it is read.
     """
     reverse = context.workflow.interrupted_state in REVERSE
     way = context.way(d.REVERSE_STREAM if reverse else d.FORWARD_STREAM)
     tables = tables_of(context, way.origin)
-    return [
+    places = context.owner(way.to)
+    found = [
         f"{place.keyspace}/{place.shard}: {difference}"
-        for place in context.owner(way.to)
+        for place in places
         for table in tables.values()
         if (difference := context.tools.difference(place, table))
+    ]
+    return found or [
+        f"{place.keyspace}/{place.shard}: table {table} has rows; empty it here, too, past the gateway"
+        for place in places
+        for table in context.listed(EMPTIED)
+        if context.tools.has_rows(place, table)
     ]
 
 

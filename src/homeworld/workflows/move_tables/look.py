@@ -30,6 +30,8 @@ from homeworld.workflows.trouble import Troubles
 RUN = "run"
 RUNS = "runs"
 VERIFY_ID = "verify_id"
+VERIFY_PASSED = "verify_passed"  # schema statements that the stream had passed when the verification began
+NO_WAY_BACK = "no_way_back"  # why the reverse stream can never go on
 DIFFERENCES_SHOWN = 5
 
 
@@ -90,6 +92,8 @@ def see(context: Context, stream_trouble: Troubles, step_trouble: Troubles) -> S
         run=context.run,
         settled=workflow.settled,
         verify_id=str(workflow.facts.get(VERIFY_ID, "")),
+        verify_passed=int(cast("int", workflow.facts.get(VERIFY_PASSED, 0))),
+        no_way_back=str(workflow.facts.get(NO_WAY_BACK, "")),
         forward=_stream(progress_of(context, FORWARD_STREAM)),
         reverse=_stream(progress_of(context, REVERSE_STREAM)),
         stream_trouble=Trouble(stream_trouble.count, stream_trouble.waiting, stream_trouble.reason),
@@ -113,6 +117,8 @@ def _stream(progress: MoverProgress | None) -> Stream | None:
         error=progress.error,
         ddl=progress.ddl,
         retryable=progress.retryable,
+        emptied=progress.emptied,
+        passed=progress.passed,
         compared=_compared(progress.verification),
     )
 

@@ -22,6 +22,7 @@ from homeworld.workflows.move_tables.decide import (
     SETTLE,
     STOP_STREAM,
 )
+from homeworld.workflows.move_tables.look import NO_WAY_BACK
 from homeworld.workflows.move_tables.steps_start import (
     drop_sequences,
     drop_tables,
@@ -84,12 +85,14 @@ def settle_plan() -> Plan[Context]:
 
 
 def check_source(context: Context) -> None:
-    """The way back works up to this moment, and no table left behind would refer to a dropped one.
+    """The way back works up to this moment, or is known to be lost, and no table left behind would refer to a
+    dropped one.
 
     :raises DeadlineExceededError: the reverse stream does not follow closely; a person should look first.
     :raises InvalidError: something in the source refers to the tables.
     """
-    come_close(context, context.way(REVERSE_STREAM))
+    if NO_WAY_BACK not in context.workflow.facts:
+        come_close(context, context.way(REVERSE_STREAM))
     for place in context.owner(context.source):
         references = context.tools.references(place, context.tables)
         if references:
