@@ -10,6 +10,7 @@ from typing import Any
 import pymysql
 import pytest
 
+from homeworld.gateway.replay import charset_name
 from homeworld.gateway.router import Router
 from homeworld.model.routing import KeyspaceRoute, ShardRoute
 from homeworld.model.topology import BackendRole, Flavor
@@ -244,6 +245,27 @@ def test_what_would_read_texts_otherwise_is_refused(
             ("a",), ("it's",)
         ]  # fmt: skip
     assert check_placed(gw, server, "words", "w") == 2
+
+
+@pytest.mark.parametrize("charset", ["gbk", "sjis", "big5"])
+def test_a_client_whose_texts_cannot_be_read_is_not_let_in(gw: GatewayFixture, charset: str) -> None:
+    with pytest.raises(pymysql.err.MySQLError, match=f"character set {charset}"):
+        gw.connect(charset=charset)
+
+
+def test_collation_ids_are_those_of_servers(server: TestServer) -> None:
+    found = server.query(
+        "SELECT id, character_set_name FROM information_schema.collations WHERE id < 256 AND id > 0"
+    )
+    assert len(found) > 200
+    others = {"big5", "cp932", "gb18030", "gbk", "sjis", "swe7", "ucs2", "utf16", "utf16le", "utf32"}
+    for number, name in found:
+        known = "utf8mb3" if name == "utf8" else name
+        told = charset_name(int(number))
+        if known in others | {"utf8mb3", "utf8mb4"}:
+            assert told == known, number
+        else:
+            assert told == f"of collation {number}", known
 
 
 def test_modes_that_read_alike_may_come_from_variables(gw: GatewayFixture) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from homeworld.gateway import control, prepared, statements
 from homeworld.gateway.dialogue import Authenticate, Dialogue, ReadClient, Relay, Request
 from homeworld.gateway.plan import Pass, Scatter, Target
+from homeworld.gateway.replay import check_handshake_charset
 from homeworld.gateway.session import Handler, Session
 from homeworld.model.errors import MalformedPacketError, ServerError
 from homeworld.model.names import quote
@@ -129,6 +130,7 @@ def _change_user(session: Session, payload: bytes) -> Dialogue[None]:
         raise ServerError(1045, "28000", "the password is of another branch; connect anew")
     if plugin == CACHING_SHA2:
         session.answer(build_auth_more(b"\x03"))
+    check_handshake_charset(change.charset & 0xFF)
     _forget_all(session)
     session.become(account, change.charset & 0xFF)
     yield from use_schema(session, change.database)
@@ -182,6 +184,7 @@ HANDLERS: Mapping[int, Handler] = {
 def greet(session: Session, database: str) -> Dialogue[None]:
     """The end of a login: aim the session at the schema the client named, and let it in."""
     session.end_after_refusal = True
+    check_handshake_charset(session.charset)
     yield from use_schema(session, database)
     session.end_after_refusal = False
     session.answer_ok()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from homeworld.model.errors import UnavailableError
+from homeworld.model.errors import UnavailableError, UnsupportedSqlError
 
 _ONE_SHOT = re.compile(rb"^\s*set\s+transaction\b", re.IGNORECASE)
 _NOT_OURS = re.compile(rb"^\s*set\s+(?:@@)?(?:global|persist|persist_only|password)\b", re.IGNORECASE)
@@ -30,11 +30,14 @@ _CLIENT_CHARSET = re.compile(
     rb"^\s*set\s+(?:@@)?(?:(?:session|local)[\s.]+)?`?character_set_client`?\s*:?=\s*@[a-z0-9_$.]+\s*$",
     re.IGNORECASE,
 )
-_ONE_BYTE_MARKS = {
+_OTHER_ASCII = {
     1: "big5", 84: "big5", 13: "sjis", 88: "sjis", 28: "gbk", 87: "gbk", 95: "cp932", 96: "cp932",
-    248: "gb18030", 249: "gb18030", 250: "gb18030", 35: "ucs2", 54: "utf16", 60: "utf32",
+    248: "gb18030", 249: "gb18030", 250: "gb18030", 10: "swe7", 82: "swe7",
+    **dict.fromkeys((35, 90, 159, *range(128, 152)), "ucs2"), 54: "utf16", 55: "utf16", 56: "utf16le",
+    62: "utf16le", 60: "utf32", 61: "utf32", **dict.fromkeys(range(101, 125), "utf16"),
+    **dict.fromkeys(range(160, 184), "utf32"),
 }  # fmt: skip
-"""Collation ids whose character sets have bytes below 0x80 inside longer characters."""
+"""Collation ids in whose character sets a byte below 0x80 is not always that ASCII character."""
 _UTF8MB4_IDS = frozenset({45, 46, *range(224, 248), 255})
 _UTF8MB3_IDS = frozenset({33, 76, 83, *range(192, 216), 223})
 _UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
@@ -50,7 +53,19 @@ def charset_name(collation_id: int) -> str:
         return "utf8mb4"
     if collation_id in _UTF8MB3_IDS:
         return "utf8mb3"
-    return _ONE_BYTE_MARKS.get(collation_id, f"of collation {collation_id}")
+    return _OTHER_ASCII.get(collation_id, f"of collation {collation_id}")
+
+
+def check_handshake_charset(collation_id: int) -> None:
+    """Refuse a client whose texts cannot be read here.
+
+    :raises UnsupportedSqlError: in its character set ASCII bytes are other characters, or parts of such.
+    """
+    name = _OTHER_ASCII.get(collation_id)
+    if name is not None:
+        raise UnsupportedSqlError(
+            f"VT12001: unsupported: character set {name} for statements; connect with utf8mb4"
+        )
 
 
 def texts_charset(client: str, connection: str) -> str:
