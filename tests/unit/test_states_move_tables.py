@@ -29,11 +29,11 @@ BOTH = (False, True)
 def all_facts() -> list[Facts]:
     """Every combination of facts that the store can hold."""
     return [
-        Facts(replicas, primaries, verified, interrupted, may_retry, lag_low)
-        for replicas, primaries, verified, interrupted, may_retry, lag_low in product(
-            BOTH, BOTH, BOTH, (None, *WORKING), BOTH, BOTH
+        Facts(replicas, primaries, verified, interrupted, may_retry, lag_low, different)
+        for replicas, primaries, verified, interrupted, may_retry, lag_low, different in product(
+            BOTH, BOTH, BOTH, (None, *WORKING), BOTH, BOTH, BOTH
         )
-        if replicas or not primaries
+        if (replicas or not primaries) and not (verified and different)
     ]
 
 
@@ -190,6 +190,15 @@ def test_lag_holds_switches_back() -> None:
             with pytest.raises(TransitionRefusedError, match="replication lag"):
                 MOVE_TABLES.take(state, action, Facts().holds)
             assert MOVE_TABLES.take(state, action, Facts(lag_low=True).holds).to is not state
+
+
+def test_data_that_was_found_to_differ_holds_switches_back() -> None:
+    asked = [(S.RUNNING, T.SWITCH_REPLICAS), (S.RUNNING, T.SWITCH_PRIMARIES)]
+    for state, action in (*asked, (S.SWITCHED_REPLICAS, T.SWITCH_PRIMARIES)):
+        with pytest.raises(TransitionRefusedError, match="found differences; verify the data again"):
+            MOVE_TABLES.take(state, action, Facts(lag_low=True, different=True).holds)
+    for action in (T.VERIFY_DATA, T.CANCEL):
+        assert MOVE_TABLES.take(S.RUNNING, action, Facts(different=True).holds)
 
 
 def test_retry_returns_to_exactly_the_interrupted_state() -> None:

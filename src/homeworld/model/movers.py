@@ -147,6 +147,7 @@ class MoverProgress:
     """All that a mover tells. ``error`` and ``ddl`` are empty unless the phase is FAILED or DDL.
 
     :param copied: every row is copied, deferred keys are built, only following is left.
+    :param outage: the error is that a server does not answer.
     :param retryable: whether a new mover from the same sidecar rows may go on after FAILED or DDL.
     :param emptied: after DDL: tables that have to be empty on the targets before a new mover goes on.
     :param passed: how many schema statements it went on behind; whatever was verified before one is stale.
@@ -165,3 +166,4 @@ class MoverProgress:
     retryable: bool = True
     emptied: tuple[str, ...] = ()
     passed: int = 0
+    outage: bool = False

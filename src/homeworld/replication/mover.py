@@ -222,6 +222,7 @@ class RunningMover:
             error=_told(failure) if failure is not None else "",
             retryable=not isinstance(failure, _FINAL) and not (stopped and stop.final),
             emptied=stop.emptied if stopped else (),
+            outage=isinstance(failure, UnavailableError),
             passed=sum(rule.passed for rule in made.rules) if made is not None else 0,
         )
 

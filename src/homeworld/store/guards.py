@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from homeworld.model.states.move_tables import Facts
 from homeworld.store.workflows import Workflow
 
+#: The fact that keeps what the last comparison that came to its end found to differ.
+DIFFERENT = "different"
 LAG_LIMIT_SECONDS = 10.0
 # A lag that nobody has told for this long says nothing: whoever told it may be dead.
 LAG_FRESH = timedelta(seconds=30)
@@ -33,6 +35,7 @@ def facts(
         interrupted=workflow.interrupted_state,
         may_retry=workflow.may_retry,
         lag_low=low and fresh,
+        different=bool(workflow.facts.get(DIFFERENT)),
     )
 
 

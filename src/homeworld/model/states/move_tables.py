@@ -2,8 +2,8 @@
 
 Theory of operation. The *phase* is one of the nineteen published states and, together with guards, the only
 thing that a trigger looks at. A few small facts stand beside it and are stored with it (:class:`Facts`):
-whether replica traffic is switched, whether primary traffic is switched, whether the data is verified, which
-state an error or a stop interrupted, and from where a switch was asked. A working state (copying,
+whether replica traffic is switched, whether primary traffic is switched, whether the data is verified, or was
+found to differ, which state an error or a stop interrupted, and from where a switch was asked. A working state (copying,
 switching_…, cutting_over, reversing_…, cancelling, verifying_data) is left only by what the executor
 observes; a resting state (running, verified_data, switched_…, cutover, reversed_cutover, stopped, error)
 mostly by what a user asks.
@@ -99,7 +99,11 @@ REVERSE = (_S.SWITCHED_PRIMARIES,)
 # States in which a stream may meet a schema change and stop for it.
 STOPPABLE = (*FORWARD, *REVERSE)
 
+SWITCHABLE = "not_different&lag_low"
+
 GUARDS: dict[str, str] = {
+    "not_different": "the last verification found differences; verify the data again once they are mended, "
+    "or cancel the workflow",
     "lag_low": "the workflow's replication lag is above the limit; try again when it has caught up",
     "traffic_on_source": "traffic is on the target",
     "traffic_switched": "traffic is on the source",
@@ -119,6 +123,7 @@ class Facts:
     """What guards read.
 
     :param verified: the data was compared and found equal since the streams last changed direction.
+    :param different: the last comparison that came to its end found differences.
     :param interrupted: the state that an error or a stop interrupted.
     :param lag_low: whether the stream is known, just now, to be close behind.
     """
@@ -129,6 +134,7 @@ class Facts:
     interrupted: State | None = None
     may_retry: bool = False
     lag_low: bool = False
+    different: bool = False
 
     def holds(self, guard: str) -> bool:
         """Evaluate one guard by name.
@@ -149,6 +155,7 @@ def _origin(facts: Facts) -> State:
 
 
 _PREDICATES: dict[str, Callable[[Facts], bool]] = {
+    "not_different": lambda facts: not facts.different,
     "lag_low": lambda facts: facts.lag_low,
     "traffic_on_source": lambda facts: not facts.replicas_switched and not facts.primaries_switched,
     "traffic_switched": lambda facts: facts.replicas_switched or facts.primaries_switched,
@@ -187,7 +194,7 @@ ROWS: tuple[Transition[State, Trigger], ...] = (
     _seen(_S.VERIFYING_DATA, _T.NOT_IN_TIME, _S.RUNNING),
     # replica traffic
     *(
-        _asked(state, _T.SWITCH_REPLICAS, _S.SWITCHING_REPLICAS, "lag_low", ("switch_replicas_by",))
+        _asked(state, _T.SWITCH_REPLICAS, _S.SWITCHING_REPLICAS, SWITCHABLE, ("switch_replicas_by",))
         for state in (_S.RUNNING, _S.VERIFIED_DATA)
     ),
     _seen(_S.SWITCHING_REPLICAS, _T.DONE, _S.SWITCHED_REPLICAS, stamps=("switch_replicas_at",)),
@@ -195,7 +202,7 @@ ROWS: tuple[Transition[State, Trigger], ...] = (
     _seen(_S.SWITCHING_REPLICAS, _T.NOT_IN_TIME, _S.RUNNING, "from:running"),
     # primary traffic
     *(
-        _asked(state, _T.SWITCH_PRIMARIES, _S.SWITCHING_PRIMARIES, "lag_low", ("switch_primaries_by",))
+        _asked(state, _T.SWITCH_PRIMARIES, _S.SWITCHING_PRIMARIES, SWITCHABLE, ("switch_primaries_by",))
         for state in (_S.RUNNING, _S.VERIFIED_DATA, _S.SWITCHED_REPLICAS)
     ),
     _seen(_S.SWITCHING_PRIMARIES, _T.DONE, _S.SWITCHED_PRIMARIES, stamps=("switch_primaries_at",)),
