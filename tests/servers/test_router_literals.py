@@ -25,6 +25,7 @@ VSCHEMA: dict[str, Any] = {
         "words": {"column_vindexes": [{"column": "w", "name": "x"}]},
         "blobs": {"column_vindexes": [{"column": "b", "name": "x"}]},
         "numbers": {"column_vindexes": [{"column": "n", "name": "x"}]},
+        "ids": {"column_vindexes": [{"column": "n", "name": "x"}]},
     },
 }
 # Every byte that an escape could be made of, and what surrounds it.
@@ -59,6 +60,7 @@ def world(flavor: Flavor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         f"CREATE TABLE words (w VARCHAR(120) COLLATE {exact} PRIMARY KEY)",
         "CREATE TABLE blobs (b VARBINARY(120) PRIMARY KEY)",
         "CREATE TABLE numbers (n BIGINT PRIMARY KEY)",
+        "CREATE TABLE ids (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, n BIGINT) AUTO_INCREMENT = 5000",
     )
     try:
         made = make_world(server, tables, VSCHEMA)
@@ -128,3 +130,28 @@ def test_rows_are_found_where_their_literals_placed_them(world: World, table: st
         plan = world.router.plan(sql, view())
         assert isinstance(plan, Pass), sql
         assert run(world.shards[plan.destination.shard], plan.sql) == [(b"1",)], sql
+
+
+@pytest.mark.parametrize("mode", ["", "STRICT_TRANS_TABLES", "NO_AUTO_VALUE_ON_ZERO"])
+def test_no_shard_makes_an_id(world: World, mode: str) -> None:
+    rnd = random.Random(mode)
+    odd = [b"0", b"'0'", b"'00'", b"-0", b"'-0'", b"0.0", b"'0 '", b"' 0'", b"FALSE", b"TRUE", b"0e0",
+           b"x'00'", b"''", b"'0x5'", b"1 - 1", b"0.4", b"'0.4'", b"+0", b"NULL", b"DEFAULT", b"'a'", b"' 8 '",
+           b"9.0", b"'7.0'"]  # fmt: skip
+    for connection in (world.whole, *world.shards.values()):
+        run(connection, f"SET sql_mode = '{mode}'".encode())
+    passed = 0
+    for text in [*odd, *(_number(rnd) for _ in range(60))]:
+        sql = b"INSERT INTO ids (id, n) VALUES (%b, 1)" % text
+        plan = world.router.plan(sql, view(zero_is_value=mode == "NO_AUTO_VALUE_ON_ZERO"))
+        if isinstance(plan, Pass):
+            passed += 1
+            try:
+                run(world.whole, sql)
+            except pymysql.err.MySQLError:
+                continue
+            assert world.on_one("SELECT COUNT(*) FROM ids WHERE id >= 5000") == [(b"0",)], text
+            run(world.whole, b"DELETE FROM ids")
+    assert passed > 25
+    for connection in (world.whole, *world.shards.values()):
+        run(connection, b"SET sql_mode = DEFAULT")

@@ -6,6 +6,7 @@ Several rows are sent to each shard in one statement, in the order the client ga
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,11 @@ from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupporte
 from homeworld.gateway.router_names import Found
 from homeworld.gateway.router_tables import ShardedTable
 from homeworld.gateway.router_text import Change, Piece, Sample, fill
-from homeworld.gateway.router_values import compares_bytes, stored
+from homeworld.gateway.router_values import compares_bytes, is_string, stored
 from homeworld.gateway.router_writes import check_made_by_insert, is_missing
 from homeworld.gateway.sql_ast import Call, Expr, In, Insert, Lit, Sub, expressions_of
 from homeworld.gateway.sql_functions import VOLATILE
-from homeworld.gateway.sql_tokens import literals
+from homeworld.gateway.sql_tokens import literals, string_value
 from homeworld.model.errors import InvalidError
 from homeworld.model.names import quote
 from homeworld.model.routing import KeyspaceRoute
@@ -52,6 +53,7 @@ class _Plan:
     id_at: int | None
     id_column: str
     sequence: tuple[str, str] | None
+    given: list[tuple[str, int]]
 
 
 def compile_insert(
@@ -92,6 +94,7 @@ def compile_insert(
         values = literals(sql)
         if len(values) != expected:
             raise RefusedError(1064, "42000", "You have an error in your SQL syntax near '?'")
+        _check_given(plan, values, view)
         ids = _ids(plan, values, view)
         if needs_ids and len(ids) < len(rows):
             raise _beyond_the_shard((plan.id_column,))
@@ -196,34 +199,61 @@ def _planned(context: Context, table: ShardedTable, columns: list[Column], rows:
             sequence = find_sequence(context.names.vschemas, table.auto_increment.sequence)
         except InvalidError as error:
             raise RefusedError(1105, "HY000", f"VT05007: {error.message}") from None
+    given: list[tuple[str, int]] = []
     for column in table.columns:
-        if column.auto_increment and column.name != id_column and not table.reference:
-            at = columns.index(column) if column in columns else None
-            if at is None or any(is_missing(row.values[at]) for row in rows):
-                raise unsupported(
-                    f"AUTO_INCREMENT on the shards, which would give one id twice: give column {column.name} "
-                    "a value, or a sequence with ALTER VSCHEMA … ADD AUTO_INCREMENT"
-                )
-    if table.reference and any(column.auto_increment for column in table.columns):
-        auto = next(column for column in table.columns if column.auto_increment)
-        at = columns.index(auto) if auto in columns else None
-        if at is None or any(is_missing(row.values[at]) for row in rows):
-            raise unsupported("AUTO_INCREMENT of a reference table; give the column a value")
-    return _Plan(table, rows, vindex_at, id_at, id_column, sequence)
+        if column.auto_increment and (column.name != id_column or table.reference):
+            if column not in columns:
+                raise _made_twice(column.name, reference=table.reference)
+            given.append((column.name, columns.index(column)))
+    return _Plan(table, rows, vindex_at, id_at, id_column, sequence, given)
 
 
-def _wants_id(expr: Expr, values: Sequence[bytes], *, zero_is_value: bool) -> bool:
-    if isinstance(expr, Lit) and expr.index >= 0:
-        return (
-            not zero_is_value
-            and values[expr.index].strip(b"'\"").strip(b"0") == b""
-            and values[expr.index]
-            not in {
-                b"''",
-                b'""',
-            }
-        )
-    return is_missing(expr)
+# Numbers that servers surely store as 0, or surely not, with strings of them.
+_ZERO = re.compile(rb" *[+-]?0+(?:\.0*)? *\Z")
+_NOT_ZERO = re.compile(rb" *[+-]?0*[1-9][0-9]*(?:\.[0-9]*)? *\Z")
+
+
+def _wants_id(name: str, expr: Expr, values: Sequence[bytes], *, zero_is_value: bool) -> bool:
+    """Whether a value asks for an id to be made.
+
+    :param name: the column's.
+    :raises RefusedError: it cannot be told, so that a shard could make one by itself.
+    """
+    if is_missing(expr):
+        return True
+    if isinstance(expr, Lit):
+        if zero_is_value or expr.kind == "param":
+            return False
+        if expr.kind == "bool":
+            return expr.text == b"FALSE"
+        text = values[expr.index]
+        if is_string(text):
+            text = string_value(text)
+        if _NOT_ZERO.match(text):
+            return False
+        if _ZERO.match(text):
+            return True
+    raise unsupported(f"a value for column {name} that may ask a shard for an id of its own; give a number")
+
+
+def _check_given(plan: _Plan, values: Sequence[bytes], view: SessionView) -> None:
+    """Columns that no sequence fills must have their values.
+
+    :raises RefusedError: a shard would make one.
+    """
+    for name, at in plan.given:
+        for row in plan.rows:
+            if _wants_id(name, row.values[at], values, zero_is_value=view.zero_is_value):
+                raise _made_twice(name, reference=plan.table.reference)
+
+
+def _made_twice(name: str, *, reference: bool) -> RefusedError:
+    if reference:
+        return unsupported("AUTO_INCREMENT of a reference table; give the column a value")
+    return unsupported(
+        f"AUTO_INCREMENT on the shards, which would give one id twice: give column {name} a value, or a "
+        "sequence with ALTER VSCHEMA … ADD AUTO_INCREMENT"
+    )
 
 
 def _ids(plan: _Plan, values: Sequence[bytes], view: SessionView) -> dict[int, int]:
@@ -237,7 +267,7 @@ def _ids(plan: _Plan, values: Sequence[bytes], view: SessionView) -> dict[int, i
     wanting = [
         number
         for number, row in enumerate(plan.rows)
-        if at is None or _wants_id(row.values[at], values, zero_is_value=view.zero_is_value)
+        if at is None or _wants_id(plan.id_column, row.values[at], values, zero_is_value=view.zero_is_value)
     ]
     if not wanting:
         return {}
