@@ -283,6 +283,9 @@ class FakeTools:
     def has_rows(self, place: ShardPlace, table: str) -> bool:
         return bool(self.world.rows[place.keyspace, table])
 
+    def filled(self, place: ShardPlace, names: Sequence[str]) -> Sequence[str]:
+        return [name for name in names if self.has_rows(place, name)]
+
     def make_table(self, place: ShardPlace, like: Table, form: TargetForm) -> None:
         self.world.rows.setdefault((place.keyspace, like.name), {})
 

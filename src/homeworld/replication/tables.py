@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from homeworld.model.errors import NotFoundError
+from homeworld.model.errors import DeadlineExceededError, NotFoundError, ServerError
 from homeworld.model.names import quote
 from homeworld.model.tables import Column, Index, Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
@@ -21,6 +21,7 @@ from homeworld.replication.changes import Row
 from homeworld.replication.connection import SQL_MODE, Connection
 from homeworld.replication.ddl import in_schema
 
+_LOCK_WAIT_TIMEOUT = 1205
 DDL_SECONDS = 7 * 86400.0
 _TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"})
 _BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
@@ -198,6 +199,34 @@ def is_empty(place: ShardPlace, table: str) -> bool:
     """
     with definition_session(place.endpoint) as connection:
         return not connection.query_all(f"SELECT 1 FROM {quote(place.schema, table)} LIMIT 1")
+
+
+def filled_under_lock(place: ShardPlace, names: Sequence[str], wait_seconds: int) -> tuple[str, ...]:
+    """Those of the tables that have a row, looked at while no other session can write to any of them.
+
+    :raises DeadlineExceededError: a transaction that is open, or prepared, did not let go of one in time.
+    :raises ServerError: there is no such table.
+    """
+    wanted = ", ".join(f"{quote(place.schema, name)} WRITE" for name in names)
+    with definition_session(place.endpoint) as connection:
+        connection.execute(
+            f"SET SESSION lock_wait_timeout={wait_seconds:d}, innodb_lock_wait_timeout={wait_seconds:d}"
+        )
+        try:
+            connection.execute(f"LOCK TABLES {wanted}")
+            # Prepared transactions may have lost their table locks; their rows' locks they keep.
+            return tuple(
+                name
+                for name in names
+                if connection.query_all(f"SELECT 1 FROM {quote(place.schema, name)} LIMIT 1 FOR UPDATE")
+            )
+        except ServerError as error:
+            if error.server_errno != _LOCK_WAIT_TIMEOUT:
+                raise
+            raise DeadlineExceededError(
+                f"an open or prepared transaction keeps table {' or '.join(names)} on "
+                f"{place.keyspace}/{place.shard}, which has to end first"
+            ) from error
 
 
 def count_rows(place: ShardPlace, table: str) -> int:

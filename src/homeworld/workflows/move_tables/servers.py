@@ -44,6 +44,10 @@ class ServerTools:
         """Whether the table holds any row."""
         return not tables.is_empty(place, table)
 
+    def filled(self, place: ShardPlace, names: Sequence[str]) -> Sequence[str]:
+        """Those tables that hold any row, looked at under a lock."""
+        return tables.filled_under_lock(place, names, LOCK_SECONDS)
+
     def make_table(self, place: ShardPlace, like: Table, form: TargetForm) -> None:
         """Make a table where it is absent."""
         tables.create_table(place, like.name, target_table(like, form).create_sql)

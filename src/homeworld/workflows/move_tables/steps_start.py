@@ -1,7 +1,7 @@
 """From pending to copying: what is made before the first row is read, and how all of it is unmade.
 
-Invariant: nothing on the target is dropped that is not listed in the workflow's facts, and a table is listed
-only while it is absent or empty.
+Invariant: nothing on the target is dropped that is not listed in the workflow's facts, and no table before
+all are taken (:mod:`homeworld.workflows.move_tables.taking`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ from homeworld.replication.ddl import TargetForm
 from homeworld.workflows.move_tables import ids as givers
 from homeworld.workflows.move_tables.context import Context, Side
 from homeworld.workflows.move_tables.decide import START
+from homeworld.workflows.move_tables.taking import (
+    give_back,
+    is_taken,
+    publish_alone,
+    take_tables,
+    was_there,
+)
 from homeworld.workflows.steps import Plan, Sort, Step
 
 # Facts of the workflow.
@@ -39,8 +46,9 @@ def start_plan(preconditions: Preconditions) -> Plan[Context]:
             Step("list what will be made", list_made, undo=unlist),
             # Before anything exists on the target that a name without a keyspace could be taken for.
             Step("route both names to the source", route_to_source, undo=route_as_before),
-            Step("publish the routes", publish, sort=Sort.FLEETING),
-            Step("make target tables", make_tables, undo=drop_tables, verify=tables_fit),
+            Step("publish the routes", publish_alone, undo=Context.release_hold, sort=Sort.FLEETING),
+            Step("take the target's tables", take_tables, undo=give_back),
+            Step("make target tables", make_tables, undo=drop_made, verify=tables_fit),
             Step("make sequences", make_sequences, undo=drop_sequences),
             Step("enter the vschema", enter_vschema, undo=leave_vschema),
             Step("publish", publish, sort=Sort.FLEETING),
@@ -214,10 +222,20 @@ def tables_fit(context: Context) -> str:
     return "; ".join(wrong)
 
 
-def drop_tables(context: Context) -> None:
-    """Drop the listed tables on every target shard."""
+def drop_made(context: Context) -> None:
+    """Drop what was made; tables that were there before are left, empty as they were."""
     for place in context.owner(context.target):
-        context.tools.drop_tables(place, context.listed(TABLES_LISTED))
+        made = [name for name in context.listed(TABLES_LISTED) if not was_there(context, place, name)]
+        context.tools.drop_tables(place, made)
+
+
+def drop_tables(context: Context) -> None:
+    """Drop the listed tables on every target shard, with what has been copied into them. Where they have not
+    been taken nothing was made, and what is there is somebody else's.
+    """
+    if is_taken(context):
+        for place in context.owner(context.target):
+            context.tools.drop_tables(place, context.listed(TABLES_LISTED))
 
 
 def make_sequences(context: Context) -> None:

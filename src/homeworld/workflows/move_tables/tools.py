@@ -34,6 +34,13 @@ class Tools(Protocol):
         """Whether the (existing) table holds any row."""
         ...
 
+    def filled(self, place: ShardPlace, names: Sequence[str]) -> Sequence[str]:
+        """Those of the (existing) tables that hold any row, looked at while nobody else is at them.
+
+        :raises DeadlineExceededError: an open or prepared transaction has one of them.
+        """
+        ...
+
     def make_table(self, place: ShardPlace, like: Table, form: TargetForm) -> None:
         """Make a table defined like ``like`` where it is absent."""
         ...
