@@ -368,3 +368,17 @@ def test_a_moving_table_s_placement_cannot_change_before_the_move_is_over(desk: 
     assert ask("xxhash", more=True).status_code == 200, "other tables' entries may change"
     desk.force(workflow, state=State.CANCELLED)
     assert ask("hash", more=True).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "0001-01-01T00:00:00%2B14:00..2026-01-01",
+        "2026-01-01..9999-12-31T23:59:59-23:59",
+        "..",
+        "a..b",
+    ],
+)
+def test_times_that_are_none_in_utc_are_refused(desk: Desk, between: str) -> None:
+    answer = desk.http.get(f"{ALL}?between={between}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "unprocessable")

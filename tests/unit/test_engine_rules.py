@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from homeworld.engines import accounts, binary, process
 from homeworld.engines.accounts import Accounts
 from homeworld.engines.config import Sizes, render
-from homeworld.engines.flavors import SCHEMA_RIGHTS, grant_statements, rules, schema_of, stored_pattern
+from homeworld.engines.flavors import SCHEMA_RIGHTS, grant_statements, rules, schema_of
 from homeworld.engines.layout import Layout, Record, choose_port, port_is_free, prepare_socket
 from homeworld.engines.watcher import Tried, decide
 from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
+from homeworld.model.names import grant_pattern
 from homeworld.model.topology import BackendRole, Flavor
 
 ANYWHERE = Path("/opt/db/bin/mysqld")
@@ -99,7 +100,7 @@ def test_the_first_supported_program_of_the_path_is_taken(tmp_path: Path, monkey
 
 @given(st.text(min_size=1, max_size=30))
 def test_a_schema_comes_back_from_its_pattern(schema: str) -> None:
-    assert schema_of(stored_pattern(schema)) == schema
+    assert schema_of(grant_pattern(schema)) == schema
 
 
 def test_no_role_may_more_than_its_schema() -> None:

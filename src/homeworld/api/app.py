@@ -11,6 +11,7 @@ from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeworld.api import errors
+from homeworld.api.bodies import Bodies
 from homeworld.api.calls import Api, ApiDep, Settings
 from homeworld.api.routes import (
     branches,
@@ -68,6 +69,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.include_router(v1)
     app.add_api_route("/healthz", _healthz, methods=["GET"], include_in_schema=False)
     app.add_middleware(LeadingSlashes)
+    app.add_middleware(Bodies)
     errors.install(app)
     return app
 

@@ -46,7 +46,8 @@ class InvalidBearerError(UnauthorizedError):
     """The access token is invalid or has expired."""
 
 
-def _answer(status: int, code: str, message: str) -> JSONResponse:
+def answer(status: int, code: str, message: str) -> JSONResponse:
+    """An error as clients read it."""
     return JSONResponse({"code": code, "message": message}, status)
 
 
@@ -57,15 +58,15 @@ def _known(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": "invalid_token", "error_description": error.message}, 401)
     if error.http_status >= 500:
         _log.warning("answered %s: %s", error.code, error, exc_info=error)
-    return _answer(error.http_status, error.code, error.message)
+    return answer(error.http_status, error.code, error.message)
 
 
 def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - the class this handler is registered for
     faults = error.errors()
     if any(fault["type"] == "json_invalid" for fault in faults):
-        return _answer(400, "bad_request", "The request body is not valid JSON.")
-    return _answer(422, "invalid_params", "; ".join(_sentence(fault) for fault in faults))
+        return answer(400, "bad_request", "The request body is not valid JSON.")
+    return answer(422, "invalid_params", "; ".join(_sentence(fault) for fault in faults))
 
 
 def _sentence(fault: dict[str, Any]) -> str:
@@ -79,7 +80,7 @@ def _sentence(fault: dict[str, Any]) -> str:
 def _http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - the class this handler is registered for
     code = _CODES.get(error.status_code, "method_not_allowed" if error.status_code == 405 else "error")
-    return _answer(error.status_code, code, str(error.detail))
+    return answer(error.status_code, code, str(error.detail))
 
 
 class UnexpectedErrors:
@@ -103,7 +104,7 @@ class UnexpectedErrors:
             _log.exception("unexpected error in %s", scope.get("path"))
             if begun:
                 raise
-            await _answer(500, "internal_error", "Something went wrong.")(scope, receive, send)
+            await answer(500, "internal_error", "Something went wrong.")(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:

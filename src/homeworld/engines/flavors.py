@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeworld.engines.accounts import Accounts, accounts_of, user_of
-from homeworld.model.names import quote
+from homeworld.model.names import grant_pattern, quote
 from homeworld.model.topology import BackendRole, Flavor
 
 SIDECAR = "_homeworld"
@@ -130,19 +130,14 @@ class Rules:
         )
 
 
-def stored_pattern(schema: str) -> str:
-    """The schema as ``mysql.db`` stores it, where ``_`` and ``%`` would be wildcards."""
-    return schema.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
-
-
 def schema_of(pattern: str) -> str:
-    """The schema that a stored pattern means: the inverse of ``stored_pattern``."""
+    """The schema that a stored pattern means: the inverse of ``grant_pattern``."""
     return re.sub(r"\\(.)", r"\1", pattern)
 
 
 def schema_pattern(schema: str) -> str:
     """The schema as GRANT and REVOKE name it."""
-    return quote(stored_pattern(schema))
+    return quote(grant_pattern(schema))
 
 
 def grant_statements(schema: str) -> list[str]:

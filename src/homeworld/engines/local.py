@@ -19,16 +19,15 @@ from pathlib import Path
 from homeworld.engines import process, replicas
 from homeworld.engines.accounts import user_of
 from homeworld.engines.config import Sizes
-from homeworld.engines.flavors import SIDECAR, grant_statements, rules, schema_pattern, stored_pattern
+from homeworld.engines.flavors import grant_statements, rules, schema_pattern
 from homeworld.engines.fleet import Fleet
 from homeworld.engines.layout import PORTS, Record
 from homeworld.engines.watcher import Watcher, WatchEvent
 from homeworld.model.errors import HomeworldError, InvalidError, NotFoundError, UnavailableError
-from homeworld.model.names import quote
+from homeworld.model.names import SERVER_SCHEMAS, fits_schema, grant_pattern, quote
 from homeworld.model.ports import ServerStatus
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
 
-_SYSTEM_SCHEMAS = {"mysql", "sys", "information_schema", "performance_schema", SIDECAR}
 _LOOK_SECONDS = 1.0
 _DROP_SECONDS = 120
 
@@ -124,7 +123,7 @@ class LocalEngine:
             # Behind a transaction that never ends this gives up before the connection does.
             owner.run(f"SET SESSION lock_wait_timeout = {_DROP_SECONDS // 2}")
             owner.run(f"DROP DATABASE IF EXISTS {quote(schema)}")
-            for row in owner.run("SELECT User, Host FROM mysql.db WHERE Db = %s", (stored_pattern(schema),)):
+            for row in owner.run("SELECT User, Host FROM mysql.db WHERE Db = %s", (grant_pattern(schema),)):
                 owner.run(f"REVOKE ALL PRIVILEGES ON {pattern}.* FROM %s@%s", (row["User"], row["Host"]))
 
     def status(self, server_id: str) -> ServerStatus:
@@ -300,8 +299,10 @@ class LocalEngine:
             return replicas.follow(source, replica, rules(record.flavor), primary.port, self._fleet.accounts)
 
     def _check_schema(self, server_id: str, schema: str) -> None:
-        if schema.lower() in _SYSTEM_SCHEMAS:
+        if schema.lower() in SERVER_SCHEMAS:
             raise InvalidError(f"the schema name {schema!r} belongs to the server")
+        if not fits_schema(schema):
+            raise InvalidError(f"the schema name {schema!r} is too long to give rights on it")
         record = self._layout.read(server_id)
         if record.replica_of is not None:
             raise InvalidError(

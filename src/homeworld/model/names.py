@@ -9,6 +9,11 @@ import string
 from homeworld.model.errors import InvalidError
 
 _ALPHABET = string.ascii_lowercase + string.digits
+# Schemas of the servers themselves and of homeworld on them; no keyspace can be one.
+SERVER_SCHEMAS = frozenset(
+    {"information_schema", "mysql", "ndbinfo", "performance_schema", "sys", "_homeworld"}
+)
+_LONGEST_SCHEMA = 64
 _RESOURCE = re.compile(r"^[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?$", re.IGNORECASE)
 
 
@@ -44,3 +49,26 @@ def check_resource_name(name: str, what: str) -> str:
             "beginning and ending with a letter or digit"
         )
     return name
+
+
+def check_schema_resource_name(name: str, what: str) -> str:
+    """Return ``name`` if a keyspace, or a database with a keyspace of that name, may have it.
+
+    :raises InvalidError: as ``check_resource_name``, or the name is one of the servers' own schemas.
+    """
+    check_resource_name(name, what)
+    if name.lower() in SERVER_SCHEMAS:
+        raise InvalidError(f"{what} name {name!r} is reserved: servers have a schema of that name")
+    return name
+
+
+def grant_pattern(schema: str) -> str:
+    """The schema as GRANT stores it: an underscore is a wildcard there unless it is escaped."""
+    return schema.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+
+
+def fits_schema(schema: str) -> bool:
+    """Whether servers can have a schema of that name and rights on it: of the name's 64 characters each
+    underscore takes two where rights are stored.
+    """
+    return len(grant_pattern(schema)) <= _LONGEST_SCHEMA

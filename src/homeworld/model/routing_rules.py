@@ -9,12 +9,12 @@ Rules are pure data; when they are stored and served is the business of workflow
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import cast
 
 from homeworld.model.errors import InvalidError
+from homeworld.model.json_text import load
 from homeworld.model.topology import TabletType
 
 _REPLICAS = (TabletType.REPLICA, TabletType.RDONLY)
@@ -63,13 +63,7 @@ def parse(given: str | Mapping[str, object]) -> dict[str, str]:
 
     :raises InvalidError: not that form, or a rule that could not be followed.
     """
-    if isinstance(given, str):
-        try:
-            loaded: object = json.loads(given)
-        except ValueError as error:
-            raise InvalidError(f"the routing rules are not valid JSON: {error}") from None
-    else:
-        loaded = given
+    loaded: object = load(given, "the routing rules") if isinstance(given, str) else given
     if not isinstance(loaded, Mapping):
         raise InvalidError("routing rules must be an object with 'rules'")
     top = cast("Mapping[str, object]", loaded)

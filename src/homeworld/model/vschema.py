@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from homeworld.model.errors import InvalidError
+from homeworld.model.json_text import load
 from homeworld.model.vindexes import make_vindex
 
 SEQUENCE = "sequence"
@@ -155,13 +156,7 @@ def parse(given: str | Mapping[str, object]) -> VSchema:
 
     :raises InvalidError: with the path of the first entry that cannot be honoured.
     """
-    if isinstance(given, str):
-        try:
-            loaded: object = json.loads(given)
-        except ValueError as error:
-            raise InvalidError(f"the vschema is not valid JSON: {error}") from None
-    else:
-        loaded = given
+    loaded: object = load(given, "the vschema") if isinstance(given, str) else given
     top = _object(loaded, "vschema", _KEYSPACE)
     for unusable in ("foreign_key_mode", "multi_tenant_spec"):
         if top.get(unusable) not in (None, "", "unspecified", "FK_UNMANAGED", "unmanaged"):

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from homeworld.model.errors import InvalidError
 from homeworld.model.machine import Transition
-from homeworld.model.names import check_resource_name, new_id
+from homeworld.model.names import check_schema_resource_name, new_id
 from homeworld.model.states.lifecycle import Life, LifeTrigger
 from homeworld.model.topology import Flavor
 from homeworld.store.journal import Journal
@@ -79,13 +79,14 @@ class DatabaseFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseTotals:
-    """What the published database object counts."""
+    """What the published database object counts. ``issues``: keyspaces with an error."""
 
     branches: int
     production_branches: int
     default_branch: str
     default_branch_shards: int
     sharded: bool
+    issues: int = 0
 
 
 class Databases:
@@ -114,7 +115,7 @@ class Databases:
         made = Database(
             id=new_id(),
             organization_id=organization_id,
-            name=check_resource_name(name, "database"),
+            name=check_schema_resource_name(name, "database"),
             region_id=region_id,
             flavor=flavor,
             state=Life.PENDING,
@@ -189,7 +190,7 @@ class Databases:
         """
         table = resources.databases
         if "name" in fields:
-            check_resource_name(fields["name"], "database")
+            check_schema_resource_name(fields["name"], "database")
         try:
             self._work.change(table, table.c.id, database_id, {**fields, "updated_at": self._work.now})
         except IntegrityError as error:
@@ -239,7 +240,7 @@ class Databases:
         return self.get(database_id).last_workflow_number
 
     def totals(self, ids: Iterable[str]) -> Mapping[str, DatabaseTotals]:
-        """The counts of several databases in two queries."""
+        """The counts of several databases in three queries."""
         wanted = list(ids)
         branch, keyspace = resources.branches, resources.keyspaces
         counts = dict.fromkeys(wanted, 0)
@@ -269,6 +270,20 @@ class Databases:
                 .group_by(branch.c.database_id, branch.c.name)
             )
         }
+        issues = {
+            row.database_id: row.issues
+            for row in self._work.connection.execute(
+                select(branch.c.database_id, func.count().label("issues"))
+                .join_from(branch, keyspace, keyspace.c.branch_id == branch.c.id)
+                .where(
+                    branch.c.database_id.in_(wanted),
+                    branch.c.deleted_at.is_(None),
+                    keyspace.c.deleted_at.is_(None),
+                    keyspace.c.error != "",
+                )
+                .group_by(branch.c.database_id)
+            )
+        }
         return {
             database_id: DatabaseTotals(
                 branches=counts[database_id],
@@ -276,6 +291,7 @@ class Databases:
                 default_branch=defaults.get(database_id, ("", 0, 0))[0],
                 default_branch_shards=defaults.get(database_id, ("", 0, 0))[1],
                 sharded=bool(defaults.get(database_id, ("", 0, 0))[2]),
+                issues=issues.get(database_id, 0),
             )
             for database_id in wanted
         }

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from homeworld.model.errors import InvalidError
 from homeworld.model.keyranges import split_evenly
 from homeworld.model.machine import Transition
-from homeworld.model.names import check_resource_name, new_id
+from homeworld.model.names import check_schema_resource_name, fits_schema, new_id
 from homeworld.model.states.lifecycle import Life, LifeTrigger
 from homeworld.store.journal import Journal
 from homeworld.store.pages import Page, PageRequest, fetch_page
@@ -83,11 +83,14 @@ class Shard:
 def schema_name(keyspace: str, shard: str, *, sharded: bool) -> str:
     """The MySQL schema of a shard: an unsharded keyspace's own name, so that statements pass untouched.
 
-    :raises InvalidError: the name would be longer than MySQL allows.
+    :raises InvalidError: the name would be longer than MySQL allows, with the rights on it.
     """
     name = f"{keyspace}_{shard}" if sharded else keyspace
-    if len(name) > 64:
-        raise InvalidError(f"the keyspace name {keyspace} is too long to be sharded")
+    if not fits_schema(name):
+        raise InvalidError(
+            f"the keyspace name {keyspace} is too long: servers would have a schema {name}, and schema names "
+            "have at most 64 characters, of which each underscore takes two"
+        )
     return name
 
 
@@ -124,7 +127,7 @@ class Keyspaces:
         made = Keyspace(
             id=new_id(),
             branch_id=branch_id,
-            name=check_resource_name(name, "keyspace"),
+            name=check_schema_resource_name(name, "keyspace"),
             state=Life.PENDING,
             error="",
             is_default=is_default,
@@ -148,6 +151,7 @@ class Keyspaces:
             self._work.add(resources.keyspaces, {field: getattr(made, field) for field in made.__slots__})
         except IntegrityError as error:
             raise InvalidError(f"a keyspace named {name} already exists") from error
+        self._check_schemas(made, schemas)
         for ordinal, (key_range, schema) in enumerate(zip(ranges, schemas, strict=True)):
             self._work.add(
                 resources.shards,
@@ -168,6 +172,28 @@ class Keyspaces:
         )
         Routes(self._work).bump(branch_id)
         return made
+
+    def _check_schemas(self, made: Keyspace, schemas: Sequence[str]) -> None:
+        """No other live keyspace of the branch has a shard in one of these schemas: one server may hold both.
+
+        :raises InvalidError: one has.
+        """
+        shards, keyspaces = resources.shards, resources.keyspaces
+        query = (
+            select(keyspaces)
+            .join(shards, shards.c.keyspace_id == keyspaces.c.id)
+            .where(
+                keyspaces.c.branch_id == made.branch_id,
+                keyspaces.c.deleted_at.is_(None),
+                keyspaces.c.id != made.id,
+                shards.c.schema_name.in_(schemas),
+            )
+            .limit(1)
+        )
+        for other in self._work.all(query, Keyspace):
+            raise InvalidError(
+                f"the name {made.name} is taken: keyspace {other.name} has a shard in a schema that it needs"
+            )
 
     def get(self, keyspace_id: str) -> Keyspace:
         """The keyspace in whatever state.

@@ -243,6 +243,15 @@ class Progress:
             if stream.state != state or message:
                 self.log(stream.id, state, "State Changed", message)
 
+    def fail_streams(self, workflow_id: str, direction: str, why: str) -> None:
+        """Say of all known streams of a direction that they do not run, and why."""
+        table = tables.workflow_streams
+        for stream in self.streams_of([workflow_id]):
+            if stream.direction == direction and (stream.state, stream.info) != ("failed", why):
+                values = {"state": "failed", "info": why, "updated_at": self._work.now}
+                self._work.change(table, table.c.id, stream.id, values)
+                self.log(stream.id, "failed", "State Changed", why)
+
     def log(self, stream_id: str, state: str, log_type: str, message: str) -> None:
         """Add a line to a stream's history, of which the newest LOGS_KEPT are kept."""
         table = tables.stream_logs

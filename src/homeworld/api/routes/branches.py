@@ -17,6 +17,7 @@ from homeworld.api.schemas.branches import (
     show_branches,
 )
 from homeworld.api.schemas.keyspaces import RawOut, UpdateRoutingRules
+from homeworld.api.schemas.organizations import checked_cluster_size
 from homeworld.model import routing_rules
 from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.store import provision
@@ -63,7 +64,7 @@ def create_branch(api: ApiDep, caller: CallerDep, path: InDatabase, body: Create
             body.name,
             parent=parent,
             region_id=region_named(call, body.region).id if body.region else None,
-            cluster_size=body.cluster_size,
+            cluster_size=checked_cluster_size(body.cluster_size, ""),
             deletion_protected=body.deletion_protected,
             actor_id=call.actor_id,
         )

@@ -10,7 +10,7 @@ from homeworld.api.calls import ApiDep, Call, CallerDep, InDatabase, InOrganizat
 from homeworld.api.pages import CountedListing, Listing, PageDep, counted_listing, listing
 from homeworld.api.schemas.common import RegionOut
 from homeworld.api.schemas.databases import CreateDatabase, DatabaseOut, UpdateDatabase, show_databases
-from homeworld.api.schemas.organizations import CLUSTER_SIZE
+from homeworld.api.schemas.organizations import checked_cluster_size
 from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.store import provision
 from homeworld.store.databases import DatabaseFields
@@ -51,7 +51,7 @@ def create_database(
             body.name,
             body.flavor or api.settings.flavor,
             region_id=region_named(call, body.region).id if body.region else None,
-            cluster_size=body.cluster_size or CLUSTER_SIZE,
+            cluster_size=checked_cluster_size(body.cluster_size),
             replicas=api.settings.replicas if body.replicas is None else body.replicas,
             notes=body.notes,
             actor_id=call.actor_id,

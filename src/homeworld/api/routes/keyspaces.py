@@ -14,6 +14,7 @@ from homeworld.api.schemas.keyspaces import (
     UpdateVSchema,
     show_keyspace,
 )
+from homeworld.api.schemas.organizations import checked_cluster_size
 from homeworld.model import vschema
 from homeworld.store import provision
 from homeworld.store.keyspaces import KeyspaceFields
@@ -43,7 +44,7 @@ def create_keyspace(api: ApiDep, caller: CallerDep, path: InBranch, body: Create
             shards=body.shards,
             replicas=call.database.replicas,
             extra_replicas=body.extra_replicas,
-            cluster_size=body.cluster_size or call.branch.cluster_size,
+            cluster_size=checked_cluster_size(body.cluster_size, call.branch.cluster_size),
             actor_id=call.actor_id,
         )
         call.audit("keyspace.created", "keyspace", keyspace.id, keyspace.name)

@@ -55,6 +55,6 @@ def list_cluster_size_skus(
     engine: Annotated[Literal["mysql", "postgresql"], Query()] = "mysql",
     postgresql: Annotated[bool, Query(description="The same as engine=postgresql.")] = False,
 ) -> list[ClusterSizeOut]:
-    """The sizes that a database, branch or keyspace can have. Other names are taken and mean the same."""
+    """The sizes that a database, branch or keyspace can have. PlanetScale's names are taken for them."""
     with api.read(caller, "list_cluster_size_skus", path):
         return [] if postgresql or engine == "postgresql" else [ClusterSizeOut()]

@@ -29,6 +29,7 @@ router = APIRouter(tags=["Workflows"])
 _ALL = "/organizations/{organization}/databases/{database}/workflows"
 _ONE = _ALL + "/{number}"
 _LARGEST = 2**31 - 1
+_PERIOD = "between must be FROM..TO, both RFC 3339, such as 2026-01-01T00:00:00Z"
 
 # Operation, method, path below the workflow, trigger: one route each.
 ACTIONS: tuple[tuple[str, str, str, Trigger], ...] = (
@@ -66,13 +67,22 @@ def parse_period(between: str) -> tuple[datetime, datetime]:
     """
     start, dots, end = between.partition("..")
     try:
-        times = [datetime.fromisoformat(text.strip().replace(" ", "+")) for text in (start, end)]
-    except ValueError:
-        times = []
-    if not dots or len(times) != 2:
-        raise InvalidError("between must be FROM..TO, both RFC 3339, such as 2026-01-01T00:00:00Z")
-    first, last = (time if time.tzinfo else time.replace(tzinfo=UTC) for time in times)
+        first, last = (_utc(text.strip().replace(" ", "+")) for text in (start, end))
+    except (ValueError, OverflowError):
+        raise InvalidError(_PERIOD) from None
+    if not dots:
+        raise InvalidError(_PERIOD)
     return first, last
+
+
+def _utc(text: str) -> datetime:
+    """The time in UTC.
+
+    :raises ValueError: no RFC 3339.
+    :raises OverflowError: in UTC it is before the year 1 or behind the year 9999.
+    """
+    time = datetime.fromisoformat(text)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @router.get(_ONE, operation_id="get_workflow")

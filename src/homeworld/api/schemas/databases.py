@@ -48,7 +48,9 @@ class UpdateDatabase(Body):
 
 
 class DatabaseOut(BaseModel):
-    """A database. ``notes`` and ``flavor`` are beyond the published fields."""
+    """A database. ``notes``, ``flavor`` and ``error`` (why it is not ready yet, if there is a reason) are
+    beyond the published fields; ``issues_count`` tells clients that know only those that there is one.
+    """
 
     id: str
     url: str
@@ -57,7 +59,7 @@ class DatabaseOut(BaseModel):
     open_schema_recommendations_count: int = 0
     development_branches_count: int
     production_branches_count: int
-    issues_count: int = 0
+    issues_count: int
     multiple_admins_required_for_deletion: bool = False
     ready: bool
     at_backup_restore_branches_limit: bool = False
@@ -94,10 +96,11 @@ class DatabaseOut(BaseModel):
     kind: str = "mysql"
     notes: str
     flavor: Flavor
+    error: str
 
 
 def show_databases(call: Call, databases: Sequence[Database]) -> list[DatabaseOut]:
-    """Databases as published, in three queries however many there are."""
+    """Databases as published, in four queries however many there are."""
     totals = call.tx.databases.totals([database.id for database in databases])
     regions = call.tx.regions.by_ids([database.region_id for database in databases])
     return [
@@ -108,6 +111,7 @@ def show_databases(call: Call, databases: Sequence[Database]) -> list[DatabaseOu
             branches_count=totals[database.id].branches,
             development_branches_count=totals[database.id].branches - totals[database.id].production_branches,
             production_branches_count=totals[database.id].production_branches,
+            issues_count=totals[database.id].issues,
             ready=database.state is Life.READY,
             region=RegionOut.of(regions[database.region_id]),
             html_url=call.html_url(database.name),
@@ -130,6 +134,7 @@ def show_databases(call: Call, databases: Sequence[Database]) -> list[DatabaseOu
             updated_at=database.updated_at,
             notes=database.notes,
             flavor=database.flavor,
+            error=database.error,
         )
         for database in databases
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, Field
 
 from homeworld.api.calls import Call
+from homeworld.model.errors import InvalidError
 from homeworld.store.tenants import Organization
 
 
@@ -52,6 +54,22 @@ def show_organizations(call: Call, organizations: Sequence[Organization]) -> lis
 
 
 CLUSTER_SIZE = "homeworld"
+_SIZES = (CLUSTER_SIZE,)
+# PlanetScale's own, as scripts and clients' defaults have them: PS_10, PS-DEV, M_160_AWS_INTEL_D_METAL_118.
+_ELSEWHERE = re.compile(r"(?:PS|M)[_-][A-Z0-9_-]+\Z", re.IGNORECASE | re.ASCII)
+
+
+def checked_cluster_size(asked: str, otherwise: str = CLUSTER_SIZE) -> str:
+    """The size asked for, or ``otherwise`` where none is. PlanetScale's names are taken for it.
+
+    :raises InvalidError: there is no such size.
+    """
+    if not asked or asked in _SIZES or _ELSEWHERE.match(asked):
+        return asked or otherwise
+    raise InvalidError(
+        f"cluster_size {asked!r} does not exist; the sizes are: {', '.join(_SIZES)} "
+        "(PlanetScale's own, such as PS_10, are taken and mean the same)"
+    )
 
 
 class ClusterSizeOut(BaseModel):
