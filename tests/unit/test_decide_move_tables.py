@@ -369,6 +369,8 @@ def test_a_failing_stream_is_restarted_and_given_up_after_some_failures() -> Non
     hopeless = d.Stream(Phase.FAILED, error="purged", retryable=False)
     seen = d.Seen(S.RUNNING, Facts(), forward=failed)
     assert d.decide(seen, PLANS) == d.StopStream("forward", "lost connection")
+    out = replace(seen, forward=replace(failed, outage=True))
+    assert d.decide(out, PLANS) == d.StopStream("forward", "lost connection", outage=True)
     assert d.decide(replace(seen, forward=None), PLANS) == d.StartStream("forward")
     pausing = replace(seen, forward=None, stream_trouble=d.Trouble(1, True, "x"))
     assert isinstance(d.decide(pausing, PLANS), Rest)

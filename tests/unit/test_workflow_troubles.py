@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from homeworld.model.errors import FencedError, UnavailableError
-from homeworld.model.movers import MoverProgress, MoverSpec, Phase
+from homeworld.model.errors import FencedError, TransitionRefusedError, UnavailableError
+from homeworld.model.movers import MoverProgress, MoverSpec, Phase, Verification
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
@@ -297,7 +297,7 @@ def test_what_was_done_under_a_lost_lease_is_not_remembered_under_the_next(scene
 def test_a_failing_stream_is_restarted_under_a_new_epoch(
     make_scene: Callable[[], Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trouble, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
     scene = make_scene()
     process = Process(scene)
     process.run()
@@ -305,18 +305,18 @@ def test_a_failing_stream_is_restarted_under_a_new_epoch(
     for _ in range(d.FAILURES - 1):
         mover = process.movers.running(scene.id, "forward")
         assert mover is not None
-        mover.fault = failed("lost connection")
+        mover.fault = failed("no such function")
         process.run()
         process.run()
     assert scene.state is S.RUNNING
     assert scene.workflow.epoch > epoch
     mover = process.movers.running(scene.id, "forward")
     assert mover is not None
-    mover.fault = failed("lost connection")
+    mover.fault = failed("no such function")
     process.run()
     process.run()
     assert scene.state is S.ERROR
-    assert scene.workflow.workflow_errors == "lost connection"
+    assert scene.workflow.workflow_errors == "no such function"
     assert scene.workflow.may_retry
     assert scene.workflow.lag_seconds is None
     scene.write()
@@ -324,6 +324,59 @@ def test_a_failing_stream_is_restarted_under_a_new_epoch(
     process.run()
     assert scene.state is S.RUNNING
     scene.check()
+
+
+def test_a_stream_that_does_not_run_is_told_until_it_does(
+    make_scene: Callable[[], Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trouble, "FIRST_SECONDS", 30.0)
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    mover.fault = replace(failed("lost connection"), outage=True)
+    process.run()
+    process.run()
+    assert scene.workflow.workflow_errors == d.NOT_RUNNING.format("forward") + "lost connection"
+    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
+    process.run()
+    process.run()
+    assert process.movers.running(scene.id, "forward") is not None
+    assert scene.workflow.workflow_errors == ""
+
+
+def test_a_verification_does_not_wait_for_an_outage_to_end(
+    make_scene: Callable[[], Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    start = process.movers.start
+
+    def out(spec: MoverSpec) -> FakeMover:
+        if scene.state is S.RUNNING:
+            monkeypatch.setattr(trouble, "FIRST_SECONDS", 30.0)
+        raise UnavailableError("the server does not answer")
+
+    process.movers.start = out  # type: ignore[method-assign]
+    scene.ask(T.VERIFY_DATA)
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    mover.fault = replace(failed("lost connection"), outage=True)
+    process.run()
+    assert scene.state is S.RUNNING
+    told = "the data could not be verified: the server does not answer"
+    assert scene.workflow.workflow_errors.startswith(told)
+    assert "forward stream does not run" in scene.workflow.workflow_errors
+    process.movers.start = start  # type: ignore[method-assign]
+    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
+    process.run()
+    process.run()
+    assert scene.workflow.workflow_errors == told
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.state is S.VERIFIED_DATA
 
 
 def test_an_outage_is_waited_for_and_nothing_is_undone(scenes: Scenes) -> None:
@@ -554,6 +607,43 @@ def test_differences_are_told_and_the_workflow_runs_on(make_scene: Callable[[], 
     with scene.store.read() as tx:
         vdiff = tx.progress.newest_vdiffs([scene.id])[scene.id]
     assert vdiff.has_mismatch
+
+
+def test_differences_hold_switches_back_until_a_later_verification_is_equal(
+    make_scene: Callable[[], Scene],
+) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    target = scene.world.rows["shop_sharded", TABLE]
+    right, target[1] = target[1], "not what the source has"
+    scene.go(process, T.VERIFY_DATA)
+    for action in (T.SWITCH_REPLICAS, T.SWITCH_PRIMARIES):
+        with pytest.raises(TransitionRefusedError, match="found differences; verify the data again"):
+            scene.ask(action)
+    # A later one that does not come to its end says nothing of the data.
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    mover.verify = lambda verify_id: setattr(  # type: ignore[method-assign]
+        mover, "verification", Verification(verify_id, "error", 0, 0, 0.0, (), "it was too late")
+    )
+    scene.go(process, T.VERIFY_DATA)
+    process.run()
+    assert scene.state is S.RUNNING
+    assert "it was too late" in scene.workflow.workflow_errors
+    assert "1 differ" in scene.workflow.workflow_errors
+    with pytest.raises(TransitionRefusedError, match="found differences"):
+        scene.ask(T.SWITCH_PRIMARIES)
+    target[1] = right
+    process.die(gateways_too=False)
+    process = Process(scene)
+    process.run()
+    scene.go(process, T.VERIFY_DATA)
+    assert scene.state is S.VERIFIED_DATA
+    assert scene.workflow.workflow_errors == ""
+    scene.go(process, T.SWITCH_PRIMARIES)
+    assert scene.state is S.SWITCHED_PRIMARIES
+    scene.check()
 
 
 def test_verification_goes_stale_with_any_restarted_stream(make_scene: Callable[[], Scene]) -> None:

@@ -144,6 +144,17 @@ class ServerError(HomeworldError):
         return f"{self.server_errno} ({self.server_state}): {self.message}"
 
 
+# Too many connections (1040, 1203), shutting down (1053, 1184, 1927), read-only for a while (1290, 1836).
+_PASSING_ERRNOS = frozenset({1040, 1053, 1184, 1203, 1290, 1836, 1927})
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether a part does not answer, or not now, so that waiting may mend it."""
+    if isinstance(error, ServerError):
+        return error.server_errno in _PASSING_ERRNOS
+    return isinstance(error, UnavailableError)
+
+
 class ConnectionLostError(UnavailableError):
     """Lost connection to MySQL server during query"""
 

@@ -22,6 +22,7 @@ from homeworld.model.errors import (
     SourceLogError,
     StoppedError,
     UnavailableError,
+    is_outage,
 )
 from homeworld.model.movers import (
     MoverProgress,
@@ -222,7 +223,7 @@ class RunningMover:
             error=_told(failure) if failure is not None else "",
             retryable=not isinstance(failure, _FINAL) and not (stopped and stop.final),
             emptied=stop.emptied if stopped else (),
-            outage=isinstance(failure, UnavailableError),
+            outage=is_outage(failure),
             passed=sum(rule.passed for rule in made.rules) if made is not None else 0,
         )
 

@@ -27,6 +27,11 @@ class Troubles:
         self.reason = ""
 
     @property
+    def tries(self) -> int:
+        """All failures in a row, outages too."""
+        return self._all
+
+    @property
     def count(self) -> int:
         """The failures in a row that count."""
         return self._own if time.monotonic() - self._first < PATIENCE_SECONDS else self._all

@@ -3,10 +3,10 @@
 Theory of operation. The *phase* is one of the nineteen published states and, together with guards, the only
 thing that a trigger looks at. A few small facts stand beside it and are stored with it (:class:`Facts`):
 whether replica traffic is switched, whether primary traffic is switched, whether the data is verified, or was
-found to differ, which state an error or a stop interrupted, and from where a switch was asked. A working state (copying,
-switching_…, cutting_over, reversing_…, cancelling, verifying_data) is left only by what the executor
-observes; a resting state (running, verified_data, switched_…, cutover, reversed_cutover, stopped, error)
-mostly by what a user asks.
+found to differ, which state an error or a stop interrupted, and from where a switch was asked. A working
+state (copying, switching_…, cutting_over, reversing_…, cancelling, verifying_data) is left only by what the
+executor observes; a resting state (running, verified_data, switched_…, cutover, reversed_cutover, stopped,
+error) mostly by what a user asks.
 
 Where a user's wish meets work in progress, the work wins: there is no row, so the wish is refused and
 nothing has changed. The exceptions are cancelling before traffic moved (pending, copying, verifying_data):

@@ -55,16 +55,24 @@ NO_WAY_BACK = (
 )
 CHANGED_MEANWHILE = "a schema statement on the tables was passed while they were compared; verify them again"
 
+# What workflow_errors says of a stream for as long as it does not run; the reason follows.
+NOT_RUNNING = "the {} stream does not run and is tried again: "
+
 SETTLING = (State.CUTOVER, State.REVERSED_CUTOVER, State.COMPLETED)
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Failures in a row of one thing, and whether the pause after the newest is still on."""
+    """Failures in a row of one thing, and whether the pause after the newest is still on.
+
+    :param count: those that count; an outage does only where it has lasted for long.
+    :param tries: all of them.
+    """
 
     count: int = 0
     waiting: bool = False
     reason: str = ""
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ class Stream:
     retryable: bool = True
     emptied: tuple[str, ...] = ()
     passed: int = 0
+    outage: bool = False
     compared: Compared | None = None
 
 
@@ -176,10 +185,13 @@ class StartStream:
 
 @dataclass(frozen=True, slots=True)
 class StopStream:
-    """Stop the mover of this direction; ``trouble`` is what was wrong with it, if anything."""
+    """Stop the mover of this direction; ``trouble`` is what was wrong with it, if anything, and ``outage``
+    whether that was a server that does not answer.
+    """
 
     direction: str
     trouble: str = ""
+    outage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +309,12 @@ def _stream_for(seen: Seen, run: Run) -> Action | None:
     if stream.phase is Phase.DDL:
         return Fail(stream.ddl)
     if stream.phase in (Phase.FAILED, Phase.STOPPED):
-        return Fail(stream.error) if not stream.retryable else StopStream(direction, _wrong(stream))
+        return Fail(stream.error) if not stream.retryable else _stop_failed(direction, stream)
     return None
+
+
+def _stop_failed(direction: str, stream: Stream) -> StopStream:
+    return StopStream(direction, _wrong(stream), outage=stream.outage)
 
 
 def _wrong(stream: Stream) -> str:
@@ -332,6 +348,9 @@ def _follow(seen: Seen) -> Action:
         return Rest(FOLLOW_SECONDS) if stream is None else StopStream(direction)
     if trouble.count >= FAILURES:
         return Take(Trigger.FAILED, trouble.reason, may_retry=True)
+    if seen.state is State.VERIFYING_DATA and stream is None and trouble.tries >= FAILURES:
+        # Whoever asked learns it now, however long the outage will be waited for.
+        return Take(Trigger.NOT_IN_TIME, f"the data could not be verified: {trouble.reason}")
     if stream is None:
         return Rest(FOLLOW_SECONDS) if trouble.waiting else StartStream(direction)
     if stream.phase is Phase.DDL:
@@ -339,7 +358,7 @@ def _follow(seen: Seen) -> Action:
     if stream.phase is Phase.FAILED and not stream.retryable:
         return Take(Trigger.FAILED, _wrong(stream), may_restart=True)
     if stream.phase in (Phase.FAILED, Phase.STOPPED):
-        return StopStream(direction, _wrong(stream))
+        return _stop_failed(direction, stream)
     if seen.state is State.COPYING and stream.copied and stream.lag_seconds <= LAG_LOW_SECONDS:
         return Take(Trigger.COPIED)
     if seen.facts.verified and stream.passed != seen.verify_passed:

@@ -12,12 +12,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
-from homeworld.model.errors import ConflictError, FencedError, HomeworldError, UnavailableError
+from homeworld.model.errors import (
+    ConflictError,
+    FencedError,
+    HomeworldError,
+    UnavailableError,
+    is_outage,
+)
 from homeworld.model.movers import Phase
 from homeworld.model.names import new_id
 from homeworld.model.ports import Preconditions
-from homeworld.model.states.move_tables import MOVE_TABLES, REVERSE, State, Trigger
-from homeworld.store.guards import facts
+from homeworld.model.states.move_tables import FORWARD, MOVE_TABLES, REVERSE, State, Trigger
+from homeworld.store.guards import DIFFERENT, facts
 from homeworld.store.workflows import WorkflowFields
 from homeworld.workflows.leases import Lease
 from homeworld.workflows.move_tables import decide as d
@@ -123,11 +129,11 @@ class MoveTables:
             case d.Go(move=Undo(name)):
                 self._performer.undo(context, memory, name)
             case Rest():
-                return self._rest(context, action), False
+                return self._rest(context, memory, action), False
             case d.StartStream(direction):
                 self._start_stream(context, memory, direction)
-            case d.StopStream(direction, trouble):
-                self._stop_stream(context, memory, direction, trouble)
+            case d.StopStream():
+                self._stop_stream(context, memory, action)
             case d.Take():
                 self._take(context, memory, action)
             case d.CompareSchemas():
@@ -192,6 +198,9 @@ class MoveTables:
                     context.set_facts(tx, **{DDL: action.why, EMPTIED: list(action.emptied)})
                 if action.no_way_back:
                     context.set_facts(tx, **{NO_WAY_BACK: action.why})
+                if action.trigger in (Trigger.STARTED, Trigger.EQUAL, Trigger.DIFFERENT):
+                    different = action.why if action.trigger is Trigger.DIFFERENT else None
+                    context.set_facts(tx, **{DIFFERENT: different})
                 self._teller.tell_verification(tx, context)
                 if workflow.state is State.VERIFYING_DATA:
                     context.set_facts(tx, **{VERIFY_ID: None})  # whoever asks again wants to know it anew
@@ -215,31 +224,54 @@ class MoveTables:
             _log.warning(
                 "workflow %s: the %s stream does not start: %s", context.workflow.id, direction, error
             )
-            memory.stream.add(sentence(error), outage=isinstance(error, UnavailableError))
+            memory.stream.add(sentence(error), outage=is_outage(error))
+        else:
+            return
+        self._teller.tell_no_start(context, direction, memory.stream.reason)
 
-    def _stop_stream(self, context: Context, memory: Memory, direction: str, trouble: str) -> None:
-        if trouble:
-            # What cannot be retried never comes this way: the rest is tried with patience.
-            memory.stream.add(trouble, outage=True)
+    def _stop_stream(self, context: Context, memory: Memory, action: d.StopStream) -> None:
+        direction = action.direction
+        if action.trouble:
+            memory.stream.add(action.trouble, outage=action.outage)
         self._teller.tell(context, direction, progress_of(context, direction), now=True)
         context.stop_mover(direction, STOP_SECONDS)
         with context.write() as tx:
             tx.workflows.update(context.workflow.id, lag_seconds=None)
 
-    def _rest(self, context: Context, action: Rest) -> Rest:
+    def _rest(self, context: Context, memory: Memory, action: Rest) -> Rest:
         for direction in (d.FORWARD_STREAM, d.REVERSE_STREAM):
             progress = progress_of(context, direction)
             if progress is not None:
                 self._teller.tell(context, direction, progress, now=progress.phase is Phase.FAILED)
-        lost = str(context.workflow.facts.get(NO_WAY_BACK, ""))
-        if lost and context.workflow.state in REVERSE and context.workflow.workflow_errors != lost:
-            with context.write() as tx:
-                tx.workflows.update(context.workflow.id, workflow_errors=lost)
+        self._tell_standing(context, memory)
         if not action.keep and not context.workflow.settled:
             with context.write() as tx:
                 if tx.workflows.get(context.workflow.id).state is context.workflow.state:
                     tx.workflows.update(context.workflow.id, settled=True)
         return action
+
+    @staticmethod
+    def _tell_standing(context: Context, memory: Memory) -> None:
+        """Keep in ``workflow_errors`` what is wrong for as long as it is: a stream that does not run, a way
+        back that is lost, data that were found to differ. What a step or a verification said stays before it.
+        """
+        workflow = context.workflow
+        if workflow.state not in FORWARD and workflow.state not in REVERSE:
+            return
+        direction = d.FORWARD_STREAM if workflow.state in FORWARD else d.REVERSE_STREAM
+        text = workflow.workflow_errors.partition(d.NOT_RUNNING.format(direction))[0].rstrip()
+        lost = str(workflow.facts.get(NO_WAY_BACK, "")) if workflow.state in REVERSE else ""
+        different = str(workflow.facts.get(DIFFERENT, ""))
+        if lost:
+            text = lost
+        elif different and different not in text:
+            text = f"{text}; {different}" if text else different
+        elif context.live_mover(direction) is None and memory.stream.reason:
+            text = f"{text}\n{d.NOT_RUNNING.format(direction)}{memory.stream.reason}".lstrip()
+        if text != workflow.workflow_errors:
+            with context.write() as tx:
+                if tx.workflows.get(workflow.id).state is workflow.state:
+                    tx.workflows.update(workflow.id, workflow_errors=text)
 
     def _compare_schemas(self, context: Context) -> Rest:
         """Say what keeps a stopped workflow's rows from fitting, or that nothing does any more."""

@@ -96,9 +96,13 @@ def see(context: Context, stream_trouble: Troubles, step_trouble: Troubles) -> S
         no_way_back=str(workflow.facts.get(NO_WAY_BACK, "")),
         forward=_stream(progress_of(context, FORWARD_STREAM)),
         reverse=_stream(progress_of(context, REVERSE_STREAM)),
-        stream_trouble=Trouble(stream_trouble.count, stream_trouble.waiting, stream_trouble.reason),
-        step_trouble=Trouble(step_trouble.count, step_trouble.waiting, step_trouble.reason),
+        stream_trouble=_trouble(stream_trouble),
+        step_trouble=_trouble(step_trouble),
     )
+
+
+def _trouble(troubles: Troubles) -> Trouble:
+    return Trouble(troubles.count, troubles.waiting, troubles.reason, troubles.tries)
 
 
 def progress_of(context: Context, direction: str) -> MoverProgress | None:
@@ -119,6 +123,7 @@ def _stream(progress: MoverProgress | None) -> Stream | None:
         retryable=progress.retryable,
         emptied=progress.emptied,
         passed=progress.passed,
+        outage=progress.outage,
         compared=_compared(progress.verification),
     )
 

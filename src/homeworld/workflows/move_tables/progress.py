@@ -37,6 +37,12 @@ class Teller:
         self._told[key] = (time.monotonic(), progress.phase)
 
     @staticmethod
+    def tell_no_start(context: Context, direction: str, why: str) -> None:
+        """Say of the streams, where they are known, that they did not start."""
+        with context.write() as tx:
+            tx.progress.fail_streams(context.workflow.id, direction, why)
+
+    @staticmethod
     def tell_verification(tx: Transaction, context: Context) -> None:
         """Write the newest word of a verification, so that its report is there when its verdict is."""
         if context.workflow.state is State.VERIFYING_DATA:
