@@ -41,6 +41,9 @@ _COMMON = (
     "innodb-flush-log-at-trx-commit=1",
     "innodb-file-per-table=ON",
     "innodb-log-buffer-size=16M",
+    # Each thread reserves 256 of the machine's asynchronous requests (fs.aio-max-nr), used or not.
+    "innodb-read-io-threads=2",
+    "innodb-write-io-threads=2",
     "max-allowed-packet=256M",
     "max-binlog-size=256M",
     # The gateway gathers insights itself; the server's own instruments would double its memory.
@@ -48,8 +51,11 @@ _COMMON = (
 )
 
 
-def render(record: Record, place: Place, sizes: Sizes) -> str:
-    """The text of ``my.cnf`` for the server."""
+def render(record: Record, place: Place, sizes: Sizes, *, native_aio: bool = True) -> str:
+    """The text of ``my.cnf`` for the server.
+
+    :param native_aio: let InnoDB use the kernel's asynchronous I/O.
+    """
     rule = rules(record.flavor)
     lines: list[str] = [
         "# Written by homeworld at each start; changes here are lost.",
@@ -66,6 +72,7 @@ def render(record: Record, place: Place, sizes: Sizes) -> str:
         f"max-connections={sizes.max_connections}",
         f"binlog-expire-logs-seconds={sizes.binlog_seconds}",
         *_COMMON,
+        *(() if native_aio else ("innodb-use-native-aio=OFF",)),
         *rule.options,
         *(rule.replica_options if record.replica_of is not None else ()),
         *sizes.options,

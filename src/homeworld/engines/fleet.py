@@ -7,6 +7,7 @@ choice of ports and ids: the caller holds the lock of the server it works on.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -31,6 +32,8 @@ from homeworld.engines.layout import (
 )
 from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
 from homeworld.model.topology import BackendRole, Endpoint
+
+_log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 
@@ -126,8 +129,10 @@ class Fleet:
         try:
             self._wait_accepting(record.server_id)
         except UnavailableError:
-            # What ran already may have been on its way down when it was found; then it is started once.
-            if started or not self.ensure_process(record):
+            # What ran already may have been on its way down when it was found; then it is started once. What
+            # ended for want of asynchronous I/O is started once more, without.
+            again = not started or process.lacked_aio(self.layout.place(record.server_id).log)
+            if not again or not self.ensure_process(record):
                 raise
             self._wait_accepting(record.server_id)
         self._ensure_accounts(record.server_id)
@@ -168,8 +173,16 @@ class Fleet:
                 self.layout.write(record)
         prepare_socket(record.socket)
         place.files.mkdir(exist_ok=True, mode=0o700)
+        native_aio = not process.lacked_aio(place.log)
+        if not native_aio:
+            _log.warning(
+                "server %s could not have native asynchronous I/O (fs.aio-max-nr may be used up); it is "
+                "started without, which is slower under load: %s",
+                record.server_id,
+                process.last_words(place.log),
+            )
         new = place.config.with_suffix(".new")
-        new.write_text(render(record, place, self._sizes))
+        new.write_text(render(record, place, self._sizes, native_aio=native_aio))
         new.replace(place.config)
         arguments = ["--user=root"] if os.geteuid() == 0 else []
         process.spawn(self.binary.path, arguments, place.config, place.pid, place.log)

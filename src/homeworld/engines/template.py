@@ -85,7 +85,9 @@ def _initialise(binary: Binary, accounts: Accounts, data: Path, work: Path) -> N
         script.write_text("".join(f"{statement};\n" for statement in statements))
         _run([
             str(binary.path), "--no-defaults", "--initialize-insecure", f"--datadir={data}",
-            f"--init-file={script}", "--loose-innodb-redo-log-capacity=8M", *as_root,
+            f"--init-file={script}", "--loose-innodb-redo-log-capacity=8M",
+            # Where the kernel has none left this would fail.
+            "--innodb-use-native-aio=OFF", *as_root,
         ])  # fmt: skip
         return
     common = ["--no-defaults", f"--datadir={data}", *as_root]
