@@ -11,7 +11,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from homeworld.gateway.merge import DoubtfulMomentError
+from homeworld.gateway.merge import DoubtfulMomentError, LongTextsError
 from homeworld.gateway.plan import Pass, Refuse
 from homeworld.model.errors import HomeworldError
 from homeworld.model.topology import Flavor
@@ -35,13 +35,19 @@ TABLES = (
     )""",
     "CREATE TABLE m (id BIGINT PRIMARY KEY, g INT, ts TIMESTAMP NULL, ts3 TIMESTAMP(3) NULL, KEY (g))",
     "CREATE TABLE mi (id BIGINT PRIMARY KEY, g INT, ts TIMESTAMP NULL, ts3 TIMESTAMP(3) NULL, KEY (ts))",
+    """CREATE TABLE l (
+        id BIGINT PRIMARY KEY, tx TEXT COLLATE utf8mb4_general_ci, v VARCHAR(3000) COLLATE utf8mb4_bin,
+        np VARCHAR(3000) COLLATE {nopad}, vb VARBINARY(3000), l1 TEXT CHARACTER SET latin1
+    )""",
     "CREATE TABLE w (id BIGINT PRIMARY KEY, p DECIMAL(30,18), r DECIMAL(40,20), a INT, b INT)",
 )
 NOPAD = {Flavor.MYSQL: "utf8mb4_0900_ai_ci", Flavor.MARIADB: "utf8mb4_general_nopad_ci"}
 VSCHEMA: dict[str, Any] = {
     "sharded": True,
     "vindexes": {"x": {"type": "xxhash"}},
-    "tables": {name: {"column_vindexes": [{"column": "id", "name": "x"}]} for name in ("d", "m", "mi", "w")},
+    "tables": {
+        name: {"column_vindexes": [{"column": "id", "name": "x"}]} for name in ("d", "m", "mi", "w", "l")
+    },
 }
 # A zone with the hour from 1 to 2 o'clock twice, on 2024-11-03: from 05:00 and from 06:00 UTC.
 ZONE = (
@@ -52,6 +58,29 @@ ZONE = (
 )
 TWICE = ["2024-11-03 05:30:00", "2024-11-03 06:30:00", "2024-11-03 05:45:00", "2024-11-03 06:15:00"]
 MOMENTS = [*TWICE, "2024-07-01 00:00:00", "0000-00-00 00:00:00"]
+# Around what servers sort by: 1024 bytes, of one to three for each character.
+LENGTHS = [
+    0,
+    3,
+    100,
+    200,
+    250,
+    339,
+    340,
+    341,
+    342,
+    509,
+    510,
+    511,
+    512,
+    513,
+    1019,
+    1020,
+    1023,
+    1024,
+    1025,
+    1500,
+]
 TEXTS = ["", " ", "a", "A", "a ", "a\t", "b", "B  ", "á", "10", "9", "é"]
 
 
@@ -77,7 +106,7 @@ def _insert(world: World, table: str, row: list[Any]) -> None:
 
 
 def _fill(world: World) -> None:
-    rnd = random.Random(31)
+    rnd, lengths = random.Random(31), random.Random(32)
 
     def maybe(value: Any) -> Any:
         return None if rnd.random() < 0.12 else value
@@ -118,6 +147,10 @@ def _fill(world: World) -> None:
             f"{rnd.randrange(-(10**20), 10**20) / 10**12:.18f}",
             f"{rnd.randrange(10**9)}.{rnd.randrange(10**20):020d}",
         ]
+        long = [
+            "a" * lengths.choice(LENGTHS) + lengths.choice("abAZ") + lengths.choice("xy") for _ in range(5)
+        ]
+        _insert(world, "l", [number, *long[:3], long[3].encode(), long[4]])
         _insert(world, "w", [number, *numbers, rnd.randrange(-50, 50), rnd.randrange(1, 9)])
 
 
@@ -236,6 +269,31 @@ def test_the_last_moment_of_an_hour_that_comes_twice(world: World, flavor: Flavo
         with pytest.raises(DoubtfulMomentError):
             world.through_router(last)
     assert answered(world, "SELECT MAX(ts), MIN(ts) FROM m WHERE ts < '2024-11-03 00:00:00'")
+
+
+# ---------------------------------------------------------------------------- long texts
+
+
+@pytest.mark.parametrize("column", ["tx", "v", "np", "vb", "l1"])
+def test_long_texts_are_sorted_as_servers_do(world: World, flavor: Flavor, column: str) -> None:
+    # Servers sort by max_sort_length bytes; MySQL by all of what has no padding.
+    whole = flavor is Flavor.MYSQL and column in {"np", "vb"}
+    for order in (f"{column}, id", f"{column} DESC, id DESC"):
+        for limit in ("", " LIMIT 12", " LIMIT 5 OFFSET 20"):
+            sql = f"SELECT id, LENGTH({column}) FROM l ORDER BY {order}{limit}"
+            assert answered(world, sql) or not whole
+            short = f"SELECT id FROM l WHERE LENGTH({column}) < 300 ORDER BY {order}{limit}"
+            assert answered(world, short)
+    assert not whole or answered(world, f"SELECT COUNT(*), LENGTH({column}) FROM l GROUP BY {column}, 2")
+    assert answered(world, f"SELECT DISTINCT {column} FROM l")
+    assert answered(world, f"SELECT MAX({column}), MIN({column}) FROM l")
+
+
+@pytest.mark.parametrize("column", ["tx", "v"])
+def test_long_texts_alike_in_what_is_sorted_by_are_refused(world: World, column: str) -> None:
+    with pytest.raises(LongTextsError):
+        world.through_router(f"SELECT id FROM l ORDER BY {column}, id")
+    assert answered(world, f"SELECT id FROM l ORDER BY LEFT({column}, 300), id LIMIT 15")
 
 
 # ---------------------------------------------------------------------------- sums of what is not shown

@@ -15,6 +15,7 @@ from homeworld.gateway.merge import (
     DoubtfulMomentError,
     InexactAverageError,
     Key,
+    LongTextsError,
     Merge,
     add,
     average,
@@ -200,3 +201,22 @@ def test_identity() -> None:
 )  # fmt: skip
 def test_collations_whose_weights_are_known(collation: str, known: bool) -> None:
     assert (of_collation(collation) is not None) == known
+
+
+def test_long_texts_are_sorted_only_where_every_server_would_sort_them_so() -> None:
+    key = Key(0, PADDED, most=8)
+    alike: list[Row] = [(b"\x00A" * 4 + b"\x00C",), (b"\x00A" * 4 + b"\x00B",)]
+    apart: list[Row] = [(b"\x00B" * 5,), (b"\x00A" * 5,), (None,)]
+    assert sort(list(apart), [key]) == apart[::-1]
+    assert sort([alike[0], alike[0]], [key]) == [alike[0], alike[0]]
+    with pytest.raises(LongTextsError):
+        sort(list(alike), [key])
+    with pytest.raises(LongTextsError):
+        sort([alike[0], (b"\x00A" * 4,)], [key])
+    assert sort(list(alike), [Key(0, PADDED)]) == alike[::-1]
+    # A shard that was to give one row has others, perhaps, that are equal to it by what it sorts by.
+    short: list[Row] = [(b"\x00A",)]
+    assert Merge(order=(key,), limit=1)([short, short]) == short
+    assert Merge(order=(key,), limit=2)([[apart[1]], [apart[0]]]) == [apart[1], apart[0]]
+    with pytest.raises(LongTextsError):
+        Merge(order=(key,), limit=1)([short, [apart[0]]])

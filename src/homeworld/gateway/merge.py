@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from homeworld.gateway.plan import Row
@@ -43,6 +44,15 @@ class DoubtfulMomentError(HomeworldError):
     sqlstate = "42000"
 
 
+class LongTextsError(HomeworldError):
+    """VT12001: unsupported: ORDER BY of texts alike in all that servers sort by; ORDER BY LEFT(…, 300)"""
+
+    code = "unsupported"
+    http_status = 422
+    mysql_errno = 1235
+    sqlstate = "42000"
+
+
 class ColumnsChangedError(HomeworldError):
     """The table's columns have changed meanwhile; send the statement again."""
 
@@ -56,12 +66,14 @@ class Key:
 
     :param text: of a moment that a server may also compare by its text: the column with that. Rows of which
         the two say different things are not sorted but refused.
+    :param most: servers may sort by no more than so many bytes of it (``max_sort_length``); 0: by all.
     """
 
     index: int
     type: Type
     descending: bool = False
     text: int | None = None
+    most: int = 0
 
 
 def _microseconds(value: bytes) -> int:
@@ -105,6 +117,7 @@ def sort(rows: list[Row], keys: Sequence[Key]) -> list[Row]:
     """Rows in the order of the keys; NULL is before everything else. Equal rows keep their order.
 
     :raises DoubtfulMomentError: a key's moments and their texts disagree.
+    :raises LongTextsError: a server might take two keys for equal that are not.
     """
     for key in reversed(keys):
         index = key.index
@@ -112,6 +125,8 @@ def sort(rows: list[Row], keys: Sequence[Key]) -> list[Row]:
             _sort_moments(rows, key, key.text)
             continue
         convert = _converter(key.type, [row[index] for row in rows])
+        if key.most:
+            _check_cut(key, {convert(value) for row in rows if (value := row[index]) is not None})
 
         def of(row: Row, index: int = index, convert: Callable[[bytes], Any] = convert) -> tuple[bool, Any]:
             value = row[index]
@@ -119,6 +134,15 @@ def sort(rows: list[Row], keys: Sequence[Key]) -> list[Row]:
 
         rows.sort(key=of, reverse=key.descending)
     return rows
+
+
+def _check_cut(key: Key, values: set[bytes]) -> None:
+    """A server that sorts by the first bytes only, and one that has an index, must sort these alike."""
+    if max(map(len, values), default=0) < key.most:
+        return
+    ordered = sorted(values)
+    if any(one[: key.most] == other[: key.most] for one, other in pairwise(ordered)):
+        raise LongTextsError
 
 
 def _sort_moments(rows: list[Row], key: Key, text: int) -> None:
@@ -299,10 +323,14 @@ class Merge:
     width: int = 0
 
     def __call__(self, results: Sequence[Sequence[Row]]) -> Sequence[Row]:
-        """Merge the rows of every shard."""
+        """Merge the rows of every shard.
+
+        :raises HomeworldError: the rows that have come cannot be merged exactly.
+        """
         rows: list[Row] = [row for result in results for row in result]
         if self.width and rows and len(rows[0]) != self.width:
             raise ColumnsChangedError
+        self._check_limits(results)
         if self.columns is not None:
             rows = self._grouped(rows, self.columns)
         elif self.distinct is not None:
@@ -319,6 +347,16 @@ class Merge:
         if self.hidden:
             return [row[: -self.hidden] for row in rows]
         return rows
+
+    def _check_limits(self, results: Sequence[Sequence[Row]]) -> None:
+        """Where LIMIT has cut a shard's rows, those behind may be equal to the last by what it sorts by."""
+        if self.limit is None or self.columns is not None:
+            return
+        for result in results:
+            if result and len(result) >= self.offset + self.limit:
+                ends = ((key, result[-1][key.index] or b"") for key in self.order if key.most)
+                if any(len(value) >= key.most for key, value in ends):
+                    raise LongTextsError
 
     def _grouped(self, rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
         of = identify(self.groups)

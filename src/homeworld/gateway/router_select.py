@@ -32,6 +32,8 @@ from homeworld.gateway.sql_functions import AGGREGATES, WINDOW_ONLY
 from homeworld.model.tables import Column as TableColumn
 from homeworld.model.topology import Flavor
 
+# max_sort_length, which sessions may not change, less the length that MariaDB puts behind binary strings.
+_MOST_SORTED = 1024 - 4
 _MERGED = {
     "SUM": Aggregate.SUM,
     "COUNT": Aggregate.COUNT,
@@ -196,9 +198,17 @@ class _Builder:
         number = self.visible(meant) if not before else None
         if number is not None:
             index = number
-            return lambda: Key(index, type_, descending)
+            return lambda: self.key(index, type_, descending=descending)
         helper = self.helper(before or b"(", meant, after or b")")
-        return lambda: Key(self.place(helper), type_, descending)
+        return lambda: self.key(self.place(helper), type_, descending=descending)
+
+    def key(self, index: int, type_: Type, *, descending: bool) -> Key:
+        """A key to sort by that column. MySQL sorts by all of a text only if its collation does not pad, and
+        MariaDB never does.
+        """
+        text = type_.kind is Kind.WEIGHT or type_.kind is Kind.BYTES
+        cut = text and (bool(type_.pad) or self.flavor is Flavor.MARIADB)
+        return Key(index, type_, descending, most=_MOST_SORTED if cut else 0)
 
     def moment_key(self, expr: Expr, *, descending: bool) -> Callable[[], Key]:
         """A key to sort rows by the least or greatest moment of each one's group. Servers of both flavours
@@ -528,14 +538,14 @@ def _group_order(
         raise unsupported("ORDER BY this aggregate over several shards")
     number = builder.visible(meant) if type_.kind is not Kind.MOMENT else None
     if number is not None:
-        return lambda: Key(number, type_, descending)
+        return lambda: builder.key(number, type_, descending=descending)
     helper = builder.helper(b"(", meant, b")")
     computed = [_at(builder, helper, made) for made in _aggregated(builder, meant, 0, groups)]
     columns += computed
     if type_.kind is Kind.MOMENT:
         (moment,) = computed
         return lambda: Key(moment().compared, type_, descending, builder.place(helper))
-    return lambda: Key(builder.place(helper), type_, descending)
+    return lambda: builder.key(builder.place(helper), type_, descending=descending)
 
 
 def _at(builder: _Builder, helper: int, made: Callable[[], Column]) -> Callable[[], Column]:
