@@ -36,6 +36,10 @@ class StatedPreconditions:
         self.asked.append(wish)
         return self.against
 
+    def lasting(self, wish: MoveWish) -> tuple[str, ...]:
+        """The same."""
+        return self.reasons(wish)
+
 
 class StatedPlacements:
     """Placements as a test states them: which tables have rows; remembers what was asked."""

@@ -276,6 +276,7 @@ class FakeTools:
     def __init__(self, world: World) -> None:
         self.world = world
         self.unfit = ""
+        self.users: dict[str, Sequence[str]] = {}
 
     def describe(self, place: ShardPlace, names: Sequence[str]) -> Mapping[str, Table]:
         return {name: make_table(name) for name in names if (place.keyspace, name) in self.world.rows}
@@ -297,11 +298,11 @@ class FakeTools:
                 self.world.sequences.pop(name, None)
             self.world.rows.pop((place.keyspace, name), None)
 
-    def difference(self, place: ShardPlace, table: Table) -> str:
+    def difference(self, place: ShardPlace, table: Table, origin: str = "the source") -> str:
         return self.unfit if (place.keyspace, table.name) in self.world.rows else "it is missing"
 
     def references(self, place: ShardPlace, names: Sequence[str]) -> Sequence[str]:
-        return ()
+        return self.users.get(place.keyspace, ())
 
     def positions(self, places: Sequence[ShardPlace]) -> Mapping[str, str]:
         return {place.shard: str(len(self.world.logs.get(place.keyspace, []))) for place in places}
@@ -342,6 +343,9 @@ class FakePreconditions:
         self.found: tuple[str, ...] = ()
 
     def reasons(self, wish: MoveWish) -> tuple[str, ...]:
+        return self.found
+
+    def lasting(self, wish: MoveWish) -> tuple[str, ...]:
         return self.found
 
 

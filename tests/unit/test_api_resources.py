@@ -474,12 +474,18 @@ class Silent:
     def reasons(self, wish: MoveWish) -> tuple[str, ...]:
         raise UnavailableError(f"the server of {wish.tables[0]} does not answer")
 
+    def lasting(self, wish: MoveWish) -> tuple[str, ...]:
+        return self.reasons(wish)
+
 
 class Broken:
     """Preconditions with a mistake in them."""
 
     def reasons(self, wish: MoveWish) -> tuple[str, ...]:
         raise ZeroDivisionError(f"a secret about {wish.tables[0]}")
+
+    def lasting(self, wish: MoveWish) -> tuple[str, ...]:
+        return self.reasons(wish)
 
 
 def test_what_cannot_be_said_now_is_not_made_and_mistakes_stay_inside(desk: Desk) -> None:

@@ -36,6 +36,7 @@ from homeworld.replication.ddl import (
     TargetForm,
     add_keys_sql,
     in_schema,
+    differences_both_ways,
     layout_differences,
     target_table,
     without_counter,
@@ -158,11 +159,20 @@ def test_unique_keys_of_the_target_must_hold_on_the_source() -> None:
     assert layout_differences(source, source) == ()
     assert layout_differences(source, table(column("a"), column("b"))) == ()
     (told,) = layout_differences(table(column("a"), column("b")), source)
-    assert "unique key 'b' of the target's table 't' does not hold on the source" in told
+    assert "unique key 'b' of table 't' on the target does not hold on the source" in told
     (told,) = layout_differences(
         table(column("a"), column("b"), key=("a", "b")), table(column("a"), column("b"))
     )[:1]
     assert "no unique key 'PRIMARY' over (a, b)" in told
+
+
+def test_what_fits_one_way_only_is_told_by_the_sides_names() -> None:
+    wide, narrow = table(column("a"), column("s")), table(column("a"))
+    assert layout_differences(narrow, wide) == ()
+    told = "column 's' of table 't' is missing on shop/-"
+    assert differences_both_ways(narrow, wide, "shop/-", "dst/-80") == (told,)
+    assert differences_both_ways(wide, narrow, "dst/-80", "shop/-") == (told,)
+    assert differences_both_ways(wide, wide, "shop/-", "dst/-80") == ()
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,9 @@ class NoReasons:
         assert wish
         return ()
 
+    def lasting(self, wish: MoveWish) -> tuple[str, ...]:
+        return self.reasons(wish)
+
 
 PLANS = cast("dict[str, Plan[object]]", all_plans(NoReasons()))
 FOLLOWING = d.Stream(Phase.FOLLOWING, copied=True)

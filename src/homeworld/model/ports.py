@@ -221,3 +221,11 @@ class Preconditions(Protocol):
         :raises UnavailableError: a server does not answer, so it cannot be said.
         """
         ...
+
+    def lasting(self, wish: MoveWish) -> tuple[str, ...]:
+        """Every reason why the tables' traffic cannot move (any more): what may have become untrue since the
+        workflow began.
+
+        :raises UnavailableError: a server does not answer, so it cannot be said.
+        """
+        ...

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from homeworld.model.errors import InvalidError, NotFoundError, PreconditionsFailedError
+from homeworld.model.errors import InvalidError, NotFoundError, PreconditionsFailedError, UnavailableError
 from homeworld.model.gtid import Position
 from homeworld.model.movers import MoverSpec
 from homeworld.model.tables import Table
@@ -20,7 +20,7 @@ from homeworld.replication import sidecar
 from homeworld.replication.applier import Appliers, TargetApplier
 from homeworld.replication.chunks import Span, TableMap
 from homeworld.replication.connection import Connection
-from homeworld.replication.ddl import layout_differences
+from homeworld.replication.ddl import layout_differences, without_counter
 from homeworld.replication.follower import PATIENCE_SECONDS, Follower
 from homeworld.replication.moving import MovingTable, make_route, writers_of
 from homeworld.replication.on_ddl import OnDdlRule
@@ -32,6 +32,7 @@ from homeworld.replication.tables import is_empty, read_tables
 
 #: Short, because the holder of the locks may wait for the applier's gate.
 LOCK_SECONDS = 1
+TRIES = 5
 
 _EVERYTHING = (Span(None, None),)
 _State = tuple[StreamState, Mapping[str, CopyState]]
@@ -65,8 +66,7 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
     :raises UnavailableError: a server cannot be reached.
     """
     names = [placement.table for placement in spec.placements]
-    sources = {place.shard: read_tables(place, names) for place in spec.sources}
-    starts = _starts(spec)
+    sources, starts = _beginning(spec, names)
     states = {place.shard: _claim(spec, place, sources, starts) for place in spec.targets}
     remembered = {
         place.shard: [states[target.shard][place.shard] for target in spec.targets] for place in spec.sources
@@ -136,8 +136,9 @@ def _check(
             if table.engine.lower() not in {"innodb", "rocksdb"}:
                 reasons[f"table {table.name!r} uses {table.engine}, which has no transactions"] = None
             for shard, there in targets.items():
-                for text in layout_differences(table, there[table.name]):
-                    reasons[f"{text} (shards {source} and {shard})"] = None
+                ours, theirs = f"{spec.sources[0].keyspace}/{source}", f"{spec.targets[0].keyspace}/{shard}"
+                for text in layout_differences(table, there[table.name], ours, theirs):
+                    reasons[text] = None
     for place in spec.targets:
         with Connection(place.endpoint) as connection:
             if connection.query_one("SELECT @@local_infile") != (b"1",):
@@ -147,6 +148,37 @@ def _check(
                 reasons[f"table {name!r} on target shard {place.shard} is not empty"] = None
     if reasons:
         raise PreconditionsFailedError(tuple(reasons))
+
+
+_Tables = dict[str, dict[str, Table]]
+
+
+def _beginning(spec: MoverSpec, names: Sequence[str]) -> tuple[_Tables, dict[str, str | None]]:
+    """The source shards' tables as they are where a stream that is new begins.
+
+    :raises UnavailableError: they are altered over and over.
+    """
+
+    def read() -> _Tables:
+        return {place.shard: read_tables(place, names) for place in spec.sources}
+
+    tables = read()
+    for _ in range(TRIES):
+        starts = _starts(spec)
+        again = read()
+        # Whatever was altered in between would stand in the log before the beginning, and in no definition.
+        if _forms(again) == _forms(tables):
+            return tables, starts
+        tables = again
+    raise UnavailableError("the source's tables are being altered")
+
+
+def _forms(tables: _Tables) -> object:
+    return {
+        (shard, name): (table.columns, table.indexes, without_counter(table.create_sql))
+        for shard, of_shard in tables.items()
+        for name, table in of_shard.items()
+    }
 
 
 def _starts(spec: MoverSpec) -> dict[str, str | None]:

@@ -95,6 +95,19 @@ def _outside_quotes(text: str, start: int) -> Iterator[tuple[int, str]]:
         at += 1
 
 
+def outside_quotes(text: str) -> str:
+    """What of ``text`` stands in no string, identifier or comment text; each of those is one space.
+
+    :raises InvalidError: a quote is never closed.
+    """
+    kept: list[str] = []
+    last = -1
+    for at, character in _outside_quotes(text, 0):
+        kept.append(character if at == last + 1 else f" {character}")
+        last = at
+    return "".join(kept)
+
+
 def _after_quoted(text: str, start: int) -> int:
     mark = text[start]
     at = start + 1
@@ -199,11 +212,15 @@ def in_schema(create_sql: str, schema: str, table: str) -> str:
     return f"CREATE TABLE {quote(schema, table)} ({create_sql[head.end() :]}"
 
 
-def layout_differences(source: Table, target: Table) -> tuple[str, ...]:
+def layout_differences(
+    source: Table, target: Table, ours: str = "the source", theirs: str = "the target"
+) -> tuple[str, ...]:
     """Why rows of ``source`` cannot be put into ``target`` byte for byte; empty: they can.
 
     Further columns on the target are fine, because the server gives them their default; a further unique key
     is not, because a row that it refuses or displaces would be lost.
+
+    :param ours: what to call the place of ``source``, and ``theirs`` that of ``target``.
     """
     found: list[str] = []
     for column in source.columns:
@@ -211,14 +228,14 @@ def layout_differences(source: Table, target: Table) -> tuple[str, ...]:
         where = f"column {column.name!r} of table {source.name!r}"
         if other is None:
             if not column.generated:
-                found.append(f"{where} is missing on the target")
+                found.append(f"{where} is missing on {theirs}")
         elif column.generated or other.generated:
             if column.generated != other.generated:
                 found.append(f"{where} is generated on one side only")
         else:
-            ours, theirs = _shape(column), _shape(other)
-            if ours != theirs:
-                found.append(f"{where} is {ours} on the source and {theirs} on the target")
+            here, there = _shape(column), _shape(other)
+            if here != there:
+                found.append(f"{where} is {here} on {ours} and {there} on {theirs}")
     if source.key is not None:
         names = tuple(name.lower() for name in source.key.columns)
         if not any(
@@ -229,15 +246,21 @@ def layout_differences(source: Table, target: Table) -> tuple[str, ...]:
             for index in target.indexes
         ):
             found.append(
-                f"the target's table {source.name!r} has no unique key {source.key.name!r} "
+                f"table {source.name!r} on {theirs} has no unique key {source.key.name!r} "
                 f"over ({', '.join(source.key.columns)})"
             )
     found += [
-        f"unique key {index.name!r} of the target's table {source.name!r} does not hold on the source"
+        f"unique key {index.name!r} of table {source.name!r} on {theirs} does not hold on {ours}"
         for index in target.indexes
         if index.unique and not any(_implies(other, index) for other in source.indexes)
     ]
     return tuple(found)
+
+
+def differences_both_ways(source: Table, target: Table, ours: str, theirs: str) -> tuple[str, ...]:
+    """Why rows of ``source`` cannot be put into ``target``, or come back from there; empty: both can be."""
+    there = layout_differences(source, target, ours, theirs)
+    return there or layout_differences(target, source, theirs, ours)
 
 
 def _implies(source: Index, target: Index) -> bool:

@@ -141,7 +141,8 @@ class OnDdlRule:
                 if target is None:
                     told.append(f"table {table.table.name!r} is gone from target shard {place.shard}")
                 else:
-                    told += (f"{text} (shard {place.shard})" for text in layout_differences(source, target))
+                    ours, theirs = (f"{at.keyspace}/{at.shard}" for at in (table.source, place))
+                    told += layout_differences(source, target, ours, theirs)
         return tuple(told)
 
     def _carry(self, ddl: DdlEvent, tables: Sequence[MovingTable], effect: RowEffect) -> bool:

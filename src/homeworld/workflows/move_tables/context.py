@@ -16,7 +16,7 @@ from typing import cast
 from homeworld.model import vschema as vschemas
 from homeworld.model.errors import HomeworldError, InvalidError, UnavailableError
 from homeworld.model.movers import MoverSpec, Placement
-from homeworld.model.ports import Engine, Gateways, Mover, Movers, SourceFence
+from homeworld.model.ports import Engine, Gateways, Mover, Movers, MoveWish, SourceFence
 from homeworld.model.routing_rules import TrafficPhase, rules_for
 from homeworld.model.topology import BackendRole, ShardPlace
 from homeworld.store.journal import StepStatus
@@ -57,6 +57,7 @@ class Hand:
     :param touched: fleeting steps of the open run that were begun here, and ``done`` those that are done.
     :param broken: the hold was not unbroken from the origin's last write to the publication.
     :param attempts: how many holds were tried; each has an id of its own.
+    :param look_seconds: how long the newest look at what uses the tables took.
     :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
     :param finals: the quiet side's final positions, read under the locks.
     :param starts: where the opposite stream will start on the other side.
@@ -71,6 +72,7 @@ class Hand:
     hold_id: str = ""
     attempts: int = 0
     broken: bool = False
+    look_seconds: float = 0.0
     held_until: float = 0.0
     finals: Mapping[str, str] = field(default_factory=dict[str, str])
     starts: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -216,6 +218,18 @@ class Context:
         with self.ports.store.read() as tx:
             keyspace = tx.keyspaces.by_name(self.workflow.branch_id, name)
             return Side(keyspace, tx.keyspaces.shards(keyspace.id))
+
+    def wish(self) -> MoveWish:
+        """The move, as preconditions take it."""
+        workflow = self.workflow
+        return MoveWish(
+            workflow.branch_id,
+            workflow.source_keyspace_id,
+            workflow.target_keyspace_id,
+            workflow.global_keyspace_id,
+            self.tables,
+            workflow.id,
+        )
 
     # -- the store -------------------------------------------------------------------------------------------
 

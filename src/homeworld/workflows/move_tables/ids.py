@@ -53,7 +53,7 @@ def plan_ids(
     """
     found: list[Ids] = []
     for name, table in tables.items():
-        given = _column(name, table, vschemas[source])
+        given = given_column(name, table, vschemas[source])
         if given is None:
             continue
         at_source = _named(name, source, vschemas)
@@ -64,7 +64,8 @@ def plan_ids(
     return tuple(found)
 
 
-def _column(name: str, table: Table, vschema: VSchema) -> str | None:
+def given_column(name: str, table: Table, vschema: VSchema) -> str | None:
+    """The column whose values are given out on the source, by its vschema's sequence or by AUTO_INCREMENT."""
     entry = vschema.tables.get(name)
     if entry is not None and entry.auto_increment is not None:
         return entry.auto_increment.column

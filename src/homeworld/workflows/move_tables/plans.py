@@ -14,8 +14,8 @@ def all_plans(preconditions: Preconditions) -> Mapping[str, Plan[Context]]:
     """The plans that :mod:`homeworld.workflows.move_tables.decide` names."""
     plans = (
         steps_start.start_plan(preconditions),
-        steps_switch.switch_replicas_plan(),
-        steps_switch.switch_primaries_plan(),
+        steps_switch.switch_replicas_plan(preconditions),
+        steps_switch.switch_primaries_plan(preconditions),
         steps_switch.reverse_replicas_plan(),
         steps_switch.reverse_primaries_plan(),
         steps_end.cut_over_plan(),

@@ -19,7 +19,8 @@ from homeworld.replication.ddl import TargetForm, layout_differences, split_crea
 from homeworld.replication.positions import current_position
 from homeworld.workflows.move_tables.preconditions.foreign_keys import left_behind
 from homeworld.workflows.move_tables.preconditions.mentions import users
-from homeworld.workflows.move_tables.preconditions.reader import read_shard
+from homeworld.workflows.move_tables.preconditions.reader import read_users
+from homeworld.workflows.move_tables.preconditions.triggers import triggers_of
 from homeworld.workflows.move_tables.tools import IdColumn
 
 LOCK_SECONDS = 2  # for a table's definition; whoever waits longer than that under a hold gives the hold up
@@ -73,17 +74,19 @@ class ServerTools:
                 connection.execute(f"SET SESSION lock_wait_timeout={DROP_SECONDS}")
                 connection.execute(f"DROP TABLE IF EXISTS {joined}")
 
-    def difference(self, place: ShardPlace, table: Table) -> str:
+    def difference(self, place: ShardPlace, table: Table, origin: str = "the source") -> str:
         """How the place's table differs as far as rows are concerned."""
         found = tables.find_tables(place, [table.name]).get(table.name)
+        where = f"{place.keyspace}/{place.shard}"
         if found is None:
-            return f"table {table.name} is missing"
-        return "; ".join(layout_differences(table, found))
+            return f"table {table.name} is missing on {where}"
+        return "; ".join(layout_differences(table, found, origin, where))
 
     def references(self, place: ShardPlace, names: Sequence[str]) -> Sequence[str]:
-        """What is left behind and depends on these tables."""
-        shard = read_shard(place, names)
-        return [*left_behind(shard, tuple(names)), *users(shard, tuple(names))]
+        """What is left behind and depends on these tables, or is left with them."""
+        shard = read_users(self._connection(place.endpoint), place, names)
+        moving = tuple(names)
+        return [*left_behind(shard, moving), *triggers_of(shard, moving), *users(shard, moving)]
 
     # -- streams ---------------------------------------------------------------------------------------------
 
@@ -193,6 +196,7 @@ class ServerTools:
         if known is not None:
             known.close()
         made = Connection(endpoint, fidelity=False, timeout_seconds=ANSWER_SECONDS)
+        made.execute("SET NAMES utf8mb4")
         made.execute(f"SET SESSION lock_wait_timeout={LOCK_SECONDS}, innodb_lock_wait_timeout={LOCK_SECONDS}")
         if endpoint.flavor is Flavor.MYSQL:
             made.execute("SET SESSION information_schema_stats_expiry=0")

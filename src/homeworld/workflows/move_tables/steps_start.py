@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 from homeworld.model import vschema_edits as edits
 from homeworld.model.errors import InvalidError, PreconditionsFailedError
-from homeworld.model.ports import MoveWish, Preconditions
+from homeworld.model.ports import Preconditions
 from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.tables import Table
-from homeworld.model.topology import ShardPlace
+from homeworld.model.topology import BackendRole, ShardPlace
 from homeworld.model.vschema import VSchema, parse
 from homeworld.replication.ddl import TargetForm
 from homeworld.workflows.move_tables import ids as givers
 from homeworld.workflows.move_tables.context import Context, Side
-from homeworld.workflows.move_tables.decide import START
+from homeworld.workflows.move_tables.decide import FORWARD_STREAM, START
 from homeworld.workflows.move_tables.taking import (
     give_back,
     is_taken,
@@ -28,6 +28,7 @@ from homeworld.workflows.move_tables.taking import (
 )
 from homeworld.workflows.steps import Plan, Sort, Step
 
+STOP_SECONDS = 30.0  # for a mover
 # Facts of the workflow.
 TABLES_LISTED = "made_tables"
 SEQUENCES_LISTED = "made_sequences"
@@ -48,10 +49,13 @@ def start_plan(preconditions: Preconditions) -> Plan[Context]:
             Step("route both names to the source", route_to_source, undo=route_as_before),
             Step("publish the routes", publish_alone, undo=Context.release_hold, sort=Sort.FLEETING),
             Step("take the target's tables", take_tables, undo=give_back),
-            Step("make target tables", make_tables, undo=drop_made, verify=tables_fit),
+            Step("make target tables", make_tables, undo=drop_made),
             Step("make sequences", make_sequences, undo=drop_sequences),
             Step("enter the vschema", enter_vschema, undo=leave_vschema),
             Step("publish", publish, sort=Sort.FLEETING),
+            # Within this state: whatever is done to the tables in the next one stands in the log behind where
+            # the stream began.
+            Step("begin the stream", begin_stream, undo=end_stream),
         ),
     )
 
@@ -66,19 +70,9 @@ def check(context: Context, preconditions: Preconditions) -> None:
 
     :raises PreconditionsFailedError: it cannot be moved (any more).
     """
-    workflow = context.workflow
     if context.listed(TABLES_LISTED):
         return  # begun before: some of what would be refused is our own doing
-    reasons = preconditions.reasons(
-        MoveWish(
-            workflow.branch_id,
-            workflow.source_keyspace_id,
-            workflow.target_keyspace_id,
-            workflow.global_keyspace_id,
-            context.tables,
-            workflow.id,
-        )
-    )
+    reasons = preconditions.reasons(context.wish())
     if reasons:
         raise PreconditionsFailedError(reasons)
 
@@ -210,16 +204,42 @@ def make_tables(context: Context) -> None:
                 context.tools.give_numbers(place, tables[given.table], given.column)
 
 
-def tables_fit(context: Context) -> str:
-    """Whether every target table can take the source's rows."""
-    tables = source_tables(context)
-    wrong = [
-        f"{place.shard}: {name}: {difference}"
-        for place in context.owner(context.target)
-        for name in context.listed(TABLES_LISTED)
-        if (difference := context.tools.difference(place, tables[name]))
-    ]
-    return "; ".join(wrong)
+def misfits(context: Context) -> list[str]:
+    """Why rows of one side's tables would not fit into the other's; empty: they do, both ways.
+
+    :raises InvalidError: a table is gone.
+    """
+    found: list[str] = []
+    for origin, to in ((context.source, context.target), (context.target, context.source)):
+        tables = tables_of(context, origin)
+        name = f"{origin.name}/{origin.shards[0].name}"
+        found += (
+            difference
+            for place in context.owner(to)
+            for table in tables.values()
+            if (difference := context.tools.difference(place, table, name))
+        )
+        if found:
+            break  # the other way the same would be told once more
+    return found
+
+
+def begin_stream(context: Context) -> None:
+    """The forward stream has claimed what it writes to, and where it begins.
+
+    :raises InvalidError: the source's tables have changed since the target's were made.
+    """
+    if wrong := misfits(context):
+        raise InvalidError(f"the tables were changed while the move began: {'; '.join(wrong)}; retry")
+    context.stop_mover(FORWARD_STREAM, STOP_SECONDS)
+    context.start_mover(FORWARD_STREAM)
+
+
+def end_stream(context: Context) -> None:
+    """Nothing of the stream is left."""
+    context.stop_mover(FORWARD_STREAM, STOP_SECONDS)
+    targets = context.target.places(context.ports.engine, BackendRole.MOVER)
+    context.tools.forget_stream(context.workflow.id, FORWARD_STREAM, targets)
 
 
 def drop_made(context: Context) -> None:

@@ -17,9 +17,9 @@ import logging
 import time
 from collections.abc import Callable
 
-from homeworld.model.errors import DeadlineExceededError, UnavailableError
+from homeworld.model.errors import DeadlineExceededError, PreconditionsFailedError, UnavailableError
 from homeworld.model.movers import Phase
-from homeworld.model.ports import Holding
+from homeworld.model.ports import Holding, Preconditions
 from homeworld.model.routing import HoldRequest
 from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.topology import BackendRole, TabletType
@@ -34,7 +34,7 @@ from homeworld.workflows.move_tables.decide import (
     SWITCH_REPLICAS,
 )
 from homeworld.workflows.move_tables.ids_on_servers import raise_ids
-from homeworld.workflows.move_tables.steps_start import publish
+from homeworld.workflows.move_tables.steps_start import STOP_SECONDS, publish
 from homeworld.workflows.steps import Plan, Sort, Step
 
 REPLICA_SECONDS = 30.0  # for replicas to catch up, before anything waits for it
@@ -48,8 +48,8 @@ SWITCH_SECONDS = 8.0  # of it that a switch may use up to its commit
 # attempts are short, and between them everything goes on.
 DRAIN_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BETWEEN_SECONDS = 1.0
+LOOK_SECONDS = 0.1  # that a look for users may cost under the hold
 LOCK_SECONDS = 3.0  # for the locks on the origin
-STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05
 
 Act = Callable[[Context], None]
@@ -60,8 +60,13 @@ def _fleeting(name: str, perform: Act, undo: Act = lambda _context: None) -> Ste
     return Step(name, perform, undo=undo, sort=Sort.FLEETING)
 
 
-def primaries_plan(name: str, stream: str, commit: Act) -> Plan[Context]:
-    """Move primary traffic to where ``stream`` leads."""
+def primaries_plan(
+    name: str, stream: str, commit: Act, first: tuple[Step[Context], ...] = ()
+) -> Plan[Context]:
+    """Move primary traffic to where ``stream`` leads.
+
+    :param first: what comes before everything else.
+    """
 
     def along(act: Callable[[Context, Way], None]) -> Act:
         return lambda context: act(context, context.way(stream))
@@ -69,11 +74,14 @@ def primaries_plan(name: str, stream: str, commit: Act) -> Plan[Context]:
     return Plan(
         name,
         (
+            *first,
             _fleeting("wait for replicas", along(wait_replicas)),
             Step("clear the opposite stream", along(clear_opposite)),
             _fleeting("come close", along(come_close)),
+            _fleeting("look for users", along(look_for_users)),
             _fleeting("hold", along(hold), undo=lambda context: context.release_hold()),
             _fleeting("fence", along(fence), undo=lambda context: context.hand.unlock()),
+            _fleeting("look again", along(look_again)),
             _fleeting("drain", along(drain)),
             _fleeting("raise ids", along(raise_ids)),
             _fleeting("read positions", along(read_positions)),
@@ -89,9 +97,9 @@ def primaries_plan(name: str, stream: str, commit: Act) -> Plan[Context]:
     )
 
 
-def switch_primaries_plan() -> Plan[Context]:
+def switch_primaries_plan(preconditions: Preconditions) -> Plan[Context]:
     """From the source to the target."""
-    return primaries_plan(SWITCH_PRIMARIES, FORWARD_STREAM, commit_to_target)
+    return primaries_plan(SWITCH_PRIMARIES, FORWARD_STREAM, commit_to_target, (_check_again(preconditions),))
 
 
 def reverse_primaries_plan() -> Plan[Context]:
@@ -99,11 +107,16 @@ def reverse_primaries_plan() -> Plan[Context]:
     return primaries_plan(REVERSE_PRIMARIES, REVERSE_STREAM, commit_to_source)
 
 
-def switch_replicas_plan() -> Plan[Context]:
+def _check_again(preconditions: Preconditions) -> Step[Context]:
+    return _fleeting("check again", lambda context: check_again(context, preconditions))
+
+
+def switch_replicas_plan(preconditions: Preconditions) -> Plan[Context]:
     """Replica reads go to the target."""
     return Plan(
         SWITCH_REPLICAS,
         (
+            _check_again(preconditions),
             _fleeting("come close", lambda context: come_close(context, context.way(FORWARD_STREAM))),
             _fleeting(
                 "wait for replicas", lambda context: wait_replicas(context, context.way(FORWARD_STREAM))
@@ -129,6 +142,31 @@ def reverse_replicas_plan() -> Plan[Context]:
 
 
 # -- before the hold ---------------------------------------------------------------------------------------
+
+
+def check_again(context: Context, preconditions: Preconditions) -> None:
+    """What had to hold when the workflow began holds still, as far as it could become untrue.
+
+    :raises PreconditionsFailedError: it does not; nothing is held, nothing has changed.
+    """
+    if reasons := preconditions.lasting(context.wish()):
+        raise PreconditionsFailedError(reasons)
+
+
+def look_for_users(context: Context, way: Way) -> None:
+    """Nothing that stays on the side which traffic leaves uses its tables.
+
+    :raises PreconditionsFailedError: something would go on with rows that are nobody's any more.
+    """
+    begun = time.monotonic()
+    found = [
+        user
+        for place in context.owner(way.origin)
+        for user in context.tools.references(place, context.tables)
+    ]
+    context.hand.look_seconds = time.monotonic() - begun
+    if found:
+        raise PreconditionsFailedError(tuple(found))
 
 
 def wait_replicas(context: Context, way: Way) -> None:
@@ -245,6 +283,16 @@ def _lock(context: Context, way: Way, seconds: float) -> None:
         context.ports.fence(places, context.tables, seconds)
     )
     context.hand.stops = context.hand.finals
+
+
+def look_again(context: Context, way: Way) -> None:
+    """Nothing has come to use the origin's tables since the look right before the hold. Where that look took
+    long, as it does among very many tables, clients do not wait for another.
+
+    :raises PreconditionsFailedError: something has.
+    """
+    if context.hand.look_seconds <= LOOK_SECONDS:
+        look_for_users(context, way)
 
 
 def drain(context: Context, way: Way) -> None:

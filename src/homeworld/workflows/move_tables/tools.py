@@ -53,15 +53,17 @@ class Tools(Protocol):
         """Drop the tables that exist."""
         ...
 
-    def difference(self, place: ShardPlace, table: Table) -> str:
+    def difference(self, place: ShardPlace, table: Table, origin: str = "the source") -> str:
         """How the place's table of that name differs from ``table`` as far as rows are concerned; the empty
         string where rows fit.
+
+        :param origin: what to call the place that ``table`` is from.
         """
         ...
 
     def references(self, place: ShardPlace, names: Sequence[str]) -> Sequence[str]:
-        """What outside these tables depends on them (foreign keys, views, triggers, routines, events), as
-        sentences.
+        """What outside these tables depends on them (foreign keys, views, triggers, routines, events) and the
+        triggers they have, as sentences; one connection that stays open.
         """
         ...
 

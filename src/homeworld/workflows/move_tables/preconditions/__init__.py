@@ -9,6 +9,7 @@ from homeworld.workflows.move_tables.preconditions import (
     foreign_keys,
     grants,
     keyspaces,
+    layouts,
     mentions,
     row_key,
     sequences,
@@ -31,6 +32,7 @@ RULES: tuple[Rule, ...] = (
     triggers.RULE,
     mentions.RULE,
     target_tables.RULE,
+    layouts.RULE,
     vindexes.RULE,
     sequences.RULE,
     binlog.RULE,
@@ -38,6 +40,10 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def judge(world: World) -> tuple[str, ...]:
-    """Every reason of every rule, each once, in the order of the rules."""
-    return tuple(dict.fromkeys(reason for rule in RULES for reason in rule.check(world)))
+def judge(world: World, *, lasting: bool = False) -> tuple[str, ...]:
+    """Every reason of every rule, each once, in the order of the rules.
+
+    :param lasting: only of those rules that have to hold until traffic has moved.
+    """
+    rules = [rule for rule in RULES if rule.lasting or not lasting]
+    return tuple(dict.fromkeys(reason for rule in rules for reason in rule.check(world)))

@@ -35,4 +35,4 @@ def _check(world: World) -> Iterator[str]:
             yield f"{server.where}: binlog_transaction_compression must be OFF"
 
 
-RULE = Rule("binlog", "every server logs whole rows with GTIDs", _check)
+RULE = Rule("binlog", "every server logs whole rows with GTIDs", _check, lasting=True)

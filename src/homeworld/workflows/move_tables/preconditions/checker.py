@@ -21,3 +21,10 @@ class Checker:
         :raises UnavailableError: a server does not answer.
         """
         return judge(read_world(self._store, self._engine, wish))
+
+    def lasting(self, wish: MoveWish) -> tuple[str, ...]:
+        """Every reason against moving traffic now.
+
+        :raises UnavailableError: a server does not answer.
+        """
+        return judge(read_world(self._store, self._engine, wish), lasting=True)

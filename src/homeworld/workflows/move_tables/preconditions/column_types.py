@@ -26,4 +26,4 @@ def _check(world: World) -> Iterator[str]:
             yield f"table {name} has a compressed column, which is not moved"
 
 
-RULE = Rule("column-types", "every column is of a type that is carried exactly", _check)
+RULE = Rule("column-types", "every column is of a type that is carried exactly", _check, lasting=True)

@@ -48,4 +48,9 @@ def _judge(world: World, key: ForeignKey, where: str, *, parent: bool) -> Iterat
         )
 
 
-RULE = Rule("foreign-keys", "no foreign key leads out of, into, or cascades among the moved tables", _check)
+RULE = Rule(
+    "foreign-keys",
+    "no foreign key leads out of, into, or cascades among the moved tables",
+    _check,
+    lasting=True,
+)

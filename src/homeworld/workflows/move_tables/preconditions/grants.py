@@ -41,4 +41,9 @@ def _rights(server: ServerFacts, on: str) -> set[str]:
     return found
 
 
-RULE = Rule("grants", "the mover's account has its rights on both sides, for the way there and back", _check)
+RULE = Rule(
+    "grants",
+    "the mover's account has its rights on both sides, for the way there and back",
+    _check,
+    lasting=True,
+)

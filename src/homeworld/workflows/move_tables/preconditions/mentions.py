@@ -37,4 +37,9 @@ def _check(world: World) -> Iterator[str]:
         yield from users(shard, world.tables)
 
 
-RULE = Rule("mentions", "no view, routine, event or other trigger of the source uses a moved table", _check)
+RULE = Rule(
+    "mentions",
+    "no view, routine, event or other trigger of the source uses a moved table",
+    _check,
+    lasting=True,
+)

@@ -6,7 +6,7 @@ It judges nothing. Every name in a statement is a quoted identifier or a hex lit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeworld.model.errors import UnavailableError
 from homeworld.model.names import quote
@@ -147,6 +147,7 @@ def read_shard(place: ShardPlace, names: Sequence[str]) -> ShardFacts:
     """
     tables = find_tables(place, names)
     with definition_session(place.endpoint) as connection:
+        users = read_users(connection, place, names)
         filled = {
             name
             for name in tables
@@ -158,25 +159,31 @@ def read_shard(place: ShardPlace, names: Sequence[str]) -> ShardFacts:
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'VIEW' "  # noqa: S608 - hex
             f"AND TABLE_SCHEMA = {schema} AND TABLE_NAME IN ({wanted})",
         )
-        triggers = _texts(
-            connection,
-            "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS "  # noqa: S608 - hex
-            f"WHERE TRIGGER_SCHEMA = {schema} AND EVENT_OBJECT_TABLE IN ({wanted})",
-        )
-        return ShardFacts(
-            where=f"{place.keyspace}/{place.shard}",
-            schema=place.schema,
-            tables=tables,
-            filled=frozenset(filled),
-            others=frozenset(row[0] for row in others),
-            foreign_keys=tuple(ForeignKey(*row) for row in _texts(connection, _foreign_keys(schema))),
-            triggers=tuple(Trigger(*row) for row in triggers),
-            bodies=tuple(
-                Body(*row)
-                for query in _BODIES
-                for row in _texts(connection, query.format(schema=schema, tables=wanted))
-            ),
-        )
+    return replace(users, tables=tables, filled=frozenset(filled), others=frozenset(row[0] for row in others))
+
+
+def read_users(connection: Connection, place: ShardPlace, names: Sequence[str]) -> ShardFacts:
+    """What else in the shard's schema may use these tables; nothing of the tables themselves.
+
+    :param connection: to the place's server, in utf8mb4.
+    """
+    schema, wanted = literal(place.schema), ", ".join(literal(name) for name in names)
+    triggers = _texts(
+        connection,
+        "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS "  # noqa: S608 - hex
+        f"WHERE TRIGGER_SCHEMA = {schema} AND EVENT_OBJECT_TABLE IN ({wanted})",
+    )
+    return ShardFacts(
+        where=f"{place.keyspace}/{place.shard}",
+        schema=place.schema,
+        foreign_keys=tuple(ForeignKey(*row) for row in _texts(connection, _foreign_keys(schema))),
+        triggers=tuple(Trigger(*row) for row in triggers),
+        bodies=tuple(
+            Body(*row)
+            for query in _BODIES
+            for row in _texts(connection, query.format(schema=schema, tables=wanted))
+        ),
+    )
 
 
 def _foreign_keys(schema: str) -> str:

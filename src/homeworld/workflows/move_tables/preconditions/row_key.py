@@ -41,4 +41,4 @@ def _type(table: Table, column: str) -> str:
     return table.column(column).type if column else ""
 
 
-RULE = Rule("row-key", "each table has a key that identifies its rows exactly", _check)
+RULE = Rule("row-key", "each table has a key that identifies its rows exactly", _check, lasting=True)

@@ -1,10 +1,15 @@
-"""Only InnoDB commits rows and positions together."""
+"""Only InnoDB commits rows and positions together, and a row's periods are the server's own to split."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from homeworld.replication.ddl import outside_quotes
 from homeworld.workflows.move_tables.preconditions.world import Rule, World
+
+# ``PERIOD FOR name (begin, end)``; with one a key may be WITHOUT OVERLAPS, and rows are changed in portions.
+_PERIOD = re.compile(r"\bPERIOD\s+FOR\b")
 
 
 def _check(world: World) -> Iterator[str]:
@@ -12,8 +17,14 @@ def _check(world: World) -> Iterator[str]:
         for name, table in shard.tables.items():
             if table.engine.lower() != "innodb":
                 yield f"table {name} on {shard.where} is of engine {table.engine}; only InnoDB tables move"
-            if "WITH SYSTEM VERSIONING" in table.create_sql.upper():
+            options = outside_quotes(table.create_sql).upper()
+            if "WITH SYSTEM VERSIONING" in options:
                 yield f"table {name} on {shard.where} is system versioned; its history would not move"
+            elif _PERIOD.search(options):
+                yield (
+                    f"table {name} on {shard.where} has an application-time period; "
+                    "tables with periods are not moved"
+                )
 
 
-RULE = Rule("storage", "each table is a plain InnoDB table", _check)
+RULE = Rule("storage", "each table is a plain InnoDB table", _check, lasting=True)

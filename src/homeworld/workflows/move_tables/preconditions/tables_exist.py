@@ -37,8 +37,12 @@ def _on_shards(world: World, name: str) -> Iterator[str]:
             yield f"table {name} does not exist on {shard.where}"
         elif found.name != name:
             yield f"table {name} is spelled {found.name!r} on {shard.where}"
-        elif first is not None and (differences := layout_differences(first, found)):
+        elif first is not None and (
+            differences := layout_differences(first, found, world.source.shards[0].where, shard.where)
+        ):
             yield f"table {name} is not the same on all source shards: {'; '.join(differences)}"
 
 
-RULE = Rule("tables-exist", "each table exists as the same base table on every source shard", _check)
+RULE = Rule(
+    "tables-exist", "each table exists as the same base table on every source shard", _check, lasting=True
+)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homeworld.workflows.move_tables.preconditions.world import Rule, World
+from homeworld.workflows.move_tables.preconditions.world import Rule, ShardFacts, World
+
+
+def triggers_of(shard: ShardFacts, tables: tuple[str, ...]) -> Iterator[str]:
+    """Each trigger that one of the tables has on a shard."""
+    moving = {name.lower() for name in tables}
+    for trigger in shard.triggers:
+        if trigger.table.lower() in moving:
+            yield f"table {trigger.table} on {shard.where} has the trigger {trigger.name}"
 
 
 def _check(world: World) -> Iterator[str]:
-    moving = {name.lower() for name in world.tables}
     for keyspace in (world.source, world.target):
         for shard in keyspace.shards:
-            for trigger in shard.triggers:
-                if trigger.table.lower() in moving:
-                    yield f"table {trigger.table} on {shard.where} has the trigger {trigger.name}"
+            yield from triggers_of(shard, world.tables)
 
 
-RULE = Rule("triggers", "no moved table has triggers", _check)
+RULE = Rule("triggers", "no moved table has triggers", _check, lasting=True)

@@ -10,6 +10,7 @@ from homeworld.model.tables import Column, Table
 from homeworld.model.vindexes import make_vindex
 from homeworld.model.vindexes.picker import INTEGERS, shard_picker
 from homeworld.model.vschema import TableEntry
+from homeworld.workflows.move_tables.ids import given_column
 from homeworld.workflows.move_tables.preconditions.world import Rule, World
 
 # Functions of numbers only; NULL has no keyspace id by them.
@@ -26,7 +27,7 @@ def _check(world: World) -> Iterator[str]:
             yield f"the vschema of {world.target.name} has no primary vindex for table {name}"
             continue
         yield from _columns(world, name, table, entry)
-        yield from _unique_keys(name, table, entry)
+        yield from _unique_keys(name, table, entry, given_column(name, table, world.source.vschema))
 
 
 def _columns(world: World, name: str, table: Table, entry: TableEntry) -> Iterator[str]:
@@ -56,20 +57,22 @@ def _columns(world: World, name: str, table: Table, entry: TableEntry) -> Iterat
                 yield f"table {name}: vindex {bound.name}: {error.message}"
 
 
-def _unique_keys(name: str, table: Table, entry: TableEntry) -> Iterator[str]:
+def _unique_keys(name: str, table: Table, entry: TableEntry, given: str | None) -> Iterator[str]:
     """Two rows of equal key on two shards could not both come back to one source table.
 
     A key, the primary one too, is unique over all shards where it contains the vindex's columns, or a column
-    whose values a sequence gives.
+    whose values a sequence gives. On the source that may be AUTO_INCREMENT still.
+
+    :param given: the column whose values are given out on the source.
     """
     primary = entry.primary
     if primary is None:
         return
     placed = {column.lower() for column in primary.columns}
-    given = {column.name.lower() for column in table.columns if column.auto_increment}
+    unique = {given.lower()} if given else set[str]()
     for index in table.indexes:
         columns = {column.lower() for column in index.columns}
-        if index.unique and not placed <= columns and not given & columns:
+        if index.unique and not placed <= columns and not unique & columns:
             kind = "primary key" if index.name == "PRIMARY" else f"unique key {index.name}"
             yield (
                 f"table {name}: {kind} does not contain the vindex's columns "
@@ -77,4 +80,6 @@ def _unique_keys(name: str, table: Table, entry: TableEntry) -> Iterator[str]:
             )
 
 
-RULE = Rule("vindexes", "each table has a primary vindex that can place all of its rows", _check)
+RULE = Rule(
+    "vindexes", "each table has a primary vindex that can place all of its rows", _check, lasting=True
+)

@@ -123,8 +123,10 @@ class Rule:
     :param name: stable, for logs and tests.
     :param says: what has to hold, in a sentence.
     :param check: each reason why it does not hold.
+    :param lasting: it can become untrue while the workflow runs, and has to hold when traffic moves.
     """
 
     name: str
     says: str
     check: Callable[[World], Iterable[str]]
+    lasting: bool = False
