@@ -131,8 +131,8 @@ CASES = [
     Case(
         "bits_enums_sets",
         "CREATE TABLE t (k BIT(9) PRIMARY KEY, b BIT(64), e ENUM('a','','3'), x ENUM('p','q'), s SET('m','n','o'))",
-        ["(b'1', ~0, 'a', 'p', 'm,o')", "(b'111111111', 0, '3', 'zz', '')", "(b'0', NULL, '', NULL, NULL)"],
-        ["UPDATE t SET x='none' WHERE k=1", "UPDATE t SET b=b'1010', s='n' WHERE k=0", "UPDATE t SET k=b'10' WHERE k=b'1'"],
+        ["(b'1', ~0, 'a', 'p', 'm,o')", "(b'111111111', 0, '3', 'zz', '')", "(b'0', NULL, '', NULL, NULL)", "(b'11', 1, 'zz', 'q', 'm')"],
+        ["UPDATE t SET x='none' WHERE k=1", "UPDATE t SET e='none' WHERE k=0", "UPDATE t SET e='' WHERE k=3", "UPDATE t SET b=b'1010', s='n' WHERE k=0", "UPDATE t SET k=b'10' WHERE k=b'1'"],
         session=[LAX],
     ),
     Case(

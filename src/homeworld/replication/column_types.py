@@ -9,6 +9,7 @@ stored value again exactly; the decoder gives the same bytes.
 from __future__ import annotations
 
 import re
+from itertools import count
 
 from homeworld.model.errors import UnsupportedLogError
 from homeworld.model.names import quote
@@ -50,7 +51,21 @@ def select_expression(column: Column) -> str:
     name = quote(column.name)
     if column.type == "float" or (column.type == "double" and not _plain_double(column)):
         return f"CAST({name} AS DOUBLE)"
+    if column.type == "enum" and (error := error_value(column)):
+        return f"IF({name}+0=0,0x{error.hex()},{name})"
     return name
+
+
+def error_value(column: Column) -> bytes:
+    """The text that stands for number 0 of an ENUM, which a server that is not strict stores for no label.
+
+    Servers show it as an empty text. Where that is a label too, it is another text that is none, so that it
+    loads as what it is; of signs that no collation ignores.
+    """
+    labels = set(_LABEL.findall(column.column_type))
+    if "" not in labels:
+        return b""
+    return next(text.encode() for number in count() if (text := f"~{number}~") not in labels)
 
 
 def _plain_double(column: Column) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from homeworld.model.errors import MalformedPacketError, SchemaDriftError, UnsupportedLogError
 from homeworld.model.tables import Column
 from homeworld.replication import time_text
-from homeworld.replication.column_types import fraction_digits, labels_of, zerofill_width
+from homeworld.replication.column_types import error_value, fraction_digits, labels_of, zerofill_width
 from homeworld.replication.json_binary import json_text
 from homeworld.replication.number_text import decimal_reader, decimal_size, double_text
 from homeworld.replication.time_text import Memo
@@ -204,8 +204,8 @@ def _old_temporal(kind: int, digits: int) -> Code:
 
 def _enum(logged: MapColumn, known: Column) -> Code:
     labels = logged.labels if logged.labels is not None else labels_of(known)
-    # Number 0 is the empty value that a non-strict server stores for what is no label.
-    return Code(("B" if logged.meta == 1 else "H",), "{own}[{0}]", names={"own": (b"", *labels)})
+    own = (error_value(known), *labels)
+    return Code(("B" if logged.meta == 1 else "H",), "{own}[{0}]", names={"own": own})
 
 
 def _set(logged: MapColumn, known: Column) -> Code:

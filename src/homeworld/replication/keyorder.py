@@ -21,7 +21,7 @@ from homeworld.model.errors import InvalidError
 from homeworld.model.names import quote
 from homeworld.model.tables import Column, Table
 from homeworld.replication.changes import Row
-from homeworld.replication.column_types import labels_of
+from homeworld.replication.column_types import error_value, labels_of
 from homeworld.replication.connection import Connection
 
 #: The key columns' bytes; never NULL.
@@ -113,7 +113,7 @@ class _Labelled(KeyColumn):
         labels = labels_of(column)
         self._is_set = column.type == "set"
         self._numbers = {label: (1 << at if self._is_set else at + 1) for at, label in enumerate(labels)}
-        self._numbers.setdefault(b"", 0)
+        self._numbers.setdefault(b"" if self._is_set else error_value(column), 0)
         self._last = len(labels)
 
     def literal(self, value: bytes) -> str:

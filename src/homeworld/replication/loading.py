@@ -19,13 +19,12 @@ from homeworld.model.names import quote
 from homeworld.model.tables import Column, Table
 from homeworld.model.topology import Flavor
 from homeworld.replication.changes import Row
-from homeworld.replication.column_types import select_expression
+from homeworld.replication.column_types import error_value, select_expression
 from homeworld.replication.connection import Connection, Executed
 from homeworld.replication.json_numbers import lost_decimals
 from homeworld.replication.keyorder import Key, TableKey
 
 _INFO = re.compile(r"Records: (\d+)\s+Deleted: (\d+)\s+Skipped: (\d+)\s+Warnings: (\d+)")
-_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'")
 _DUPLICATE, _TRUNCATED = 1062, 1265
 _TEXTUAL = frozenset({"json", "uuid", "inet4", "inet6"})
 _KEYS_A_DELETE = 500
@@ -66,11 +65,11 @@ class RowWriter:
         names = ", ".join(variables.get(column.name) or quote(column.name) for column in columns)
         made = ", ".join(f"{quote(name)}=CONVERT({var} USING utf8mb4)" for name, var in variables.items())
         self._load = f"INTO TABLE {self.table} {_FORMAT} ({names})" + (f" SET {made}" if made else "")
-        # ENUM's error value reads as an empty text, which loads as that value with a warning.
+        # ENUM's error value is a text that is no label, which loads as that value with a warning.
         self._enums = [
-            at
+            (at, error_value(column))
             for at, column in zip(stored, columns, strict=True)
-            if column.type == "enum" and "" not in _LABEL.findall(column.column_type)
+            if column.type == "enum"
         ]
         self._moments = [column for column in columns if column.type in {"timestamp", "datetime"}]
 
@@ -122,13 +121,13 @@ class RowWriter:
         if info is None:
             raise MalformedPacketError(f"a load ended without its figures: {done.info!r}")
         records, _, skipped, warnings = (int(number) for number in info.groups())
-        if not warnings and not skipped and records == len(rows):
+        expected = sum(row[at] == error for at, error in self._enums for row in rows)
+        if warnings == expected == skipped == 0 and records == len(rows):
             return True
         told = connection.query_all("SHOW WARNINGS") if warnings else []
         codes = {int(code or 0) for _, code, _ in told}
         if skipped and codes <= {_DUPLICATE, _TRUNCATED} and _DUPLICATE in codes:
             return False
-        expected = sum(row[at] == b"" for at in self._enums for row in rows)
         if skipped or records != len(rows) or warnings != expected or codes != {_TRUNCATED}:
             reasons = "; ".join(f"{_text(code)}: {_text(text)}" for _, code, text in told[:3])
             raise RowRefusedError(
