@@ -47,7 +47,6 @@ class KnownTables:
         default_factory=dict[tuple[str, str], frozenset[str]]
     )
     version: int = 1
-    loaded: dict[str, int] = field(default_factory=dict[str, int])
     unique: Mapping[tuple[str, str], tuple[tuple[str, ...], ...]] = field(
         default_factory=dict[tuple[str, str], tuple[tuple[str, ...], ...]]
     )
@@ -56,9 +55,6 @@ class KnownTables:
     def tables(self, keyspace: str) -> frozenset[str] | None:
         found = self.known.get(keyspace)
         return None if found is None else frozenset(found)
-
-    def loads(self, keyspace: str) -> int:
-        return self.loaded.get(keyspace, 0)
 
     def columns(self, keyspace: str, table: str) -> tuple[ColumnSpec, ...] | None:
         found = self.known.get(keyspace, {}).get(table)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from homeworld.gateway.hold import Holds
-from homeworld.gateway.plan import Destination, Pass, RouterPort, SessionView, Target
+from homeworld.gateway.hold import OPAQUE, Holds
+from homeworld.gateway.moved import Served, newly_served
+from homeworld.gateway.plan import Destination, Footprint, Pass, RouterPort, SessionView, Target
 from homeworld.gateway.tracker import SchemaTracker
 from homeworld.model.errors import NotFoundError, UnavailableError
 from homeworld.model.routing import BranchRoutes, ShardRoute
@@ -40,7 +41,8 @@ class Place:
 class Branch:
     """One branch as this gateway serves it.
 
-    ``draining`` says whether sessions have to tell when they have come to an end of something.
+    ``draining`` says whether sessions have to tell when they have come to an end of something. ``turn`` grows
+    whenever some table comes to be served where it was not before.
     """
 
     def __init__(self, routes: BranchRoutes, make_router: RouterFactory, holds: Holds | None = None) -> None:
@@ -50,6 +52,8 @@ class Branch:
         self.router = make_router(routes, self.tracker)
         self.holds = Holds() if holds is None else holds
         self.draining = False
+        self.turn = 0
+        self._came: dict[Served, int] = {}
         self.sessions: set[Session] = set()
         self._views: dict[SessionView, SessionView] = {}
         self._heads: dict[tuple[bytes, Target, bool], int | Pass | None] = {}
@@ -62,12 +66,29 @@ class Branch:
 
     def replace_routes(self, routes: BranchRoutes, router: RouterPort) -> None:
         """Serve newer routes from now on, through the router made for them."""
+        came = newly_served(self.routes, routes)
+        if came:
+            self.turn += 1
+            self._came.update(dict.fromkeys(came, self.turn))
         self.router = router
         self.routes = routes
         self._heads.clear()
         self._views.clear()
         self._places.clear()
-        self.tracker.forget_missing(frozenset(routes.keyspaces))
+        self.tracker.keep_only(frozenset(routes.keyspaces))
+        self.tracker.forget_missing()
+
+    def came_since(self, turn: int, footprint: Footprint, destination: Destination) -> bool:
+        """Whether any table that a statement touches at the destination came to be served there after
+        ``turn``. A statement that may touch tables which it does not name touches all of the keyspace.
+        """
+        tablet_type, keyspace = destination.tablet_type, destination.keyspace
+        if footprint.tables:
+            return any(self._came.get((tablet_type, *table), 0) > turn for table in footprint.tables)
+        return footprint.verb in OPAQUE and any(
+            came > turn and (where, at) == (tablet_type, keyspace)
+            for (where, at, _), came in self._came.items()
+        )
 
     def view_of(self, view: SessionView) -> SessionView:
         """``view``, or the equal one that another session has: a router looks things up once for each."""

@@ -120,7 +120,7 @@ def _begin(session: Session, sql: bytes) -> Dialogue[None]:
 
 
 def _open_links(session: Session) -> list[Link]:
-    return [link for link in session.links.values() if link.open]
+    return [link for link in session.links.values() if session.may_view(link)]
 
 
 def _end_transaction(session: Session, sql: bytes, verb: bytes) -> Dialogue[bool]:
@@ -157,6 +157,7 @@ def _end_on_one(session: Session, link: Link, sql: bytes, *, chain: bool) -> Dia
         yield from ask((Request(link, frame(commands.query(b"ROLLBACK"))),))
         session.transaction_over()
         return False
+    link.turn = session.branch.turn  # whatever it sees from now on, as COMMIT AND CHAIN does
     if chain:
         session.transaction.chain()
     elif session.transaction.begin is not None:
@@ -184,6 +185,7 @@ def commit_all(session: Session, sql: bytes = b"COMMIT", *, chain: bool = False)
         session.finishing = False
         if reply.error is None:
             link.began = chain
+            link.turn = session.branch.turn
             continue
         yield from _roll_back(session, links[done:])
         session.transaction_over()
@@ -223,6 +225,7 @@ def _roll_back(session: Session, links: list[Link], sql: bytes = b"ROLLBACK") ->
         if reply.error is not None and link.alive:
             # A server that cannot roll back will, once the connection is gone.
             link.close()
+        link.turn = session.branch.turn
 
 
 # -------------------------------------------------------------------- savepoints

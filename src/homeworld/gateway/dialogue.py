@@ -66,9 +66,13 @@ class WaitHold:
 
 @dataclass(frozen=True, slots=True)
 class LoadSchema:
-    """Have the tracker load a keyspace's tables and columns. Result: None."""
+    """Have the tracker know a keyspace's tables and columns. Result: None.
+
+    :param again: what is known may be old; it is read anew.
+    """
 
     keyspace: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from homeworld.gateway.dialogue import (
     WaitHold,
 )
 from homeworld.gateway.link import Link
+from homeworld.gateway.loading import SchemaLoads
 from homeworld.gateway.plan import Destination
 from homeworld.gateway.pool import OWN_CAPABILITIES, Pool, ask
 from homeworld.gateway.sequences import Sequences
@@ -38,7 +39,7 @@ from homeworld.wire.client import UTF8MB4_BIN
 
 _LOG = logging.getLogger(__name__)
 _KILL_SECONDS = 10.0
-_LOAD_SECONDS = 30.0
+_LOAD_SECONDS = 10.0
 
 
 class Effects:
@@ -62,6 +63,7 @@ class Effects:
         self._sessions = sessions
         self._on_alter_vschema = on_alter_vschema
         self._sequences: dict[str, Sequences] = {}
+        self._loads = SchemaLoads(self._read_schema)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def forget_sequences(self, branch_id: str) -> None:
@@ -78,6 +80,7 @@ class Effects:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loads.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -112,8 +115,9 @@ class Effects:
         match effect:
             case Connect(endpoint, capabilities, charset, schema):
                 return await self._pool.lease(endpoint, capabilities, charset, schema)
-            case LoadSchema(keyspace):
-                await self.load_schema(branch, keyspace)
+            case LoadSchema(keyspace, again):
+                since = branch.tracker.moment + 1 if again else 1
+                await self._loads.load(branch, keyspace, since=since, patient=again)
             case TakeSequence(keyspace, table, count):
                 sequences = self._sequences.setdefault(branch.routes.branch_id, Sequences(self._pool))
                 return await sequences.take(branch, keyspace, table, count)
@@ -186,15 +190,18 @@ class Effects:
 
     async def _refresh(self, branch: Branch, keyspace: str) -> None:
         try:
-            await self.load_schema(branch, keyspace)
+            await self.load_schema(branch, keyspace, since=branch.tracker.moment + 1)
         except HomeworldError as error:
-            _LOG.info("the tables of %s could not be read: %s", keyspace, error)
+            _LOG.info("%s", error)
 
-    async def load_schema(self, branch: Branch, keyspace: str) -> None:
-        """Load a keyspace's tables now.
+    async def load_schema(self, branch: Branch, keyspace: str, *, since: int) -> None:
+        """Return once what is known of a keyspace was read at the tracker's moment ``since`` or later.
 
-        :raises HomeworldError: its server cannot be asked.
+        :raises HomeworldError: its server cannot be asked in time.
         """
+        await self._loads.load(branch, keyspace, since=since)
+
+    async def _read_schema(self, branch: Branch, keyspace: str, begun: int) -> None:
         place = branch.place(Destination(keyspace, "", TabletType.PRIMARY), BackendRole.ADMIN, 0)
         link = await self._pool.lease(place.endpoint, OWN_CAPABILITIES, UTF8MB4_BIN)
         try:
@@ -202,6 +209,6 @@ class Effects:
                 link, [commands.query(query) for query in load_queries(place.schema)], _LOAD_SECONDS
             )
             rows = (answer.result().text_rows() for answer in (columns, views, unique))
-            branch.tracker.loaded(keyspace, place.schema, *rows)
+            branch.tracker.loaded(keyspace, place.schema, *rows, begun=begun)
         finally:
             self._pool.give_back(link)

@@ -26,7 +26,7 @@ from homeworld.gateway.plan import Footprint, Verb
 from homeworld.model.routing import HoldRequest
 from homeworld.model.topology import TabletType
 
-_OPAQUE = frozenset({Verb.CALL, Verb.OTHER, Verb.DDL, Verb.LOCK})
+OPAQUE = frozenset({Verb.CALL, Verb.OTHER, Verb.DDL, Verb.LOCK})
 """Verbs whose statements may touch tables that their text does not name."""
 
 
@@ -76,7 +76,7 @@ class Hold:
             return False
         if touch.footprint.tables:
             return bool(touch.footprint.tables & self.request.tables)
-        return touch.footprint.verb in _OPAQUE and bool(touch.keyspaces & self._keyspaces)
+        return touch.footprint.verb in OPAQUE and bool(touch.keyspaces & self._keyspaces)
 
 
 class Holds:

@@ -133,6 +133,8 @@ class Link:
     * ``began``: BEGIN of the session's transaction was sent to it.
     * ``multi``: whether it takes several statements in one text.
     * ``locked``: LOCK TABLES is in force on it.
+    * ``turn``: the branch's (``Branch.turn``) when the transaction on it may have begun, or where none has,
+      when the link was last made ready for a statement.
     """
 
     __slots__ = (
@@ -153,6 +155,7 @@ class Link:
         "sets",
         "started",
         "thread_id",
+        "turn",
         "walker",
     )
 
@@ -177,6 +180,7 @@ class Link:
         self.began = False
         self.multi = False
         self.locked = False
+        self.turn = 0
 
     def clean(self, *, multi: bool) -> None:
         """The connection was reset on the server: nothing of a session is left on it. Its schema stays."""
@@ -185,6 +189,7 @@ class Link:
         self.locked = False
         self.multi = multi
         self.started = False
+        self.turn = 0
         self.send = _nowhere
         self.walker.status = Status.AUTOCOMMIT
 

@@ -258,17 +258,14 @@ class MadeValues:
 class SchemaView(Protocol):
     """What the router may know of the tables on the servers (the gateway's SchemaTracker).
 
-    ``version`` grows with every change, so that cached plans can be dropped.
+    ``version`` grows with every change, so that cached plans can be dropped. What it says of a keyspace to
+    which newer routes have changed something was read after those routes were stored, or it says None.
     """
 
     version: int
 
     def tables(self, keyspace: str) -> frozenset[str] | None:
         """Names of the keyspace's tables and views; None: not loaded, plan :class:`NeedSchema`."""
-        ...
-
-    def loads(self, keyspace: str) -> int:
-        """How often the keyspace's tables have been loaded: by it one sees whether what is known is fresh."""
         ...
 
     def columns(self, keyspace: str, table: str) -> tuple[ColumnSpec, ...] | None:

@@ -12,9 +12,10 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import ip_address
@@ -30,6 +31,7 @@ from homeworld.gateway.dialogue import Effect
 from homeworld.gateway.effects import Effects
 from homeworld.gateway.holding import HoldKeeper
 from homeworld.gateway.link import Link
+from homeworld.gateway.moved import concerned, counterparts
 from homeworld.gateway.pool import Pool
 from homeworld.gateway.session import Session
 from homeworld.gateway.state import SessionState
@@ -39,7 +41,7 @@ from homeworld.model.errors import (
     UnavailableError,
 )
 from homeworld.model.ports import Clock
-from homeworld.model.routing import Account, HoldRequest, RoutingSnapshot
+from homeworld.model.routing import Account, BranchRoutes, HoldRequest, RoutingSnapshot
 from homeworld.model.topology import Flavor
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +57,6 @@ _FIRST_NUMBER = 1 << 28
 """Connection ids begin far above the servers' own, so that KILL can tell them apart."""
 _CALL_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
-_LOAD_SECONDS = 30.0
 _HOUSEKEEPING_SECONDS = 1.0
 
 
@@ -70,6 +71,23 @@ class TlsMode(StrEnum):
 class _UtcClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was read before a hold: everything that rules name together with ``tables``, at ``moment`` (the
+    tracker's) or later.
+    """
+
+    hold_id: str
+    moment: int
+    tables: frozenset[str]
+
+
+def _same_place(old: BranchRoutes, new: BranchRoutes, keyspace: str) -> bool:
+    """Whether the keyspace is read where it was: on the same servers, in the same schemas."""
+    before, now = (routes.keyspaces.get(keyspace) for routes in (old, new))
+    return before is not None and now is not None and before.shards == now.shards
 
 
 class Gateway:
@@ -114,6 +132,8 @@ class Gateway:
         self._branches: dict[str, Branch] = {}
         self._keeper = HoldKeeper(self._branches.get)
         self._closings = Closings(self._keeper.holds_of, self._keeper.is_drained)
+        self._publishing = asyncio.Lock()
+        self._looked: dict[str, _Looked] = {}
         self._connections: set[ClientConnection] = set()
         self._sessions: dict[int, Session] = {}
         self._next_number = _FIRST_NUMBER
@@ -273,15 +293,29 @@ class Gateway:
 
     async def _hold(self, request: HoldRequest) -> None:
         branch = self._branches.get(request.branch_id)
+        moment = 0
         if branch is not None:
-            # Who reads a held table through a view is only known once the view is.
-            for keyspace in {keyspace for keyspace, _ in request.tables} & branch.routes.keyspaces.keys():
-                try:
-                    async with asyncio.timeout(_LOOK_SECONDS):
-                        await self._effects.load_schema(branch, keyspace)
-                except (HomeworldError, TimeoutError) as error:
-                    _LOG.warning("the tables of %s could not be read before a hold: %s", keyspace, error)
+            # Who reads a held table through a view is only known once the view is. And what the routes to
+            # come lead to is read now, while nobody waits.
+            moment = branch.tracker.moment + 1
+            await self._look(branch, counterparts(branch.routes, request.tables), moment)
         await self._keeper.hold(request)
+        names = frozenset(table for _, table in request.tables)
+        self._looked[request.branch_id] = _Looked(request.hold_id, moment, names)
+
+    async def _look(self, branch: Branch, keyspaces: Iterable[str], since: int) -> None:
+        """Have the tracker know what the keyspaces have had since that moment, or soon give it up."""
+
+        async def look(keyspace: str) -> None:
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._effects.load_schema(branch, keyspace, since=since)
+            except HomeworldError as error:
+                _LOG.warning("%s", error.message)
+            except TimeoutError:
+                _LOG.warning("the tables of keyspace %s could not be read in %g s", keyspace, _LOOK_SECONDS)
+
+        await asyncio.gather(*map(look, keyspaces))
 
     def release(self, hold_id: str) -> None:
         """Let held statements go on, by the newest snapshot."""
@@ -313,8 +347,38 @@ class Gateway:
     # ---------------------------------------------------------------- snapshots
 
     async def _publish(self, snapshot: RoutingSnapshot) -> None:
-        if snapshot.version < self._snapshot.version:
-            return
+        async with self._publishing:
+            if snapshot.version >= self._snapshot.version:
+                self._take(snapshot, await self._look_ahead(snapshot))
+
+    async def _look_ahead(self, snapshot: RoutingSnapshot) -> list[tuple[Branch, str, int]]:
+        """Read what the snapshot's changes lead to, so that nobody has to wait for it once it is served.
+
+        :returns: of which keyspaces what is known has to be of which moment or later.
+        """
+        wanted: list[tuple[Branch, str, int]] = []
+        looks: list[Coroutine[Any, Any, None]] = []
+        for branch_id, routes in snapshot.branches.items():
+            branch = self._branches.get(branch_id)
+            if branch is None or branch.routes == routes:
+                continue
+            looked = self._looked.get(branch_id)
+            held = looked is not None and self._keeper.is_held(looked.hold_id)
+            for keyspace, tables in concerned(branch.routes, routes).items():
+                since = branch.tracker.moment + 1
+                if looked is not None and held and tables <= looked.tables:
+                    # Nobody but the holder makes or drops them meanwhile: what was read for it is good.
+                    since = looked.moment
+                wanted.append((branch, keyspace, since))
+                if branch.tracker.read(keyspace) and _same_place(branch.routes, routes, keyspace):
+                    looks.append(self._look(branch, (keyspace,), since))
+        await asyncio.gather(*looks)
+        return wanted
+
+    def _take(self, snapshot: RoutingSnapshot, wanted: list[tuple[Branch, str, int]]) -> None:
+        """Serve ``snapshot``. What is known of the ``wanted`` keyspaces and is older than that is forgotten:
+        whoever needs it waits until it has been read.
+        """
         made: dict[str, Branch] = {}
         changed: list[tuple[Branch, Callable[[], None]]] = []
         for branch_id, published in snapshot.branches.items():
@@ -329,8 +393,12 @@ class Gateway:
         self._snapshot = snapshot
         self.accounts.replace(snapshot.accounts)
         self._branches.update(made)
+        for branch, keyspace, since in wanted:
+            if branch.tracker.read(keyspace) < since:
+                branch.tracker.forget(keyspace)
         for branch_id in self._branches.keys() - snapshot.branches.keys():
             del self._branches[branch_id]
+            self._looked.pop(branch_id, None)
             self._closings.serve(branch_id, None)
         for branch, replace in changed:
             replace()
@@ -341,7 +409,8 @@ class Gateway:
             self._closings.serve(branch.routes.branch_id, branch.routes.closing)
         for branch in [*made.values(), *(branch for branch, _ in changed)]:
             for keyspace in branch.routes.keyspaces:
-                self._effects.refresh(branch, keyspace)
+                if not branch.tracker.read(keyspace):
+                    self._effects.refresh(branch, keyspace)
         self._end_unwelcome()
 
     def _end_unwelcome(self) -> None:

@@ -190,6 +190,12 @@ class SessionState:
         """Whether a transaction is open on some server."""
         return any(link.in_transaction for link in self.links.values())
 
+    def may_view(self, link: Link) -> bool:
+        """Whether a transaction may be open on the link's server that sees rows as they were. A statement
+        that failed may have begun one, and its answer does not say.
+        """
+        return link.open or (bool(link.walker.error) and not self.autocommit)
+
     def touches(self) -> Iterator[Touch]:
         """What is under way, for holds; with the tables beneath views as they are known by now."""
         current = self.current

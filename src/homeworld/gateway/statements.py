@@ -164,6 +164,7 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
     """
     ids: tuple[int, ...] = ()
     tracker = session.branch.tracker
+    doubted: set[str] = set()
     for _ in range(_PATIENCE):
         found = plan(replace(session.view, sequence_ids=ids) if ids else session.view)
         match found:
@@ -173,11 +174,16 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
                 yield from _ask_last_id(session)
             case NeedSequence(keyspace, table, count):
                 ids = yield TakeSequence(keyspace, table, count)
-            case Refuse(errno, _, _) if errno in STALE_ERRNOS and not tracker.reloaded:
-                # Somebody else may have made the table; look once before saying that it is not there.
-                tracker.reloaded = True
+            case Refuse(errno, sqlstate, message) if errno in STALE_ERRNOS:
+                if message in doubted:
+                    tracker.is_still_missing(message)
+                if tracker.is_missing(message):
+                    raise ServerError(errno, sqlstate, message)
+                # Somebody else may have made the table: nobody hears that it is not there before the one
+                # reading for all of them.
+                doubted.add(message)
                 for keyspace in tracker.known():
-                    yield LoadSchema(keyspace)
+                    yield LoadSchema(keyspace, again=True)
             case Refuse(errno, sqlstate, message):
                 raise ServerError(errno, sqlstate, message)
             case _:
@@ -197,7 +203,8 @@ def _ask_last_id(session: Session) -> Dialogue[None]:
 def admitted(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
     """Plan a statement and let it in: from here on holds see it.
 
-    :raises ServerError: refused by the router, the role or the state of the transaction.
+    :raises ServerError: refused by the router, the role or the state of the transaction, or its transaction
+        would see a table that was moved as it was before that.
     """
     while True:
         found = yield from planned(session, plan)
@@ -216,9 +223,28 @@ def admitted(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
             session.branch.holds.blocks(touch, under_way=session.under_way) if session.branch.holds else None
         )
         if hold is None:
+            _check_views(session, found)
             session.admit(found)
             return found
         yield WaitHold(hold)
+
+
+def _check_views(session: Session, plan: Pass | Scatter) -> None:
+    """Refuse a statement on a table that came to be served where it is after the session's transaction began
+    there: what the transaction sees of it is the copy as it was while it was being made.
+
+    :raises ServerError: 1412, a server's own word for it; the transaction stays open.
+    """
+    branch = session.branch
+    if all(link.turn >= branch.turn for link in session.links.values()):
+        return
+    pieces = [(plan.destination, plan.sql)] if isinstance(plan, Pass) else plan.statements
+    for destination, sql in pieces:
+        link, _ = _link_at_hand(session, destination)
+        if link is None or not session.may_view(link) or ends_transaction(plan.footprint, sql):
+            continue
+        if branch.came_since(link.turn, plan.footprint, destination):
+            raise ServerError(1412, "HY000", "Table definition has changed, please retry transaction")
 
 
 def reach(session: Session, plan: Pass, *, begin: bool = True) -> Dialogue[Link]:
@@ -229,7 +255,9 @@ def reach(session: Session, plan: Pass, *, begin: bool = True) -> Dialogue[Link]
     """
     link, place = yield from link_to(session, plan.destination)
     yield from prelude(session, link, place.schema, begin=begin)
-    if begin and not session.branch.holds and not session.transaction.lost:
+    # An older transaction on the link may not see every table as it is: each of its statements is looked at.
+    older = link.turn < session.branch.turn
+    if begin and not session.branch.holds and not session.transaction.lost and not older:
         if len(session.ready) > _MOST_READY:
             session.unready_all()
         primary = plan.destination.tablet_type is TabletType.PRIMARY
@@ -240,13 +268,11 @@ def reach(session: Session, plan: Pass, *, begin: bool = True) -> Dialogue[Link]
 
 def link_to(session: Session, destination: Destination) -> Dialogue[tuple[Link, Place]]:
     """A connection to a server of the destination; where one replica cannot be reached, to another."""
+    link, place = _link_at_hand(session, destination)
+    if link is not None:
+        return link, place
     branch, role = session.branch, session.account.role
     copies = branch.copies(destination)
-    for attempt in range(copies):
-        place = branch.place(destination, role, session.number + attempt)
-        link = session.links.get(place.endpoint.server_id)
-        if link is not None:
-            return link, place
     failed: HomeworldError = UnavailableError()
     for attempt in range(copies):
         place = branch.place(destination, role, session.number + attempt)
@@ -261,10 +287,23 @@ def link_to(session: Session, destination: Destination) -> Dialogue[tuple[Link, 
     raise failed
 
 
+def _link_at_hand(session: Session, destination: Destination) -> tuple[Link | None, Place]:
+    """The session's connection to a server of the destination, or where one can be had."""
+    branch, role = session.branch, session.account.role
+    for attempt in range(branch.copies(destination)):
+        place = branch.place(destination, role, session.number + attempt)
+        link = session.links.get(place.endpoint.server_id)
+        if link is not None:
+            return link, place
+    return None, branch.place(destination, role, session.number)
+
+
 def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialogue[None]:
     """Bring a link to the session's state. The statement is not sent along: were one of these refused, it
     would run in a state its client never asked for.
     """
+    if not session.may_view(link):
+        link.turn = session.branch.turn
     transaction = session.transaction
     multi = bool(session.capabilities & Cap.MULTI_STATEMENTS)
     packets: list[bytes] = []

@@ -1,8 +1,9 @@
 """Which tables, columns and views each keyspace of a branch has, as its servers said last.
 
-Holds knowledge only: loading is asked for by a session's dialogue and performed by ``effects``, which feeds
-the rows in here. Being stale never gives a wrong answer by itself: a statement that fails because of it
-(1146, 1054) makes the keyspace be loaded anew.
+Holds knowledge only: loading is asked for by a session's dialogue or a publication and performed by
+``loading``, which feeds the rows in here. Being stale never gives a wrong answer by itself: a statement that
+fails because of it (1146, 1054) makes the keyspace be loaded anew. The invariant: what was read before a
+keyspace was forgotten is never taken for what it has now.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ _TYPES: dict[str, int] = {
 }
 _BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
 _UTF8MB4 = 255
+_MOST_MISSING = 1_000
 _LONGEST = 0xFFFFFFFF
 
 
@@ -90,25 +92,32 @@ class _Known:
 class SchemaTracker:
     """The tables of one branch's keyspaces (``plan.SchemaView``).
 
-    ``version`` grows whenever something known here changes. ``reloaded`` is set when a refusal has made
-    everything be loaded anew, and cleared every now and then, so that refusals cannot cause a flood.
+    ``version`` grows whenever something known here changes. ``moment`` counts the readings that have begun
+    and the forgettings, so that what was read before something can be told from what was read after it.
     """
 
     def __init__(self) -> None:
         self.version = 0
-        self.reloaded = False
+        self.moment = 0
         self._known: dict[str, _Known] = {}
         self._suspect: set[str] = set()
-        self._loads: dict[str, int] = {}
+        self._read: dict[str, int] = {}
+        self._forgotten: dict[str, int] = {}
+        self._missing: set[str] = set()
 
     def tables(self, keyspace: str) -> frozenset[str] | None:
         """Names of the keyspace's tables and views; None: not loaded."""
         known = self._known.get(keyspace)
         return None if known is None else frozenset(known.tables)
 
-    def loads(self, keyspace: str) -> int:
-        """How often the keyspace's tables have been loaded."""
-        return self._loads.get(keyspace, 0)
+    def begin(self) -> int:
+        """A reading begins: the moment for :meth:`loaded`."""
+        self.moment += 1
+        return self.moment
+
+    def read(self, keyspace: str) -> int:
+        """The moment at which the reading of what is known of a keyspace began; 0: nothing is."""
+        return self._read.get(keyspace, 0)
 
     def columns(self, keyspace: str, table: str) -> tuple[ColumnSpec, ...] | None:
         """The table's visible columns in order; None: no such table, or not loaded."""
@@ -144,8 +153,18 @@ class SchemaTracker:
         columns: Iterable[TextRow],
         views: Iterable[TextRow],
         unique: Iterable[TextRow] = (),
+        *,
+        begun: int | None = None,
     ) -> None:
-        """Take the rows of :func:`load_queries` for ``schema``, which is the keyspace's on its server."""
+        """Take the rows of :func:`load_queries` for ``schema``, which is the keyspace's on its server.
+
+        :param begun: when the reading began, from :meth:`begin`; None: now. What was read before the
+            keyspace was forgotten, or before what is known, is dropped.
+        """
+        if begun is None:
+            begun = self.begin()
+        if begun < max(self._forgotten.get(keyspace, 0), self.read(keyspace)):
+            return
         found: dict[str, list[Column]] = {}
         specs: dict[str, list[ColumnSpec]] = {}
         by_default: dict[str, set[str]] = {}
@@ -174,15 +193,35 @@ class SchemaTracker:
                 frozenset(by_default.get(table, ())), frozenset(on_update.get(table, ()))
             )
         self._suspect.discard(keyspace)
-        self._loads[keyspace] = self.loads(keyspace) + 1
+        self._read[keyspace] = begun
         if self._known.get(keyspace) != new:
             self._known[keyspace] = new
-            self.version += 1
+            self._changed()
 
     def forget(self, keyspace: str) -> None:
         """The keyspace's tables have changed: whoever needs them next loads them anew."""
+        self._forgotten[keyspace] = self.begin()
+        self._read.pop(keyspace, None)
         if self._known.pop(keyspace, None) is not None:
-            self.version += 1
+            self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._missing.clear()
+
+    def is_missing(self, refusal: str) -> bool:
+        """Whether everything was loaded anew for such a refusal lately, and it stood."""
+        return refusal in self._missing
+
+    def is_still_missing(self, refusal: str) -> None:
+        """Everything was loaded anew, and the refusal stands: not again for it so soon."""
+        if len(self._missing) >= _MOST_MISSING:
+            self._missing.clear()
+        self._missing.add(refusal)
+
+    def forget_missing(self) -> None:
+        """Something has changed that no load tells of: refusals are doubted again."""
+        self._missing.clear()
 
     def suspect(self, keyspace: str) -> None:
         """A statement failed in a way that a stale picture would explain."""
@@ -192,14 +231,14 @@ class SchemaTracker:
         """Keyspaces to load anew in the background; each is given once. Called every now and then."""
         found = tuple(sorted(self._suspect & set(self._known)))
         self._suspect.clear()
-        self.reloaded = False
+        self._missing.clear()
         return found
 
     def known(self) -> tuple[str, ...]:
         """Keyspaces that are loaded."""
         return tuple(self._known)
 
-    def forget_missing(self, keyspaces: frozenset[str]) -> None:
+    def keep_only(self, keyspaces: frozenset[str]) -> None:
         """Only these keyspaces are left."""
         for gone in self._known.keys() - keyspaces:
             self.forget(gone)

@@ -1,0 +1,85 @@
+"""Reading what tables keyspaces have, each once for everybody who waits for it.
+
+Knows no session and no routes' rules. The invariant: whoever asks for what is so since a moment gets what was
+read from then on, or an error within the deadline; never more than one reading of a keyspace is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from homeworld.gateway.branch import Branch
+from homeworld.model.errors import DeadlineExceededError, HomeworldError, NotFoundError, UnavailableError
+
+_LOAD_SECONDS = 10.0
+_PAUSE_SECONDS = 0.05
+
+Read = Callable[[Branch, str, int], Awaitable[None]]
+"""Reads a keyspace's tables into the branch's tracker; the number says when the reading began."""
+
+
+class SchemaLoads:
+    """The readings of one gateway.
+
+    :param read: performs one.
+    """
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._under_way: dict[tuple[Branch, str], asyncio.Task[None]] = {}
+        self._begun: dict[tuple[Branch, str], float] = {}
+
+    async def load(self, branch: Branch, keyspace: str, *, since: int, patient: bool = False) -> None:
+        """Return once what is known of the keyspace was read at the tracker's moment ``since`` or later.
+
+        :param patient: wait a little between one reading and the next, for what clients can cause at will.
+        :raises DeadlineExceededError: that took too long.
+        :raises NotFoundError: the branch has no such keyspace.
+        :raises UnavailableError: the keyspace's server cannot be asked.
+        """
+        try:
+            async with asyncio.timeout(_LOAD_SECONDS):
+                while branch.tracker.read(keyspace) < since:
+                    await self._once(branch, keyspace, patient=patient)
+        except TimeoutError as error:
+            raise DeadlineExceededError(
+                f"the tables of keyspace {keyspace} could not be read within {_LOAD_SECONDS:g} s"
+            ) from error
+        except NotFoundError:
+            raise
+        except HomeworldError as error:
+            raise UnavailableError(
+                f"the tables of keyspace {keyspace} could not be read: {error.message}"
+            ) from error
+
+    async def _once(self, branch: Branch, keyspace: str, *, patient: bool) -> None:
+        """Wait for the reading that is under way, or else for one that begins now."""
+        key = (branch, keyspace)
+        task = self._under_way.get(key)
+        loop = asyncio.get_running_loop()
+        if task is None and patient:
+            wait = self._begun.get(key, 0.0) + _PAUSE_SECONDS - loop.time()
+            if wait > 0:
+                await asyncio.sleep(wait)
+                return
+        if task is None:
+            now = loop.time()
+            self._begun = {known: at for known, at in self._begun.items() if at > now - _PAUSE_SECONDS}
+            self._begun[key] = now
+            reading = self._read(branch, keyspace, branch.tracker.begin())
+            task = self._under_way[key] = asyncio.ensure_future(reading)
+            task.add_done_callback(lambda done: self._over(key, done))
+        await asyncio.shield(task)
+
+    def _over(self, key: tuple[Branch, str], task: asyncio.Task[None]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # whoever still waits for it gets it; perhaps nobody does
+
+    async def close(self) -> None:
+        """End what is under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
