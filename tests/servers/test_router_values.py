@@ -31,10 +31,12 @@ TABLES = (
         v VARCHAR(8) COLLATE utf8mb4_general_ci,
         np VARCHAR(8) COLLATE {nopad}, tx TEXT COLLATE utf8mb4_unicode_ci, cb CHAR(4) COLLATE utf8mb4_bin,
         bi BINARY(3), vb VARBINARY(5), bl BLOB, j JSON, l1 VARCHAR(8) CHARACTER SET latin1,
-        KEY (g), KEY (a), KEY (v), KEY (g, a)
+        KEY (g), KEY (a), KEY (v), KEY (g, ts)
     )""",
     "CREATE TABLE m (id BIGINT PRIMARY KEY, g INT, ts TIMESTAMP NULL, ts3 TIMESTAMP(3) NULL, KEY (g))",
-    "CREATE TABLE mi (id BIGINT PRIMARY KEY, g INT, ts TIMESTAMP NULL, ts3 TIMESTAMP(3) NULL, KEY (ts))",
+    """CREATE TABLE mi (
+        id BIGINT PRIMARY KEY, g INT, ts TIMESTAMP NULL, ts3 TIMESTAMP(3) NULL, KEY (ts), KEY (g, ts)
+    )""",
     """CREATE TABLE l (
         id BIGINT PRIMARY KEY, tx TEXT COLLATE utf8mb4_general_ci, v VARCHAR(3000) COLLATE utf8mb4_bin,
         np VARCHAR(3000) COLLATE {nopad}, vb VARBINARY(3000), l1 TEXT CHARACTER SET latin1
@@ -57,6 +59,7 @@ ZONE = (
     "INSERT INTO mysql.time_zone_transition VALUES (901,1710054000,1), (901,1730613600,0)",
 )
 TWICE = ["2024-11-03 05:30:00", "2024-11-03 06:30:00", "2024-11-03 05:45:00", "2024-11-03 06:15:00"]
+BEFORE = "'2024-11-03 00:59:59'"
 MOMENTS = [*TWICE, "2024-07-01 00:00:00", "0000-00-00 00:00:00"]
 # Around what servers sort by: 1024 bytes, of one to three for each character.
 LENGTHS = [
@@ -230,9 +233,15 @@ def answered(world: World, sql: str) -> bool:
     ],
 )
 def test_moments_are_told_apart_where_their_texts_are_one(
-    world: World, sql: str, table: str, column: str
+    world: World, flavor: Flavor, sql: str, table: str, column: str
 ) -> None:
-    assert answered(world, sql.format(c=column, t=table))
+    # MySQL itself groups now by the moment, now by the text.
+    refused = flavor is Flavor.MYSQL and (
+        "GROUP BY {c}" in sql or "DISTINCT {c}" in sql or "AS q, COUNT" in sql
+    )
+    assert answered(world, sql.format(c=column, t=table)) is not refused
+    once = sql.format(c=column, t=table).replace(f" FROM {table}", f" FROM {table} WHERE {column} < {BEFORE}")
+    assert answered(world, once)
 
 
 BEST = [

@@ -96,6 +96,24 @@ def test_the_first_and_last_moment() -> None:
             best(how, FIRST_0145, SECOND_0130)
 
 
+def test_groups_of_moments_that_may_be_made_by_text_too() -> None:
+    keys = (Key(0, MOMENT, text=1),)
+    once = [[FIRST_0130, (None, None)], [NOON, FIRST_0145, FIRST_0130], [(None, None)]]
+    assert len(Merge(distinct=keys)(once)) == 4
+    assert len(Merge(columns=(), groups=keys)(once)) == 4
+    assert len(Merge(distinct=(Key(0, MOMENT),))([[FIRST_0130], [SECOND_0130]])) == 2
+    for merge in (Merge(distinct=keys), Merge(columns=(), groups=keys)):
+        with pytest.raises(DoubtfulMomentError):
+            merge([[FIRST_0130], [NOON, SECOND_0130]])
+    # Another group may have the same moment's text.
+    beside = Merge(distinct=(*keys, Key(2, BYTES)))
+    assert len(beside([[(*FIRST_0130, b"a")], [(*SECOND_0130, b"b")]])) == 2
+    joined = Merge(columns=(), groups=(Key(0, MOMENT, text=1, twin=2),))
+    assert len(joined([[(*FIRST_0130, FIRST_0130[0]), (None, None, None)]])) == 2
+    with pytest.raises(DoubtfulMomentError):
+        joined([[(*FIRST_0130, SECOND_0130[0])]])
+
+
 def test_several_keys_and_ties() -> None:
     rows: list[Row] = [(b"1", b"a"), (b"2", b"b"), (b"1", b"c"), (None, b"d")]
     assert sort(list(rows), [Key(0, NUMBER, descending=True), Key(1, BYTES, descending=True)]) == [

@@ -39,10 +39,11 @@ def asked(text: str, flavor: Flavor = Flavor.MYSQL) -> str:
     ("text", "expected"),
     [
         ("select id from t order by ts", "select id, UNIX_TIMESTAMP(ts) from t order by ts"),
-        ("select distinct ts from t", "select distinct ts, UNIX_TIMESTAMP(ts) from t"),
+        ("select distinct ts from t", "select distinct ts, (ts), UNIX_TIMESTAMP(ts) from t"),
         (
             "select ts q, count(*) from t group by q order by q",
-            "select ts q, count(*), UNIX_TIMESTAMP(ts), UNIX_TIMESTAMP(ts) from t group by q order by q",
+            "select ts q, count(*), (ts), MIN(UNIX_TIMESTAMP(ts)), MAX(UNIX_TIMESTAMP(ts)), "
+            "UNIX_TIMESTAMP(ts) from t group by q order by q",
         ),
         ("select max(ts) from t", "select max(ts), MAX(UNIX_TIMESTAMP(ts)) from t"),
         (
@@ -58,6 +59,12 @@ def asked(text: str, flavor: Flavor = Flavor.MYSQL) -> str:
 )  # fmt: skip
 def test_moments_are_asked_for(text: str, expected: str) -> None:
     assert asked(text) == expected
+
+
+def test_mariadb_groups_by_the_moment() -> None:
+    for text in ("select distinct ts from t", "select ts, count(*) from t group by ts"):
+        head, _, tail = text.partition(" from t")
+        assert asked(text, Flavor.MARIADB) == f"{head}, UNIX_TIMESTAMP(ts) from t{tail}"
 
 
 @pytest.mark.parametrize(

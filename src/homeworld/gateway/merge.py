@@ -36,7 +36,7 @@ class InexactAverageError(HomeworldError):
 
 
 class DoubtfulMomentError(HomeworldError):
-    """VT12001: unsupported: MIN or MAX of TIMESTAMPs of an hour that comes twice; SET time_zone = '+00:00'"""
+    """VT12001: unsupported: TIMESTAMPs of an hour that comes twice; SET time_zone = '+00:00' first"""
 
     code = "unsupported"
     http_status = 422
@@ -65,7 +65,8 @@ class Key:
     """A value to sort or group by: the column ``index`` of each row (negative: from the end).
 
     :param text: of a moment that a server may also compare by its text: the column with that. Rows of which
-        the two say different things are not sorted but refused.
+        the two say different things are not sorted or grouped but refused.
+    :param twin: of a moment in a group: another of the same group, which may be of the same text only.
     :param most: servers may sort by no more than so many bytes of it (``max_sort_length``); 0: by all.
     """
 
@@ -73,6 +74,7 @@ class Key:
     type: Type
     descending: bool = False
     text: int | None = None
+    twin: int | None = None
     most: int = 0
 
 
@@ -186,6 +188,24 @@ def identify(keys: Sequence[Key]) -> Callable[[Row], tuple[Hashable, ...]]:
         return tuple(None if (value := row[index]) is None else identity(value) for index, identity in parts)
 
     return of
+
+
+def _check_moments(rows: Sequence[Row], keys: Sequence[Key]) -> None:
+    """A server that groups by moments, and one that does by their texts, must make the same groups.
+
+    :raises DoubtfulMomentError: they would not.
+    """
+    if all(key.text is None for key in keys):
+        return
+    texts = Type(Kind.BYTES)
+    of = identify(keys)
+    by_text = identify([key if key.text is None else Key(key.text, texts) for key in keys])
+    seen: dict[tuple[Hashable, ...], tuple[Hashable, ...]] = {}
+    for row in rows:
+        moments = of(row)
+        joined = any(key.twin is not None and row[key.twin] != row[key.index] for key in keys)
+        if joined or seen.setdefault(by_text(row), moments) != moments:
+            raise DoubtfulMomentError
 
 
 class Aggregate(StrEnum):
@@ -334,6 +354,7 @@ class Merge:
         if self.columns is not None:
             rows = self._grouped(rows, self.columns)
         elif self.distinct is not None:
+            _check_moments(rows, self.distinct)
             of = identify(self.distinct)
             seen: dict[tuple[Hashable, ...], Row] = {}
             for row in rows:
@@ -359,6 +380,7 @@ class Merge:
                     raise LongTextsError
 
     def _grouped(self, rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
+        _check_moments(rows, self.groups)
         of = identify(self.groups)
         groups: dict[tuple[Hashable, ...], list[Row]] = {}
         for row in rows:

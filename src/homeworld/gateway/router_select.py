@@ -253,14 +253,28 @@ class _Builder:
         if type_.kind is Kind.MOMENT:
             if not isinstance(expr, Col):
                 raise unsupported(f"{what} an expression of a TIMESTAMP over several shards")
-            moment = self.helper(b"UNIX_TIMESTAMP(", expr, b")")
-            return lambda: Key(self.place(moment), type_)
+            return self.same_moment(expr, type_)
         number = self.visible(expr)
         if number is not None:
             index = number
             return lambda: Key(index, type_)
         helper = self.helper(b"(", expr, b")")
         return lambda: Key(self.place(helper), type_)
+
+    def same_moment(self, expr: Col, type_: Type) -> Callable[[], Key]:
+        """A key by which equal moments are found. MariaDB groups by the moment. MySQL does in a temporary
+        table; where rows come in order, it joins those that follow each other with the same text.
+        """
+        if self.flavor is not Flavor.MYSQL:
+            moment = self.helper(b"UNIX_TIMESTAMP(", expr, b")")
+            return lambda: Key(self.place(moment), type_)
+        text = self.helper(b"(", expr, b")")
+        if not self.select.group:
+            moment = self.helper(b"UNIX_TIMESTAMP(", expr, b")")
+            return lambda: Key(self.place(moment), type_, text=self.place(text))
+        first = self.helper(b"MIN(UNIX_TIMESTAMP(", expr, b"))")
+        last = self.helper(b"MAX(UNIX_TIMESTAMP(", expr, b"))")
+        return lambda: Key(self.place(first), type_, text=self.place(text), twin=self.place(last))
 
     def order(self) -> list[Callable[[], Key]]:
         """The keys of ORDER BY."""
