@@ -21,6 +21,11 @@ from tests.support.routing_world import view
 
 pytestmark = pytest.mark.servers
 
+
+def _members(many: int) -> str:
+    return ", ".join(f"'m{number}'" for number in range(many))
+
+
 TABLES = (
     """CREATE TABLE d (
         id BIGINT PRIMARY KEY, g INT, a INT, b INT, p DECIMAL(30,18), q DECIMAL(10,2),
@@ -41,6 +46,7 @@ TABLES = (
         id BIGINT PRIMARY KEY, tx TEXT COLLATE utf8mb4_general_ci, v VARCHAR(3000) COLLATE utf8mb4_bin,
         np VARCHAR(3000) COLLATE {nopad}, vb VARBINARY(3000), l1 TEXT CHARACTER SET latin1
     )""",
+    f"CREATE TABLE s (id BIGINT PRIMARY KEY, few SET({_members(63)}), most SET({_members(64)}))",
     "CREATE TABLE w (id BIGINT PRIMARY KEY, p DECIMAL(30,18), r DECIMAL(40,20), a INT, b INT)",
 )
 NOPAD = {Flavor.MYSQL: "utf8mb4_0900_ai_ci", Flavor.MARIADB: "utf8mb4_general_nopad_ci"}
@@ -48,7 +54,7 @@ VSCHEMA: dict[str, Any] = {
     "sharded": True,
     "vindexes": {"x": {"type": "xxhash"}},
     "tables": {
-        name: {"column_vindexes": [{"column": "id", "name": "x"}]} for name in ("d", "m", "mi", "w", "l")
+        name: {"column_vindexes": [{"column": "id", "name": "x"}]} for name in ("d", "m", "mi", "w", "l", "s")
     },
 }
 # A zone with the hour from 1 to 2 o'clock twice, on 2024-11-03: from 05:00 and from 06:00 UTC.
@@ -150,6 +156,8 @@ def _fill(world: World) -> None:
             f"{rnd.randrange(-(10**20), 10**20) / 10**12:.18f}",
             f"{rnd.randrange(10**9)}.{rnd.randrange(10**20):020d}",
         ]
+        labels = ",".join(f"m{number}" for number in sorted({62, *lengths.sample(range(63), 3)}))
+        _insert(world, "s", [number, labels, labels])
         long = [
             "a" * lengths.choice(LENGTHS) + lengths.choice("abAZ") + lengths.choice("xy") for _ in range(5)
         ]
@@ -303,6 +311,12 @@ def test_long_texts_alike_in_what_is_sorted_by_are_refused(world: World, column:
     with pytest.raises(LongTextsError):
         world.through_router(f"SELECT id FROM l ORDER BY {column}, id")
     assert answered(world, f"SELECT id FROM l ORDER BY LEFT({column}, 300), id LIMIT 15")
+
+
+def test_sets_are_sorted_by_all_their_bits(world: World) -> None:
+    assert answered(world, "SELECT id FROM s ORDER BY few")
+    assert answered(world, "SELECT few, COUNT(*) FROM s GROUP BY few ORDER BY few DESC")
+    assert not answered(world, "SELECT id FROM s ORDER BY most")
 
 
 # ---------------------------------------------------------------------------- sums of what is not shown

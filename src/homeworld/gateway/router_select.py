@@ -311,7 +311,7 @@ _SORTED_AS: dict[Kind, tuple[bytes, bytes]] = {
     Kind.BYTES: (b"", b""),
     Kind.TIME: (b"", b""),
     Kind.WEIGHT: (b"WEIGHT_STRING(", b")"),
-    Kind.LABEL: (b"(", b")+0"),
+    Kind.LABEL: (b"CAST(", b" AS UNSIGNED)"),
     Kind.MOMENT: (b"UNIX_TIMESTAMP(", b")"),
 }
 

@@ -43,6 +43,8 @@ class Type:
 NUMBER = Type(Kind.NUMBER)
 _DATES = frozenset({"date", "datetime"})
 _BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+# MySQL may sort a SET of so many members as a negative number, if it has the last.
+_BITS_OF_SET = 64
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 
 # The weight of a space by the collation's family, for those that pad with spaces and have one level.
@@ -69,6 +71,11 @@ def of_collation(collation: str) -> Type | None:
     return None
 
 
+def _members(column: Column) -> int:
+    """How many members a SET has: none has a comma in it."""
+    return column.column_type.count(",") + 1
+
+
 def of_column(column: Column) -> Type | None:
     """The type of a column's values."""
     if column.type in INTEGERS or column.type in {"decimal", "year"}:
@@ -81,7 +88,7 @@ def of_column(column: Column) -> Type | None:
         return Type(Kind.MOMENT)
     if column.type == "time":
         return Type(Kind.TIME)
-    if column.type in {"enum", "set"}:
+    if column.type == "enum" or (column.type == "set" and _members(column) < _BITS_OF_SET):
         return Type(Kind.LABEL)
     if column.type in _TEXTS:
         return of_collation(column.collation)
