@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,20 @@ def test_rows_find_their_shards_and_come_back(gw: GatewayFixture, server: TestSe
     placed = [server.query("SELECT id FROM users", schema) for schema in SHARDS.values()]
     assert sorted(row[0] for part in placed for row in part) == [1001, 1002, 1003]
     assert server.query("SELECT * FROM country ORDER BY code", "sh_2") == [("de",), ("fr",)]
+
+
+def test_rows_that_cannot_be_merged_exactly_are_an_error_and_no_more(gw: GatewayFixture) -> None:
+    with contextlib.closing(gw.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(
+            "INSERT INTO users (id, name, bal) VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3), (4, 'd', 4)"
+        )
+        for _ in range(2):
+            with pytest.raises(pymysql.err.NotSupportedError, match="VT12001"):
+                cursor.execute(f"SELECT AVG(bal * 0.{'1' * 28}) FROM users")
+            assert rows(cursor, "SELECT COUNT(*), AVG(bal) FROM users") == [(4, Decimal("2.500000"))]
+        cursor.execute("ROLLBACK")
+        assert rows(cursor, "SELECT COUNT(*) FROM users") == [(0,)]
 
 
 def test_transactions_over_shards(gw: GatewayFixture) -> None:
