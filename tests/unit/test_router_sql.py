@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from homeworld.gateway.plan import Verb
 from homeworld.gateway.sql_tables import scan, tables_in
+from homeworld.gateway.sql_split import split_statements
 from homeworld.gateway.sql_tokens import (
     LITERALS,
     Kind,
@@ -16,7 +17,6 @@ from homeworld.gateway.sql_tokens import (
     hex_value,
     literals,
     quote_string,
-    split_statements,
     string_value,
     tokenize,
 )

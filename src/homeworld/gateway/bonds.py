@@ -114,7 +114,7 @@ def _variables(words: list[Token], first: bytes) -> tuple[set[bytes], set[bytes]
                 grounded.add(name)
         else:
             reads.add(name)
-            if first == b"CALL":
+            if first in {b"CALL", b"BEGIN"}:
                 sets.add(name)
     return reads - grounded, sets
 

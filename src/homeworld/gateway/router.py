@@ -30,7 +30,9 @@ from homeworld.gateway.plan import (
     Target,
     Verb,
 )
+from homeworld.gateway.router_compound import check_compound
 from homeworld.gateway.router_context import Compiled, Context, Template, apply, passing_edited
+from homeworld.gateway.router_ddl import on_shards
 from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupported
 from homeworld.gateway.router_info import (
     LAST_ID,
@@ -47,8 +49,9 @@ from homeworld.gateway.router_session import control
 from homeworld.gateway.router_sharded import Sharded
 from homeworld.gateway.router_show import describe, explain, explain_prefix, show
 from homeworld.gateway.router_vschema import alter_vschema
+from homeworld.gateway.sql_split import split_statements
 from homeworld.gateway.sql_tables import scan
-from homeworld.gateway.sql_tokens import Fingerprint, Kind, fingerprint, split_statements, tokenize
+from homeworld.gateway.sql_tokens import Fingerprint, Kind, fingerprint, tokenize
 from homeworld.model.errors import HomeworldError
 from homeworld.model.routing import BranchRoutes
 from homeworld.model.topology import TabletType
@@ -275,7 +278,10 @@ class Router:
         if verb in {Verb.CALL, Verb.DDL, Verb.LOCK, Verb.OTHER, Verb.LOAD}:
             keyspace = self._names.default(context.aim.target)
             if keyspace.sharded:
-                raise unsupported(f"{context.scan.word(0).decode('utf-8', 'replace')} on a sharded keyspace")
+                what = context.scan.word(0).decode("utf-8", "replace")
+                if context.scan.program:
+                    raise on_shards(context.scan, keyspace)
+                raise unsupported(f"{what} on a sharded keyspace")
         return of_no_table(context)
 
     def _to_shard(self, context: Context, found: Sequence[Found], keyspaces: set[str]) -> Compiled:
@@ -314,6 +320,8 @@ def _check_offered(context: Context) -> None:
     """
     found = context.scan
     first, second = found.word(0), found.word(1)
+    if found.program == b"BEGIN":
+        check_compound(found.words, _OF_SERVER)
     if first in _NOT_OFFERED:
         raise unsupported(f"{first.decode()} statements")
     if found.qualified_functions and context.names.only is None:

@@ -45,7 +45,7 @@ class Context:
     def footprint(self, found: Iterable[Found], keyspace: str) -> Footprint:
         """What the statement touches; a function that is not built in may touch all of ``keyspace``."""
         if self.scan.verb is Verb.CALL:  # what it names as an argument is not what the procedure touches
-            return Footprint(Verb.CALL, keeps_state=self.scan.keeps_state)
+            return Footprint(Verb.CALL, keeps_state=self.scan.keeps_state, queries=self.queries)
         tables = self.names.beneath(found)
         if self.scan.unknown_functions and tables:
             tables |= self.names.all_tables(keyspace)

@@ -6,11 +6,24 @@ from collections.abc import Sequence
 
 from homeworld.gateway.plan import Footprint, Pass, Scatter, Verb
 from homeworld.gateway.router_context import Compiled, Context, apply
-from homeworld.gateway.router_errors import unsupported
+from homeworld.gateway.router_errors import RefusedError, unsupported
 from homeworld.gateway.router_names import Found
+from homeworld.gateway.sql_statement import Scan
 from homeworld.model.routing import KeyspaceRoute
 
 _TABLE_ONLY = frozenset({b"ALTER", b"CREATE", b"DROP", b"RENAME", b"TRUNCATE", b"ANALYZE", b"OPTIMIZE"})
+
+
+def on_shards(scan: Scan, keyspace: KeyspaceRoute) -> RefusedError:
+    """The refusal of a stored program, or a block, on a sharded keyspace."""
+    what = (
+        "BEGIN NOT ATOMIC" if scan.program == b"BEGIN" else f"{scan.word(0).decode()} {scan.program.decode()}"
+    )
+    shard = f"{keyspace.name}/{keyspace.shards[0].name}"
+    return unsupported(
+        f"{what} on a sharded keyspace, whose rows no single server has; what is meant for one shard can be "
+        f"sent to it: USE `{shard}`"
+    )
 
 
 def compile_ddl(context: Context, keyspace: KeyspaceRoute, found: Sequence[Found]) -> Compiled:

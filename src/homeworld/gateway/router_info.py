@@ -143,7 +143,8 @@ def of_no_table(context: Context) -> Compiled:
     tables = frozenset[tuple[str, str]]()
     if scan.unknown_functions:
         tables = context.names.all_tables(keyspace.name)
-    footprint = Footprint(scan.verb, tables, scan.locking_read, scan.keeps_state)
+    queries = scan.verb is Verb.CALL and context.queries
+    footprint = Footprint(scan.verb, tables, scan.locking_read, scan.keeps_state, queries)
     if scan.calls & _SCHEMA:
         # A client knows its database by the name it gave, not by the schema's on some server.
         name = target_text(context.aim.target, context.names.routes.database)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from homeworld.gateway.plan import Destination, Footprint, Pass, Plan, Scatter, SessionView, Verb
 from homeworld.gateway.router_blocks import Blocks, Builder, Whereabouts
 from homeworld.gateway.router_context import Compiled, Context
-from homeworld.gateway.router_ddl import compile_ddl
+from homeworld.gateway.router_ddl import compile_ddl, on_shards
 from homeworld.gateway.router_errors import RefusedError, unsupported
 from homeworld.gateway.router_insert import compile_insert
 from homeworld.gateway.router_names import Found, Names
@@ -75,6 +75,8 @@ class Sharded:
         :raises RefusedError: it cannot be planned exactly.
         :raises NeedsError: tables must be known first.
         """
+        if context.scan.program:
+            raise on_shards(context.scan, keyspace)
         if context.scan.code:
             raise unsupported("executable comments on a sharded keyspace")
         if b"SET_VAR" in context.sql.upper():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from homeworld.gateway.plan import Verb
-from homeworld.gateway.sql_tokens import Kind, Token, tokenize
+from homeworld.gateway.sql_tokens import Kind, SqlSyntaxError, Token, tokenize
 
 NAMES = (Kind.WORD, Kind.QUOTED)
 
@@ -68,7 +69,8 @@ class TableRef:
 class Scan:
     """What was found. ``words`` are the statement's tokens without comments; ``code`` says that some of them
     stand in an executable comment, ``doubtful`` that one which not every server executes makes it a statement
-    of another kind or on other tables.
+    of another kind or on other tables. ``program``: the kind of stored program that it holds, or BEGIN for a
+    block that is run at once.
     """
 
     verb: Verb
@@ -81,6 +83,7 @@ class Scan:
     calls: set[bytes] = field(default_factory=set[bytes])
     code: bool = False
     doubtful: bool = False
+    program: bytes = b""
 
     def word(self, at: int) -> bytes:
         """The word at a position in capitals; empty behind the end."""
@@ -118,12 +121,23 @@ def significant(sql: bytes, executed: Executed | None = None) -> tuple[list[Toke
             if executed is not None and not executed(of_mariadb, version):
                 continue
             inner, _ = significant(sql[body : token.end - 2])
+            if any(
+                one.text == b"*" and two.text == b"/" and one.end == two.start for one, two in pairwise(inner)
+            ):
+                # A server reads strings in it; by what a comment is alone it would end elsewhere.
+                raise SqlSyntaxError("You have an error in your SQL syntax; a comment ends within a comment")
             found += [Token(one.kind, one.start + body, one.end + body, one.text, one.upper) for one in inner]
         elif token.kind not in (Kind.COMMENT, Kind.HINT):
             found.append(token)
     while found and found[-1].text == b";" and found[-1].kind is Kind.OP:
         found.pop()
     return found, code
+
+
+def always_executed(sql: bytes, token: Token) -> int:
+    """Where the text of an executable comment begins, if servers of all versions execute it; else -1."""
+    of_mariadb, version, body = _code(sql, token)
+    return body if _always(of_mariadb, version) else -1
 
 
 def _code(sql: bytes, token: Token) -> tuple[bool, int, int]:
@@ -154,6 +168,47 @@ def readings(sql: bytes) -> list[list[Token]]:
         )
 
     return [significant(sql, made(server))[0] for server in (0, *doubtful) for made in (mysql, mariadb)]
+
+
+_PROGRAMS = frozenset({b"PROCEDURE", b"FUNCTION", b"TRIGGER", b"EVENT", b"PACKAGE"})
+
+
+def program_kind(words: Sequence[Token], at: int = 0) -> bytes:
+    """The kind of stored program that the statement from ``at`` on defines, BEGIN for MariaDB's block that is
+    run at once; empty: neither.
+    """
+
+    def word(number: int) -> bytes:
+        return words[number].upper if number < len(words) else b""
+
+    if word(at) == b"BEGIN":
+        return b"BEGIN" if (word(at + 1), word(at + 2)) == (b"NOT", b"ATOMIC") else b""
+    kind = word(_kind_at(words, at))
+    if word(at) == b"ALTER":
+        return kind if kind == b"EVENT" else b""
+    return kind if word(at) == b"CREATE" and kind in _PROGRAMS else b""
+
+
+def behind_program_kind(words: Sequence[Token], at: int) -> int:
+    """The place of the word behind the kind of a statement that defines a stored program."""
+    at = _kind_at(words, at)
+    return at + 2 if at + 1 < len(words) and words[at + 1].upper == b"BODY" else at + 1
+
+
+def _kind_at(words: Sequence[Token], at: int) -> int:
+    def word(number: int) -> bytes:
+        return words[number].upper if number < len(words) else b""
+
+    at += 1
+    if (word(at), word(at + 1)) == (b"OR", b"REPLACE"):
+        at += 2
+    if (word(at), word(at + 1)) == (b"DEFINER", b"="):
+        at += 3
+        if at < len(words) and words[at].kind is Kind.VARIABLE:  # @host; the host may stand apart from its @
+            at += 2 if words[at].text == b"@" else 1
+        elif word(at) == b"(":
+            at += 2
+    return at + 1 if word(at) == b"AGGREGATE" else at
 
 
 def bare(sql: bytes) -> bytes:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from homeworld.gateway.plan import Verb
 from homeworld.gateway.sql_functions import BUILT_IN, GRAMMAR, KEEPS_STATE
-from homeworld.gateway.sql_statement import NAMES, VERBS, Scan, TableRef, readings, significant
+from homeworld.gateway.sql_split import statements_of_block
+from homeworld.gateway.sql_statement import NAMES, VERBS, Scan, TableRef, program_kind, readings, significant
 from homeworld.gateway.sql_tokens import Kind, SqlSyntaxError, Token
 from homeworld.gateway.sql_walk import Walk
 
@@ -68,9 +69,18 @@ def _scanned(words: list[Token], *, code: bool) -> Scan:
         found.verb = Verb.OTHER
     if first.upper == b"ROLLBACK" and b"TO" in {found.word(1), found.word(2)}:
         found.verb = Verb.SAVEPOINT
+    found.program = program_kind(words)
+    if found.program == b"BEGIN":  # as a procedure that has no name
+        found.verb = Verb.CALL
     walk = Walk(found)
     walk.run(words.index(first))
+    if found.program == b"BEGIN":
+        _look_into_block(found)
     _look_at_words(found)
+    if found.program and found.verb is Verb.DDL:
+        # What stands in its body is done when it runs.
+        found.keeps_state = False
+        found.calls.clear()
     return found
 
 
@@ -80,6 +90,15 @@ def tables_in(sql: bytes) -> frozenset[tuple[str, str]]:
     :raises SqlSyntaxError: the text cannot be read.
     """
     return frozenset((ref.schema, ref.name) for ref in scan(sql).tables)
+
+
+def _look_into_block(found: Scan) -> None:
+    """The tables that a block's statements name."""
+    known = {ref.start for ref in found.tables}
+    for statement in statements_of_block(found.words):
+        part = Scan(VERBS.get(statement[0].upper, Verb.OTHER), statement)
+        Walk(part).run(0)
+        found.tables += [ref for ref in part.tables if ref.start not in known]
 
 
 def _verb_behind_with(words: list[Token]) -> Verb:

@@ -66,7 +66,10 @@ _W = rb"[0-9A-Za-z_$\x80-\xff]"
 # Possessive quantifiers: a text with a quote that is never closed must not cost more than its length.
 # Behind a name, a dot or an @ a digit goes on with a name.
 _FRESH = rb"(?<![0-9A-Za-z_$`.@\x80-\xff])"
-_STRING = rb"'(?:[^'\\]++|\\.|'')*+'|\"(?:[^\"\\]++|\\.|\"\")*+\""
+STRING = rb"'(?:[^'\\]++|\\.|'')*+'|\"(?:[^\"\\]++|\\.|\"\")*+\""
+NAME = rb"`(?:[^`]++|``)++`"
+# A comment whose text servers execute may have comments in it, as dumped triggers have.
+CODE = rb"/\*M?!(?:[^/*]++|/(?!\*)|\*(?!/)|/\*(?:[^*]++|\*(?!/))*+\*/)*+\*/"
 _HEX = _FRESH + rb"(?:[xX]'[0-9a-fA-F]*'|[bB]'[01]*'|0x[0-9a-fA-F]+(?!" + _W + rb")|0b[01]+(?!" + _W + rb"))"
 _NUMBER = _FRESH + rb"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?!" + _W + rb")"
 # A dash begins a comment only before a space or control character; at the end of the text it does too.
@@ -75,14 +78,14 @@ _DASHES = rb"--(?:[\x00-\x20\x7f][^\n]*|$)"
 _TOKEN = re.compile(
     rb"(?P<space>[\x09-\x0d\x20]+)"
     rb"|(?P<HINT>/\*(?:\+|[vV][tT]\+).*?\*/)"
-    rb"|(?P<CODE>/\*M?!.*?\*/)"
-    rb"|(?P<COMMENT>/\*.*?\*/|#[^\n]*|" + _DASHES + rb")"
+    rb"|(?P<CODE>" + CODE + rb")"
+    rb"|(?P<COMMENT>/\*(?!M?!).*?\*/|#[^\n]*|" + _DASHES + rb")"
     rb"|(?P<HEX>" + _HEX + rb")"
-    rb"|(?P<STRING>" + _STRING + rb")"
+    rb"|(?P<STRING>" + STRING + rb")"
     rb"|(?P<NUMBER>" + _NUMBER + rb")"
     rb"|(?P<WORD>" + _W + rb"+)"
     rb"|(?P<QUOTED>`(?:[^`]++|``)++`)"
-    rb"|(?P<VARIABLE>@@?(?:`(?:[^`]++|``)++`|" + _STRING + rb"|[0-9A-Za-z_$.\x80-\xff]+)?)"
+    rb"|(?P<VARIABLE>@@?(?:`(?:[^`]++|``)++`|" + STRING + rb"|[0-9A-Za-z_$.\x80-\xff]+)?)"
     rb"|(?P<PARAM>\?)"
     rb"|(?P<OP><=>|->>|->|<<|>>|<>|!=|>=|<=|:=|\|\||&&|/(?!\*)|[-+*%(),.;=<>!~^|&:{}])",
     re.DOTALL,
@@ -119,16 +122,15 @@ def tokenize(sql: bytes) -> list[Token]:
 # byte to the next: what may stand before is looked at behind the first byte. What is never closed reaches to
 # the end, so that a text costs no more than its length (and tokenize refuses it).
 _BEFORE = rb"(?<![0-9A-Za-z_$`.@\x80-\xff].)"
-_NAME = rb"`(?:[^`]++|``)++`"
 _VALUE = (
-    _STRING
+    STRING
     + rb"|0" + _BEFORE + rb"(?:x[0-9a-fA-F]+|b[01]+)(?!" + _W + rb")"
     rb"|[0-9]" + _BEFORE + rb"[0-9]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?(?!" + _W + rb")"
     rb"|\." + _BEFORE + rb"[0-9]+(?:[eE][+-]?[0-9]+)?(?!" + _W + rb")"
     rb"|[xX]" + _BEFORE + rb"'[0-9a-fA-F]*'|[bB]" + _BEFORE + rb"'[01]*'"
 )  # fmt: skip
-_KEPT = _NAME + rb"|@@?(?:" + _NAME + rb"|" + _STRING + rb")|/\*(?:\+|[vV][tT]\+|M?!).*?\*/"
-_DROPPED = rb"/\*.*?\*/|#[^\n]*|" + _DASHES
+_KEPT = NAME + rb"|@@?(?:" + NAME + rb"|" + STRING + rb")|/\*(?:\+|[vV][tT]\+).*?\*/|" + CODE
+_DROPPED = rb"/\*(?!M?!).*?\*/|#[^\n]*|" + _DASHES
 _OPEN = rb"(?:@@?)?['\"`].*+|/\*.*+"
 _SPLIT = re.compile(
     rb"(" + _KEPT + rb")|()(?:" + _DROPPED + rb")|" + _VALUE + rb"|()(?:" + _OPEN + rb")", re.DOTALL
@@ -150,30 +152,6 @@ def fingerprint(sql: bytes) -> Fingerprint:
 def literals(sql: bytes) -> list[bytes]:
     """The literals of a text in order: its tokens of a kind in ``LITERALS``."""
     return [found for found in _LITERAL.findall(sql) if found]
-
-
-def split_statements(sql: bytes) -> tuple[bytes, ...]:
-    """The statements of a text without their ``;``; those with nothing but comments are left out.
-
-    A text that cannot be read stays one statement: the server says what is wrong with it.
-    """
-    try:
-        tokens = tokenize(sql)
-    except SqlSyntaxError:
-        return (sql,)
-    found: list[bytes] = []
-    start = 0
-    real = False
-    for token in tokens:
-        if token.kind is Kind.OP and token.text == b";":
-            if real:
-                found.append(sql[start : token.start].strip())
-            start, real = token.end, False
-        elif token.kind is not Kind.COMMENT:
-            real = True
-    if real:
-        found.append(sql[start:].strip())
-    return tuple(found)
 
 
 # Any other character stands for itself. \% and \_ keep their backslash: patterns of LIKE are to see it.

@@ -412,8 +412,18 @@ class Walk:
                     self.at += 1
                 self.at += 1
                 self.name()
+                self.at = len(self.words)  # what its body names is looked for when it runs
                 return
-            if upper in {b"PROCEDURE", b"FUNCTION", b"EVENT", b"DATABASE", b"SCHEMA", b"USER", b"ROLE"}:
+            if upper in {
+                b"PROCEDURE",
+                b"FUNCTION",
+                b"EVENT",
+                b"PACKAGE",
+                b"DATABASE",
+                b"SCHEMA",
+                b"USER",
+                b"ROLE",
+            }:
                 self.at = len(self.words)
                 return
             self.at += 1
