@@ -113,8 +113,8 @@ def test_templates_are_dropped_when_the_tables_change() -> None:
         "prepare s from 'drop table t'", "execute s", "deallocate prepare s", "execute immediate 'x'",
         "xa start 'x'", "flush tables", "grant all on *.* to x", "create database x", "drop schema x",
         "alter database x charset utf8", "create user x", "shutdown", "reset master", "start replica",
-        "analyze update t set a = 1", "begin not atomic prepare s from 'x'; end", "begin not atomic set sql_mode = ''; end",
-        "show vitess_migrations",
+        "analyze update t set a = 1", "begin not atomic prepare s from 'x'; end",
+        "begin not atomic set sql_mode = ''; end", "show vitess_migrations",
         "create or replace database x", "vexplain plan select 1",
     ],
 )  # fmt: skip

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeworld.gateway.plan import Verb
-from homeworld.gateway.sql_tables import scan, tables_in
 from homeworld.gateway.sql_split import split_statements
+from homeworld.gateway.sql_tables import scan, tables_in
 from homeworld.gateway.sql_tokens import (
     LITERALS,
     Kind,
