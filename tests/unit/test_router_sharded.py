@@ -521,3 +521,25 @@ def test_one_shard_needs_no_care() -> None:
         found = single.plan(text, view())
         assert isinstance(found, Pass), (text, found)
         assert found.destination.shard == "-"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("select bit_xor(age) from u", "BIT_XOR over several shards"),
+        ("select group_concat(name order by id) from u", "GROUP_CONCAT over several shards"),
+        ("select exists(select 1 from u where age = 3)", "EXISTS (SELECT …)"),
+        ("select (select max(age) from u)", "(SELECT MAX(…) …)"),
+        ("select id from u where age = 1 union select id from u where age = 2", "UNION"),
+        ("select * from (select * from u limit 5) x", "derived tables"),
+        ("select * from u where age = (select max(age) from u)", "subquery"),
+        ("select sum(age) + 1 from u", "an expression of aggregates"),
+        ("select sql_calc_found_rows * from u", "SQL_CALC_FOUND_ROWS"),
+        ("select * from u join o on u.age = o.n", "not joined by their primary vindex"),
+    ],
+)
+def test_refusals_name_what_is_unsupported_and_the_way_out(text: str, names: str) -> None:
+    found = refused(text)
+    assert names in found
+    assert found.startswith("VT12001")
+    assert "USE `" in found

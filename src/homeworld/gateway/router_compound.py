@@ -15,8 +15,8 @@ from homeworld.gateway.sql_tokens import Kind, Token
 _OFFERED = frozenset(
     {b"ALTER", b"CALL", b"CLOSE", b"COMMIT", b"CREATE", b"DECLARE", b"DELETE", b"DO", b"DROP", b"FETCH",
      b"GET", b"INSERT", b"ITERATE", b"LEAVE", b"OPEN", b"RELEASE", b"RENAME", b"REPLACE", b"RESIGNAL",
-     b"ROLLBACK", b"SAVEPOINT", b"SELECT", b"SET", b"SIGNAL", b"START", b"TRUNCATE", b"UPDATE", b"VALUES", b"WITH", b"(",
-     b"ANALYZE", b"OPTIMIZE", b"NULL"}
+     b"ROLLBACK", b"SAVEPOINT", b"SELECT", b"SET", b"SIGNAL", b"START", b"TRUNCATE", b"UPDATE", b"VALUES",
+     b"WITH", b"(", b"ANALYZE", b"OPTIMIZE", b"NULL"}
 )  # fmt: skip
 
 

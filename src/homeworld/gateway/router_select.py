@@ -492,6 +492,11 @@ def _aggregated(
         return ()
     if not is_aggregate(expr):
         raise unsupported("a column that is neither grouped by nor aggregated, over several shards")
+    if isinstance(expr, Call) and expr.name in AGGREGATES - _MERGED.keys():
+        raise unsupported(
+            f"{expr.name} over several shards unless the groups are by the primary vindex; select the rows "
+            "themselves"
+        )
     if not isinstance(expr, Call) or expr.name not in _MERGED or expr.opaque:
         raise unsupported("an expression of aggregates over several shards; select the aggregates themselves")
     how = _MERGED[expr.name]

@@ -20,10 +20,13 @@ from homeworld.gateway.sql_ast import (
     Call,
     Delete,
     Expr,
+    In,
     Insert,
     Select,
     Source,
     Statement,
+    Sub,
+    Union,
     Update,
     Var,
     conjuncts,
@@ -140,10 +143,11 @@ class Sharded:
         blocks = builder.blocks
         sending = self._sending(context, keyspace, found, sample, footprint)
         whereabouts = Whereabouts(blocks)
+        apart = _apart(statement, blocks, keyspace)
         if isinstance(statement, Update | Delete):
-            return _write(statement, blocks, whereabouts, sending, sample)
+            return _write(statement, blocks, whereabouts, sending, sample, apart)
         flavor = self._names.routes.flavor
-        scattered, refusal = _scattered(statement, blocks, whereabouts, sample, flavor)
+        scattered, refusal = _scattered(statement, blocks, whereabouts, sample, flavor, keyspace, apart)
         return self._read(context, keyspace, found, sample, sending, whereabouts, scattered, refusal)
 
     def _sending(
@@ -170,7 +174,7 @@ class Sharded:
         sending: Sending,
         whereabouts: Whereabouts,
         scattered: Scattered | None,
-        refusal: RefusedError | None,
+        refusal: RefusedError,
     ) -> Compiled:
         merged: list[list[Piece]] = []
         if scattered is not None:
@@ -189,7 +193,7 @@ class Sharded:
             if shards is not None and len(shards) == 1:
                 return sending.to_one(shards[0], sql, values)
             if scattered is None or shards is None:
-                raise refusal or _APART
+                raise refusal
             statements = tuple((sending.destinations[n], fill(merged[n], values)) for n in shards)
             return Scatter(
                 statements,
@@ -201,26 +205,68 @@ class Sharded:
         return Compiled(template, shape=scattered is None or scattered.shape)
 
 
-_APART = unsupported(
-    "tables on several shards that are not joined by their primary vindex columns; "
-    "compare the vindex columns, or aim at one shard with USE `keyspace/shard`"
-)
+def _apart(statement: Statement, blocks: Blocks, keyspace: KeyspaceRoute) -> RefusedError:
+    """The refusal of a statement whose tables no shard has together, with the way out."""
+    if isinstance(statement, Union):
+        what = "UNION of rows on several shards; send each SELECT by itself"
+    elif blocks.nested:
+        what = (
+            "derived tables and common table expressions over several shards; compare the primary vindex "
+            "columns of each with values of one shard, or send the inner query by itself"
+        )
+    elif not any(use.top and use.placed for use in blocks.uses):
+        what = (
+            "a subquery over several shards as a value, as in EXISTS (SELECT …) or (SELECT MAX(…) …); send "
+            "the inner query by itself"
+        )
+    elif any(
+        isinstance(expr, Sub) or (isinstance(expr, In) and expr.query) for expr in expressions_of(statement)
+    ):
+        what = (
+            "a subquery whose rows may be on other shards than those of the table around it; compare the "
+            "primary vindex columns of both, or send the inner query by itself"
+        )
+    else:
+        what = (
+            "tables on several shards that are not joined by their primary vindex columns; compare the "
+            "vindex columns"
+        )
+    return _with_way_out(unsupported(what), keyspace)
+
+
+def _with_way_out(error: RefusedError, keyspace: KeyspaceRoute) -> RefusedError:
+    """The refusal of what is not done over several shards, and that one shard would do it."""
+    refused = error.plan
+    shard = f"{keyspace.name}/{keyspace.shards[0].name}"
+    way = f"{refused.message}; or aim at one shard with USE `{shard}`"
+    return RefusedError(refused.errno, refused.sqlstate, way)
 
 
 def _scattered(
-    statement: Statement, blocks: Blocks, whereabouts: Whereabouts, sample: Sample, flavor: Flavor
-) -> tuple[Scattered | None, RefusedError | None]:
-    """The plan for several shards, or why there is none."""
+    statement: Statement,
+    blocks: Blocks,
+    whereabouts: Whereabouts,
+    sample: Sample,
+    flavor: Flavor,
+    keyspace: KeyspaceRoute,
+    apart: RefusedError,
+) -> tuple[Scattered | None, RefusedError]:
+    """The plan for several shards, and what to say where there is none."""
     if not whereabouts.separable or not isinstance(statement, Select):
-        return None, _APART
+        return None, apart
     try:
-        return compile_scatter(statement, blocks, sample, flavor), None
+        return compile_scatter(statement, blocks, sample, flavor), apart
     except RefusedError as error:
-        return None, error
+        return None, _with_way_out(error, keyspace)
 
 
 def _write(
-    statement: Update | Delete, blocks: Blocks, whereabouts: Whereabouts, sending: Sending, sample: Sample
+    statement: Update | Delete,
+    blocks: Blocks,
+    whereabouts: Whereabouts,
+    sending: Sending,
+    sample: Sample,
+    apart: RefusedError,
 ) -> Compiled:
     """UPDATE or DELETE where its rows are."""
     expected = len(sample.spans)
@@ -236,7 +282,7 @@ def _write(
             return Scatter(everywhere, sending.footprint, same_rows=True)
         shards = whereabouts.decide(values, view.charset, count)
         if shards is None:
-            raise _APART
+            raise apart
         if len(shards) == 1:
             return sending.to_one(shards[0], sql, values)
         if statement.limit is not None:
