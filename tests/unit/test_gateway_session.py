@@ -571,6 +571,6 @@ def test_what_asks_about_the_last_statement_goes_where_it_was() -> None:
         << client ROWS 0
         >> one lost
         >> client QUERY select found_rows()
-        << client ERR 1235 VT12001: unsupported: questions about the last statement's own server
+        << client ERR 1235 VT12001: unsupported: FOUND_ROWS(), ROW_COUNT(), SHOW WARNINGS and SHOW ERRORS where no single connection answered the last statement; take the number of rows from its answer or from SELECT COUNT(*), or aim at one shard with USE `keyspace/shard`
         """
     )
