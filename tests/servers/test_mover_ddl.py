@@ -190,3 +190,25 @@ def test_a_statement_does_not_overtake_rows_that_wait_for_locks(
             mover = started(move, OnDdl.IGNORE, 3)
     settled(move, mover)
     mover.stop(20)
+
+
+@pytest.mark.parametrize("answer", [OnDdl.EXEC, OnDdl.STOP])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE t ADD at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)",
+        "ALTER TABLE t ADD n INT NOT NULL AUTO_INCREMENT, ADD KEY (n)",
+    ],
+)
+def test_values_of_a_statement_s_own_run_are_not_made_a_second_time(
+    move: Move, answer: OnDdl, statement: str
+) -> None:
+    mover = started(move, answer)
+    wait_copied(mover)
+    move.create(statement)
+    progress = wait_over(mover)
+    assert progress.phase is Phase.DDL
+    assert not progress.retryable
+    assert "rows that are there" in progress.ddl
+    for place in move.targets:
+        assert len(move.server_of(place).query(f"SHOW COLUMNS FROM {place.schema}.t")) == 3

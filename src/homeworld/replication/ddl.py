@@ -35,11 +35,13 @@ class TargetForm:
     :param defer_keys: secondary keys that are not unique are built after the rows.
     :param keep_auto_increment: False for sharded targets, whose ids come from a sequence.
     :param keep_foreign_keys: False for sharded targets, and where the parent does not move along.
+    :param numbered: columns that get AUTO_INCREMENT before the rows come; keys that begin with one stay.
     """
 
     defer_keys: bool
     keep_auto_increment: bool
     keep_foreign_keys: bool
+    numbered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def _without_auto_increment(element: str) -> str:
 
 
 def _leading_columns_needed(table: Table, elements: tuple[str, ...], form: TargetForm) -> set[str]:
-    needed: set[str] = set()
+    needed = {name.lower() for name in form.numbered}
     for element in elements:
         foreign = _FOREIGN.match(element)
         if foreign:

@@ -7,7 +7,8 @@ the tables is under way and knows no feed.
 
 Invariants: whatever the answer, no row change that comes after the statement is applied unless each source
 column has a column of the same shape on every target; and with STOP and EXEC none is applied to rows that the
-statement changed on the source unseen (see :mod:`homeworld.replication.row_effects`) and not on the target.
+statement changed on the source unseen (see :mod:`homeworld.replication.row_effects` and
+:mod:`homeworld.replication.fresh_values`) and not in the same way on the target.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from homeworld.model.topology import ShardPlace
 from homeworld.replication import sidecar
 from homeworld.replication.changes import DdlEvent, TableName
 from homeworld.replication.ddl import layout_differences, split_create, without_counter
+from homeworld.replication.fresh_values import fresh_values
 from homeworld.replication.log_statements import classify
 from homeworld.replication.moving import MovingTable
 from homeworld.replication.row_effects import RowEffect, Rows, row_effect
@@ -75,7 +77,7 @@ class OnDdlRule:
         :raises DdlStopError: the stream has to stop in front of the statement.
         """
         effect = row_effect(ddl.sql)
-        lost = self._lost(effect, tables)
+        lost = self._lost(effect, tables) or self._fresh(ddl, tables)
         if lost and self.answer in {OnDdl.STOP, OnDdl.EXEC}:
             raise DdlStopError(_message(ddl, (lost,)), final=True)
         carried = self.answer in _CARRYING and not lost and self._carry(ddl, tables, effect)
@@ -111,6 +113,16 @@ class OnDdlRule:
                 if again:
                     return f"the values of column {again[0]!r} were exchanged without a word in the log"
         return ""
+
+    def _fresh(self, ddl: DdlEvent, tables: Sequence[MovingTable]) -> str:
+        """Why rows would have other values where the statement is run once more; empty: they would not.
+
+        Where going on behind whatever happens was asked for, it is run all the same, for its columns' sake.
+        """
+        if self.answer not in {OnDdl.STOP, OnDdl.EXEC}:
+            return ""
+        told = (fresh_values(ddl.sql, table.table, _read(table.source, table.table.name)) for table in tables)
+        return next(filter(None, told), "")
 
     def _after(self, table: MovingTable, *, carried: bool) -> Table | None:
         """The source's table behind the statement; None where it is gone.

@@ -44,11 +44,8 @@ _BEFORE_INDEX = frozenset({"UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "ONLINE", 
 
 def row_effect(sql: str) -> RowEffect:
     """What ``sql``, a statement that touches tables, does to their rows; EXCHANGED where nobody can tell."""
-    tokens = list(tokens_of(sql))
+    tokens = _statement(sql)
     words = [token.word for token in tokens]
-    if words[:2] == ["SET", "STATEMENT"]:  # MariaDB: SET STATEMENT variable=value FOR statement
-        cut = words.index("FOR") + 1 if "FOR" in words else len(words)
-        tokens, words = tokens[cut:], words[cut:]
     match words[:1]:
         case ["TRUNCATE"]:
             return RowEffect(Rows.EMPTIED)
@@ -58,6 +55,35 @@ def row_effect(sql: str) -> RowEffect:
             return _made(verb, words[1:])
         case _:
             return _EXCHANGED
+
+
+def changes_of(sql: str) -> tuple[Sequence[Token], ...]:
+    """The single changes of an ALTER TABLE, each from its verb on; nothing for any other statement."""
+    tokens = _statement(sql)
+    words = [token.word for token in tokens]
+    if words[:1] != ["ALTER"] or "TABLE" not in words[:4]:
+        return ()
+    return tuple(_split(tokens[_behind_name(words) :]))
+
+
+def _statement(sql: str) -> list[Token]:
+    tokens = list(tokens_of(sql))
+    words = [token.word for token in tokens]
+    if words[:2] == ["SET", "STATEMENT"]:  # MariaDB: SET STATEMENT variable=value FOR statement
+        return tokens[words.index("FOR") + 1 if "FOR" in words else len(words) :]
+    return tokens
+
+
+def _behind_name(words: Sequence[str]) -> int:
+    """Where the changes of an ALTER TABLE begin."""
+    at = words.index("TABLE")
+    at += 3 if words[at + 1 : at + 3] == ["IF", "EXISTS"] else 1
+    at += 3 if words[at + 1 : at + 2] == ["."] else 1  # behind the table's name
+    if words[at : at + 1] == ["WAIT"]:
+        at += 2
+    elif words[at : at + 1] == ["NOWAIT"]:
+        at += 1
+    return at
 
 
 def _made(verb: str, words: Sequence[str]) -> RowEffect:
@@ -74,17 +100,10 @@ def _altered(tokens: Sequence[Token]) -> RowEffect:
     words = [token.word for token in tokens]
     if "TABLE" not in words[:4]:
         return _EXCHANGED
-    at = words.index("TABLE")
-    if "IGNORE" in words[:at]:  # rows that a new unique key refuses are deleted
+    if "IGNORE" in words[: words.index("TABLE")]:  # rows that a new unique key refuses are deleted
         return _EXCHANGED
-    at += 3 if words[at + 1 : at + 3] == ["IF", "EXISTS"] else 1
-    at += 3 if words[at + 1 : at + 2] == ["."] else 1  # behind the table's name
-    if words[at : at + 1] == ["WAIT"]:
-        at += 2
-    elif words[at : at + 1] == ["NOWAIT"]:
-        at += 1
     rows, gone = Rows.KEPT, set[str]()
-    for change in _split(tokens[at:]):
+    for change in _split(tokens[_behind_name(words) :]):
         rows = max(rows, _rows_of(change))
         gone |= _gone(change)
     return RowEffect(rows, frozenset(gone))

@@ -243,14 +243,25 @@ class Progress:
             if stream.state != state or message:
                 self.log(stream.id, state, "State Changed", message)
 
-    def fail_streams(self, workflow_id: str, direction: str, why: str) -> None:
-        """Say of all known streams of a direction that they do not run, and why."""
+    def fail_streams(
+        self, workflow_id: str, direction: str, shards: Iterable[tuple[str, str]], why: str
+    ) -> None:
+        """Say of a direction's streams, each from one shard to another, that they do not run, and why."""
         table = tables.workflow_streams
-        for stream in self.streams_of([workflow_id]):
-            if stream.direction == direction and (stream.state, stream.info) != ("failed", why):
-                values = {"state": "failed", "info": why, "updated_at": self._work.now}
-                self._work.change(table, table.c.id, stream.id, values)
-                self.log(stream.id, "failed", "State Changed", why)
+        for source, target in shards:
+            known = self._stream(workflow_id, direction, source, target)
+            values: dict[str, object] = {"state": "failed", "info": why, "updated_at": self._work.now}
+            if known is None:
+                never = StreamProgress(source, target, "", 0, 0, 0.0)
+                values |= {"position": "", "rows_copied": 0, "events_applied": 0, "lag_seconds": None}
+                values |= {"component_throttled": "", "component_throttled_at": None}
+                stream_id = self._add_stream(workflow_id, direction, never, values)
+            elif (known.state, known.info) != ("failed", why):
+                stream_id = known.id
+                self._work.change(table, table.c.id, stream_id, values)
+            else:
+                continue
+            self.log(stream_id, "failed", "State Changed", why)
 
     def log(self, stream_id: str, state: str, log_type: str, message: str) -> None:
         """Add a line to a stream's history, of which the newest LOGS_KEPT are kept."""

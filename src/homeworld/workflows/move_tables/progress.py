@@ -38,9 +38,11 @@ class Teller:
 
     @staticmethod
     def tell_no_start(context: Context, direction: str, why: str) -> None:
-        """Say of the streams, where they are known, that they did not start."""
+        """Say of the streams that they did not start."""
+        way = context.way(direction)
+        shards = [(source.name, target.name) for source in way.origin.shards for target in way.to.shards]
         with context.write() as tx:
-            tx.progress.fail_streams(context.workflow.id, direction, why)
+            tx.progress.fail_streams(context.workflow.id, direction, shards, why)
 
     @staticmethod
     def tell_verification(tx: Transaction, context: Context) -> None:

@@ -7,6 +7,7 @@ all are taken (:mod:`homeworld.workflows.move_tables.taking`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from homeworld.model import vschema_edits as edits
 from homeworld.model.errors import InvalidError, PreconditionsFailedError
@@ -195,13 +196,14 @@ def make_tables(context: Context) -> None:
         keep_auto_increment=not sharded,
         keep_foreign_keys=not sharded,
     )
+    # On a sharded source a sequence gave the ids; here the column has to.
+    counted = [given for given in ids_of(context) if given.target == givers.AUTO_INCREMENT]
     for place in context.owner(context.target):
         for name in context.listed(TABLES_LISTED):
-            context.tools.make_table(place, tables[name], form)
-        for given in ids_of(context):
-            if given.target == givers.AUTO_INCREMENT:
-                # On a sharded source a sequence gave the ids; here the column has to.
-                context.tools.give_numbers(place, tables[given.table], given.column)
+            numbered = tuple(given.column for given in counted if given.table == name)
+            context.tools.make_table(place, tables[name], replace(form, numbered=numbered))
+        for given in counted:
+            context.tools.give_numbers(place, tables[given.table], given.column)
 
 
 def misfits(context: Context) -> list[str]:

@@ -1,0 +1,154 @@
+"""Whether a schema statement gives rows values that another run of it, elsewhere or later, would not give.
+
+``ADD COLUMN … DEFAULT CURRENT_TIMESTAMP`` fills the column of every row that is there with the time of *this*
+run; a random default, numbers given out by AUTO_INCREMENT, and NULLs that a TIMESTAMP NOT NULL cannot keep
+are the same. The binlog has no row events for any of it, so running the statement on the other side makes
+other rows. Told from the statement's words and the columns as they were; it knows no server.
+
+Invariant: a default that is not known to be the same everywhere is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from homeworld.model.tables import Column, Table
+from homeworld.replication.log_statements import Token
+from homeworld.replication.row_effects import changes_of
+
+# What comes behind a default in a column's definition.
+_BEHIND = frozenset(
+    {
+        "NOT", "AUTO_INCREMENT", "UNIQUE", "PRIMARY", "KEY", "COMMENT", "COLLATE", "COLUMN_FORMAT", "STORAGE",
+        "CHECK", "CONSTRAINT", "REFERENCES", "ON", "AFTER", "FIRST", "VISIBLE", "INVISIBLE", "GENERATED",
+        "AS", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE", "COMPRESSED", "WITH", "WITHOUT",
+        "REF_SYSTEM_ID",
+    }
+)  # fmt: skip
+# Values by a word alone.
+_BARE = frozenset(
+    {
+        "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "UTC_DATE",
+        "UTC_TIME", "UTC_TIMESTAMP", "CURRENT_USER", "CURRENT_ROLE", "SYSDATE", "NEXT", "PREVIOUS", "@",
+    }
+)  # fmt: skip
+# Words before a parenthesis whose value depends on nothing but what stands in it, and types in a CAST.
+_SAME_EVERYWHERE = frozenset(
+    {
+        "ABS", "ASCII", "BIN", "BINARY", "BIT_COUNT", "CAST", "CEIL", "CEILING", "CHAR", "CHAR_LENGTH",
+        "CHARACTER_LENGTH", "COALESCE", "CONCAT", "CONCAT_WS", "CONV", "CONVERT", "CRC32", "DATETIME",
+        "DECIMAL", "FLOOR", "GREATEST", "HEX", "IF", "IFNULL", "IN", "INSERT", "INSTR", "JSON_ARRAY",
+        "JSON_COMPACT", "JSON_OBJECT", "JSON_QUOTE", "JSON_UNQUOTE", "LCASE", "LEAST", "LEFT", "LENGTH",
+        "LINESTRING", "LOCATE", "LOWER", "LPAD", "LTRIM", "MAKEDATE", "MAKETIME", "MD5", "MID", "MOD",
+        "NCHAR", "NULLIF", "OCTET_LENGTH", "POINT", "POLYGON", "POW", "POWER", "REPEAT", "REPLACE",
+        "REVERSE", "RIGHT", "ROUND", "RPAD", "RTRIM", "SHA", "SHA1", "SHA2", "SIGN", "SPACE",
+        "ST_GEOMFROMTEXT", "ST_GEOMFROMWKB", "SUBSTR", "SUBSTRING", "TIME", "TRIM", "TRUNCATE", "UCASE",
+        "UNHEX", "UPPER", "UUID_TO_BIN", "VARCHAR",
+    }
+)  # fmt: skip
+
+
+def fresh_values(sql: str, before: Table, now: Table | None) -> str:
+    """Why ``sql`` gives rows that are there values of its own run; empty: it does not.
+
+    :param before: the table that it alters, as it was.
+    :param now: as it is on the source by now; None: it is gone.
+    """
+    for change in changes_of(sql):
+        told = _added(change) or _modified(change, before, now)
+        if told:
+            return told
+    return ""
+
+
+def _added(change: Sequence[Token]) -> str:
+    words = [token.word for token in change]
+    if words[:1] != ["ADD"]:
+        return ""
+    for value in _defaults(change):
+        if why := _fresh(value):
+            return (
+                f"it fills a column of rows that are there with {why}, which is another value with every run"
+            )
+    at = 2 if words[1:2] == ["COLUMN"] else 1
+    at += 3 if words[at : at + 3] == ["IF", "NOT", "EXISTS"] else 0
+    if "AUTO_INCREMENT" in words or words[at + 1 : at + 2] == ["SERIAL"] or _serial_default(words):
+        return "it numbers rows that are there, and another run would number them in another order"
+    return ""
+
+
+def _serial_default(words: Sequence[str]) -> bool:
+    return any(list(words[at : at + 3]) == ["SERIAL", "DEFAULT", "VALUE"] for at in range(len(words)))
+
+
+def _defaults(change: Sequence[Token]) -> Iterator[Sequence[Token]]:
+    """What stands behind each DEFAULT."""
+    for start, token in enumerate(change):
+        if token.word != "DEFAULT":
+            continue
+        depth, end = 0, start + 1
+        while end < len(change):
+            word = change[end].word
+            if not depth and (word in _BEHIND or word in {",", ")"}):
+                break
+            depth += (word == "(") - (word == ")")
+            end += 1
+        yield change[start + 1 : end]
+
+
+def _fresh(value: Sequence[Token]) -> str:
+    """What in a default's expression gives another value with every run."""
+    for at, token in enumerate(value):
+        if token.word in _BARE:
+            return "a variable" if token.word == "@" else token.word
+        called = value[at + 1].word == "(" if at + 1 < len(value) else False
+        if called and token.name is not None and token.word not in _SAME_EVERYWHERE and not _operator(token):
+            return f"{token.name.upper()}()"
+    return ""
+
+
+def _operator(token: Token) -> bool:
+    return token.word in {
+        "AND",
+        "OR",
+        "XOR",
+        "NOT",
+        "DIV",
+        "IS",
+        "LIKE",
+        "BETWEEN",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+    }
+
+
+def _modified(change: Sequence[Token], before: Table, now: Table | None) -> str:
+    words = [token.word for token in change]
+    verb = words[0] if words else ""
+    if verb not in {"MODIFY", "CHANGE"}:
+        return ""
+    at = 2 if words[1:2] == ["COLUMN"] else 1
+    at += 2 if words[at : at + 2] == ["IF", "EXISTS"] else 0
+    new = at + 1 if verb == "CHANGE" else at
+    was = _column(before, change[at : at + 1])
+    if was is None:
+        return ""
+    if "AUTO_INCREMENT" in words and not was.auto_increment:
+        return f"it numbers rows that are there by column {was.name!r}"
+    if words[new + 1 : new + 2] == ["TIMESTAMP"] and was.nullable:
+        after = _column(now, change[new : new + 1])
+        refused = any(words[i : i + 2] == ["NOT", "NULL"] for i in range(new, len(words)))
+        if refused or (after is not None and not after.nullable):
+            return f"it makes the time of its own run of what is NULL in column {was.name!r}"
+    return ""
+
+
+def _column(table: Table | None, named: Sequence[Token]) -> Column | None:
+    if table is None or not named or named[0].name is None:
+        return None
+    try:
+        return table.column(named[0].name)
+    except KeyError:
+        return None
