@@ -106,6 +106,54 @@ NO_VINDEX: dict[str, Any] = {**VSCHEMA, "tables": {}}
 OTHER_COLUMN = {**VSCHEMA, "tables": {"orders": {"column_vindexes": [{"column": "nope", "name": "xxhash"}]}}}
 UNSHARDED_TARGET = replace(good().target, sharded=False, vschema=parse({}))
 
+
+def good_both(orders: Table) -> World:
+    """With a table on the target."""
+    return with_target(good(), tables={"orders": orders})
+
+
+def numbered(**changes: Any) -> World:
+    """From a sharded keyspace, whose ids a sequence gives, to an unsharded one."""
+    increment = {"auto_increment": {"column": "number", "sequence": "numbers"}}
+    vschema = parse({**VSCHEMA, "tables": {"orders": {**VSCHEMA["tables"]["orders"], **increment}}})
+    number = column("number", **changes.pop("column", {}))
+    columns = (column("id"), number)
+    create = (
+        f"CREATE TABLE `orders` (`id` bigint NOT NULL, `number` bigint {changes.pop('rest', 'NOT NULL')})"
+    )
+    orders = table(columns=columns, create_sql=create, indexes=(PRIMARY, *changes.pop("indexes", (NUMBER,))))
+    shards = (
+        ShardFacts("shards/-80", "a", {"orders": orders}),
+        ShardFacts("shards/80-", "b", {"orders": orders}),
+    )
+    source = KeyspaceFacts("shards", True, True, vschema, shards)
+    globals_ = replace(good().source, vschema=parse({"tables": {"numbers": {"type": "sequence"}}}), shards=())
+    vschemas = {"shards": vschema, "shop": globals_.vschema, "shop_sharded": parse({})}
+    return replace(
+        good(), source=source, target=UNSHARDED_TARGET, globals_=globals_, vschemas=vschemas,
+        sequences={"numbers": True}, servers=(),
+    )  # fmt: skip
+
+
+NUMBER = Index("n", False, ("number",), False)
+NOT_COUNTED: dict[str, tuple[World, str]] = {
+    "no key": (numbered(indexes=()), "is not the first column of any key"),
+    "not first": (numbered(indexes=(keyed("id", "number"),)), "is not the first column of any key"),
+    "type": (numbered(column={"type": "varchar", "column_type": "varchar(9)"}), "is of type varchar(9)"),
+    "null": (numbered(column={"nullable": True}, rest="DEFAULT NULL"), "may be NULL"),
+    "default": (numbered(rest="NOT NULL DEFAULT 0"), "has a DEFAULT"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_COUNTED)
+def test_a_column_that_cannot_count_takes_no_sequence_s_place(case: str) -> None:
+    assert judge(numbered()) == ()
+    world, reason = NOT_COUNTED[case]
+    (told,) = judge(world)
+    assert reason in told
+    assert told.startswith("table orders: column number gets its values from a sequence")
+
+
 WRONG: dict[str, tuple[World, str]] = {
     "same keyspace": (replace(good(), target=replace(good().target, name="shop")), "the same"),
     "not ready": (replace(good(), source=replace(good().source, ready=False, shards=())), "is not ready"),
@@ -123,6 +171,7 @@ WRONG: dict[str, tuple[World, str]] = {
     "generated key": (good(table(columns=(column("id", generated=True),))), "generated column id"),
     "engine": (good(table(engine="MyISAM")), "of engine MyISAM"),
     "versioned": (good(table(create_sql="CREATE … WITH SYSTEM VERSIONING")), "system versioned"),
+    "period": (good(table(create_sql="CREATE TABLE `o` (… PERIOD FOR `p` (`s`, `e`))")), "application-time"),
     "type": (good(table(columns=(column("id"), column("v", "vector")))), "type vector"),
     "fk out": (good(foreign_keys=(key(parent="customers"),)), "refers to table customers"),
     "fk in": (good(foreign_keys=(key(child="lines"),)), "refers to moving table orders"),
@@ -139,6 +188,10 @@ WRONG: dict[str, tuple[World, str]] = {
     ),
     "target form": (
         with_target(good(), tables={"orders": table(columns=(column("id"),))}), "does not fit",
+    ),
+    "no way back": (
+        good_both(replace(table(), columns=(*table().columns, column("more")))),
+        "column 'more' of table 'orders' is missing on shop/-",
     ),
     "target view": (with_target(good(), others=frozenset({"orders"})), "is a view"),
     "no vindex": (good(vschema=NO_VINDEX), "no primary vindex for table orders"),
@@ -191,6 +244,34 @@ def test_all_reasons_are_told_at_once_each_once() -> None:
     reasons = judge(world)
     assert len(reasons) >= 3
     assert len(set(reasons)) == len(reasons)
+
+
+def test_only_what_has_to_hold_until_traffic_moves_is_asked_again() -> None:
+    began = replace(with_target(good(), filled=frozenset({"orders"})), active_workflow=7)
+    began = with_target(began, tables={"orders": table()})
+    assert judge(began)
+    assert judge(began, lasting=True) == ()
+    late = replace(began, source=good(bodies=(Body("procedure", "p", "DELETE FROM orders"),)).source)
+    assert judge(late, lasting=True) == ("procedure p on shop/- uses table orders and would be left behind",)
+    refused = {name for name, (world, _) in WRONG.items() if judge(world, lasting=True)}
+    assert {"view uses", "trigger", "fk in", "unique elsewhere", "no way back", "row image"} <= refused
+    assert not {"active", "safe migrations", "target rows", "in the way"} & refused
+
+
+def test_a_period_in_a_comment_is_none() -> None:
+    create = "CREATE TABLE `o` (`id` int COMMENT 'PERIOD FOR p WITH SYSTEM VERSIONING')"
+    assert judge(good(table(create_sql=create))) == ()
+
+
+def test_a_column_that_the_source_s_sequence_fills_is_unique_over_shards() -> None:
+    orders = table(columns=(column("id"), column("customer")))
+    placed = {"column_vindexes": [{"column": "customer", "name": "hash"}]}
+    filled = {**placed, "auto_increment": {"column": "id", "sequence": "orders_seq"}}
+    vschema = parse({**VSCHEMA, "tables": {"orders": filled}})
+    world = good(orders, {**VSCHEMA, "tables": {"orders": placed}})
+    assert any("primary key does not contain" in told for told in judge(world))
+    source = replace(world.source, sharded=True, vschema=vschema)
+    assert not any("primary key" in told for told in judge(replace(world, source=source)))
 
 
 def test_rules_describe_themselves() -> None:

@@ -56,6 +56,8 @@ def _can_count(world: World, table: Table, ids: Ids) -> Iterator[str]:
         yield f"{told} is of type {column.column_type}"
     if column.generated:
         yield f"{told} is generated"
+    if column.nullable:
+        yield f"{told} may be NULL, which such a column cannot be"
     if not any(index.columns[0].lower() == ids.column.lower() for index in table.indexes):
         yield f"{told} is not the first column of any key; add such a key first"
     others = [other.name for other in table.columns if other.auto_increment and other is not column]
