@@ -1,4 +1,4 @@
-"""Schema changes under a workflow: what it stops for, what brings it on, and what is verified anew after them.
+"""Schema changes under a workflow: what it stops for, what brings it on, what is verified anew after them.
 
 The servers are in memory, the store is a real one.
 """
