@@ -30,6 +30,7 @@ from homeworld.gateway.plan import (
     Target,
     Verb,
 )
+from homeworld.gateway.router_bulk import SMALLEST, Bulk, BulkInsert
 from homeworld.gateway.router_compound import check_compound
 from homeworld.gateway.router_context import Compiled, Context, Template, apply, passing_edited
 from homeworld.gateway.router_ddl import on_shards
@@ -60,6 +61,8 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 _MOST_TEMPLATES = 5_000
+_LARGE = 16_384
+"""Texts of so many bytes are not kept."""
 _DIGITS = b"0123456789"
 _BEFORE_NUMBER = (b" ", b"=", b"<", b">", b"(", b",")
 _CONTROL = frozenset({Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.SAVEPOINT, Verb.SET, Verb.USE})
@@ -96,6 +99,8 @@ class Router:
         self._text_cache: dict[bytes, Template] = {}
         self._heads_of: dict[tuple[Target, bool], dict[bytes, Template]] = {}
         self._heads: dict[bytes, Template] = {}
+        self._bulks: dict[tuple[Target, bool], Bulk] = {}
+        self._large: tuple[tuple[Target, bool, bytes], Template] | None = None
         self._prepared: dict[bytes, tuple[bytes, ...]] = {}
         self._sharded = Sharded(self._names)
 
@@ -109,6 +114,13 @@ class Router:
             # Most statements come from the view that the last one came from, or one that hardly differs.
             if view is not self._last_view:
                 self._aim_at(view)
+            if len(sql) >= SMALLEST:
+                bulk = self._in_bulk(sql, view)
+                if bulk is not None:
+                    return bulk
+                large, self._large = self._large, None
+                if large is not None and large[0] == (view.target, view.replica_only, sql):
+                    return large[1](sql, view)
             # Many statements end in a number; what stands before it tells as much as the fingerprint does.
             head = sql.rstrip(_DIGITS)
             template = self._heads.get(head)
@@ -122,8 +134,13 @@ class Router:
                     remember(self._cache, shape, template)
                     if len(head) < len(sql) and head[-1:] in _BEFORE_NUMBER:
                         remember(self._heads, head, template)
-                else:
+                elif len(sql) < _LARGE:
                     remember(self._text_cache, sql, template)
+                else:  # it is planned once more at most, with the ids that it asks for
+                    self._large = ((view.target, view.replica_only, sql), template)
+                    planned = template(sql, view)
+                    self._large = None
+                    return planned
             return template(sql, view)
         except (HomeworldError, RecursionError, ValueError) as error:
             return _plan_of(error)
@@ -162,6 +179,19 @@ class Router:
 
     # --- what is behind it
 
+    def _in_bulk(self, sql: bytes, view: SessionView) -> Plan | None:
+        """The plan of an INSERT of many plain rows into a sharded table; None: it is something else."""
+
+        def compile_(sample: bytes) -> BulkInsert | None:
+            compiled = self.compile(sample, view)
+            return None if compiled.bulk is None else compiled.bulk()
+
+        aim = (view.target, view.replica_only)
+        found = self._bulks.get(aim)
+        if found is None:
+            found = self._bulks[aim] = Bulk()
+        return found.plan(sql, view, compile_)
+
     def _aim_at(self, view: SessionView) -> None:
         """Use the caches for the view's target."""
         aim = (view.target, view.replica_only)
@@ -176,6 +206,9 @@ class Router:
             cache.clear()
         for texts in (*self._texts.values(), *self._heads_of.values()):
             texts.clear()
+        for bulk in self._bulks.values():
+            bulk.forget()
+        self._large = None
 
     def _context(self, sql: bytes, view: SessionView) -> Context:
         tablet_type = view.target.tablet_type

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from homeworld.gateway.plan import Destination, Footprint, Pass, Plan, SessionView, Verb
+from homeworld.gateway.router_bulk import BulkInsert
 from homeworld.gateway.router_names import Aim, Edit, Found, Names
 from homeworld.gateway.sql_tables import Scan
 from homeworld.gateway.sql_tokens import Kind
@@ -23,6 +24,7 @@ class Compiled:
 
     :param shape: it is for every text of the same fingerprint; otherwise for this text only.
     :param fixed: it gives the same Pass whatever literals and session, but for the text.
+    :param bulk: makes what plans the same INSERT with any number of rows, where it can be had.
     :param prepare: where to prepare the statement, where that is not what the template says.
     """
 
@@ -30,6 +32,7 @@ class Compiled:
     shape: bool = True
     fixed: bool = False
     prepare: Pass | None = None
+    bulk: Callable[[], BulkInsert] | None = None
 
 
 @dataclass(frozen=True, slots=True)

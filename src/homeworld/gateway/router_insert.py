@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from homeworld.gateway.plan import Footprint, NeedSequence, Pass, Plan, Scatter, SessionView
+from homeworld.gateway.plan import Destination, Footprint, NeedSequence, Pass, Plan, Scatter, SessionView
+from homeworld.gateway.router_bulk import BulkInsert
 from homeworld.gateway.router_context import Compiled, Context
 from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupported
 from homeworld.gateway.router_names import Found
@@ -87,6 +88,11 @@ def compile_insert(
         check_made_by_insert(table, insert, columns, [row.values for row in rows])
     needs_ids = not table.reference and _check_unique(insert, plan)
     head_and_tail = _Texts(context, keyspace, found, insert, plan, sample)
+    autos = [
+        number
+        for number, column in enumerate(columns)
+        if column.auto_increment and column.name != plan.id_column
+    ]
     expected = len(sample.spans)
     destinations = [context.aim.at(keyspace.name, shard.name) for shard in keyspace.shards]
 
@@ -116,7 +122,15 @@ def compile_insert(
         )
         return Scatter(statements, footprint, last_insert_id=min(ids.values(), default=0))
 
-    return Compiled(template, shape=len(rows) < _MANY)
+    def bulk() -> BulkInsert:
+        return head_and_tail.bulk(destinations, footprint, len(columns), autos, needs_ids=needs_ids)
+
+    placed = all(
+        at is not None or (plan.sequence is not None and column.name == plan.id_column)
+        for column, at in zip(table.vindex_columns, plan.vindex_at, strict=True)
+    )
+    made = bulk if placed and not table.reference and insert.rows and len(rows) == 1 else None
+    return Compiled(template, shape=len(rows) < _MANY, bulk=made)
 
 
 _MANY = 50
@@ -336,6 +350,36 @@ class _Texts:
             self._heads_with_id.append(_upto(sample, named, first.start))
             self._edited.append(sample.changed(changes) if changes else None)
         self._row_pieces = [self._row(row) for row in plan.rows]
+
+    def bulk(
+        self,
+        destinations: Sequence[Destination],
+        footprint: Footprint,
+        width: int,
+        autos: Sequence[int],
+        *,
+        needs_ids: bool,
+    ) -> BulkInsert:
+        """The same for any number of rows like the one that there is."""
+        plan = self._plan
+        values = [self._sample.sql[start:end] for start, end in self._sample.spans]
+        return BulkInsert(
+            plan.table,
+            width,
+            plan.rows[0].start,
+            [fill(head, values) for head in self._heads],
+            [fill(head, values) for head in self._heads_with_id],
+            [fill(tail, values) for tail in self._tails],
+            all(edited is None for edited in self._edited),
+            destinations,
+            footprint,
+            plan.vindex_at,
+            plan.id_at if plan.sequence is not None else None,
+            plan.sequence,
+            autos,
+            needs_ids,
+            _beyond_the_shard((plan.id_column,)),
+        )
 
     def whole(self, shard: int, sql: bytes, values: Sequence[bytes]) -> bytes:
         """The statement with all its rows."""
