@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import event
 
@@ -17,48 +15,15 @@ from homeworld.model.ports import MoveWish
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import Flavor
 from homeworld.store.store import Store
-from tests.support.api import ServedApi, StatedPlacements, StatedPreconditions, client_of
-from tests.support.stores import Shop, TestClock, make_shop
-
-ORG = "/v1/organizations/acme"
-DB = f"{ORG}/databases/shop"
-BRANCH = f"{DB}/branches/main"
-
-
-@dataclass
-class Desk:
-    """An API with a shop in its store; ``published`` counts the changes that gateways were to hear of."""
-
-    store: Store
-    clock: TestClock
-    shop: Shop
-    served: ServedApi
-    http: httpx.Client
-    placements: StatedPlacements
-    published: list[int] = field(default_factory=list[int])
+from tests.support.api import ServedApi, StatedPreconditions
+from tests.support.desk import BRANCH, DB, ORG, Desk, open_desk, refused
+from tests.support.stores import TestClock, make_shop
 
 
 @pytest.fixture
 def desk(store: Store, clock: TestClock, served_api: ServedApi) -> Iterator[Desk]:
-    with store.write() as tx:
-        shop = make_shop(tx)
-    published: list[int] = []
-    placements = StatedPlacements()
-    settings = Settings(
-        StatedPreconditions(),
-        placements,
-        gateway_address="127.0.0.1:3306",
-        routes_changed=lambda: published.append(1),
-    )
-    served_api.use(store, settings)
-    with client_of(served_api, store, shop.organization) as http:
-        yield Desk(store, clock, shop, served_api, http, placements, published)
-
-
-def refused(answer: httpx.Response) -> tuple[int, str]:
-    told = answer.json()
-    assert set(told) == {"code", "message"}
-    return answer.status_code, told["code"]
+    with open_desk(store, clock, served_api) as made:
+        yield made
 
 
 def test_a_database_is_asked_for_as_clients_do(desk: Desk) -> None:
@@ -515,89 +480,3 @@ def test_a_database_may_name_its_flavor(desk: Desk) -> None:
     assert answer.json()["flavor"] == "mariadb"
     with desk.store.read() as tx:
         assert tx.databases.by_name(desk.shop.organization.id, "maria").flavor is Flavor.MARIADB
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("mysql", "reserved"),
-        ("SYS", "reserved"),
-        ("information_schema", "reserved"),
-        ("performance_schema", "reserved"),
-        ("ndbinfo", "reserved"),
-        ("a_" * 31 + "bb", "64 characters"),
-    ],
-)
-def test_names_that_servers_cannot_have_are_refused_at_once(desk: Desk, name: str, reason: str) -> None:
-    size = {"name": name, "cluster_size": "homeworld"}
-    for where, body in (
-        (f"{ORG}/databases", size),
-        (f"{BRANCH}/keyspaces", size),
-        (f"{BRANCH}/keyspaces", {**size, "shards": 2}),
-    ):
-        answer = desk.http.post(where, json=body)
-        assert refused(answer) == (422, "unprocessable"), where
-        assert reason in answer.json()["message"]
-    if reason == "reserved":
-        assert refused(desk.http.patch(DB, json={"new_name": name})) == (422, "unprocessable")
-
-
-def test_the_suffix_of_a_shard_counts_towards_the_longest_name(desk: Desk) -> None:
-    """``x…_-80`` and the rights on it, where the underscore takes two characters."""
-    longest = "x" * (64 - len(r"\_-80"))
-    for name, status in ((longest, 200), (longest + "x", 422)):
-        body = {"name": name, "cluster_size": "homeworld", "shards": 2}
-        assert desk.http.post(f"{BRANCH}/keyspaces", json=body).status_code == status
-    whole = {"name": "y" * 64, "cluster_size": "homeworld"}
-    assert desk.http.post(f"{BRANCH}/keyspaces", json=whole).status_code == 200
-
-
-def test_a_name_that_is_the_schema_of_anothers_shard_is_taken(desk: Desk) -> None:
-    answer = desk.http.post(f"{BRANCH}/keyspaces", json={"name": "shop_sharded_-80"})
-    assert refused(answer) == (422, "unprocessable")
-    assert "shop_sharded has a shard" in answer.json()["message"]
-    assert desk.http.post(f"{BRANCH}/keyspaces", json={"name": "shop_sharded_-40"}).status_code == 200
-
-
-def test_a_size_is_one_of_those_listed(desk: Desk) -> None:
-    for where in (f"{ORG}/databases", f"{BRANCH}/keyspaces", f"{DB}/branches"):
-        answer = desk.http.post(where, json={"name": "sized", "cluster_size": "nope"})
-        assert refused(answer) == (422, "unprocessable"), where
-        assert "the sizes are: homeworld" in answer.json()["message"]
-    assert desk.http.post(f"{BRANCH}/keyspaces", json={"name": "sized"}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "body", [b"[" * 200_000, b'{"a":' * 5000, b'{"name": [' + b"[" * 70 + b"]" * 70 + b"]}"]
-)
-def test_a_body_that_is_nested_too_deeply_is_refused(desk: Desk, body: bytes) -> None:
-    for where in (f"{ORG}/databases", f"{BRANCH}/keyspaces", f"{DB}/workflows", f"{BRANCH}/passwords"):
-        assert refused(desk.http.post(where, content=body)) == (422, "invalid_params")
-
-
-def test_a_body_that_is_too_large_is_refused(desk: Desk) -> None:
-    body = json.dumps({"name": "p", "notes": "x" * (9 * 1024 * 1024)})
-    assert refused(desk.http.post(f"{ORG}/databases", content=body)) == (422, "invalid_params")
-    assert desk.http.get(DB).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"a":' * 3000, '{"tables": {"t": ' + "[" * 80 + "]" * 80 + "}}"]
-)
-def test_documents_that_are_nested_too_deeply_are_refused(desk: Desk, text: str) -> None:
-    at = f"{BRANCH}/keyspaces/shop_sharded/vschema"
-    assert refused(desk.http.patch(at, json={"vschema": text})) == (422, "unprocessable")
-    rules = desk.http.patch(f"{BRANCH}/routing-rules", json={"routing_rules": text})
-    assert refused(rules) == (422, "unprocessable")
-
-
-def test_why_something_is_not_ready_is_shown_to_who_asked_for_it(desk: Desk) -> None:
-    desk.http.post(f"{BRANCH}/keyspaces", json={"name": "late"})
-    assert desk.http.get(DB).json()["issues_count"] == 0
-    with desk.store.write() as tx:
-        keyspace = tx.keyspaces.by_name(desk.shop.branch.id, "late")
-        tx.keyspaces.update(keyspace.id, error="the disk is full")
-        tx.databases.update(desk.shop.database.id, error="keyspace late: the disk is full")
-    assert desk.http.get(f"{BRANCH}/keyspaces/late").json()["error"] == "the disk is full"
-    shown = desk.http.get(DB).json()
-    assert (shown["issues_count"], shown["error"]) == (1, "keyspace late: the disk is full")

@@ -1,0 +1,56 @@
+"""An API with a shop in its store, and who asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from homeworld.api.calls import Settings
+from homeworld.store.store import Store
+from tests.support.api import ServedApi, StatedPlacements, StatedPreconditions, client_of
+from tests.support.stores import Shop, TestClock, make_shop
+
+ORG = "/v1/organizations/acme"
+DB = f"{ORG}/databases/shop"
+BRANCH = f"{DB}/branches/main"
+
+
+@dataclass
+class Desk:
+    """An API with a shop in its store; ``published`` counts the changes that gateways were to hear of."""
+
+    store: Store
+    clock: TestClock
+    shop: Shop
+    served: ServedApi
+    http: httpx.Client
+    placements: StatedPlacements
+    published: list[int] = field(default_factory=list[int])
+
+
+@contextmanager
+def open_desk(store: Store, clock: TestClock, served_api: ServedApi) -> Generator[Desk]:
+    """The API of ``store``, in which a shop is made."""
+    with store.write() as tx:
+        shop = make_shop(tx)
+    published: list[int] = []
+    placements = StatedPlacements()
+    settings = Settings(
+        StatedPreconditions(),
+        placements,
+        gateway_address="127.0.0.1:3306",
+        routes_changed=lambda: published.append(1),
+    )
+    served_api.use(store, settings)
+    with client_of(served_api, store, shop.organization) as http:
+        yield Desk(store, clock, shop, served_api, http, placements, published)
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of an answer that is an error in the API's shape."""
+    told = answer.json()
+    assert set(told) == {"code", "message"}
+    return answer.status_code, told["code"]
