@@ -303,11 +303,12 @@ def _differences(context: Context) -> list[str]:
     way = context.way(d.REVERSE_STREAM if reverse else d.FORWARD_STREAM)
     tables = tables_of(context, way.origin)
     places = context.owner(way.to)
+    origin = f"{way.origin.name}/{way.origin.shards[0].name}"
     found = [
-        f"{place.keyspace}/{place.shard}: {difference}"
+        difference
         for place in places
         for table in tables.values()
-        if (difference := context.tools.difference(place, table))
+        if (difference := context.tools.difference(place, table, origin))
     ]
     return found or [
         f"{place.keyspace}/{place.shard}: table {table} has rows; empty it here, too, past the gateway"
