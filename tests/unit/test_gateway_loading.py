@@ -94,6 +94,19 @@ def test_many_who_doubt_what_is_known_wait_for_one_that_begins_after_they_asked(
     act(work)
 
 
+def test_who_comes_in_the_moment_in_which_a_reading_ends_begins_another() -> None:
+    async def work(desk: Desk) -> None:
+        first = desk.ask()
+        await turn()
+        desk.answers.pop(0).set_result(None)
+        second = desk.ask(again=True)
+        await desk.answer()
+        await asyncio.gather(first, second)
+        assert desk.begun == 2
+
+    act(work)
+
+
 def test_what_was_read_before_it_was_forgotten_is_not_taken() -> None:
     async def work(desk: Desk) -> None:
         first = desk.ask()

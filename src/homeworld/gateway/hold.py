@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from homeworld.gateway.plan import Footprint, Verb
 from homeworld.model.routing import HoldRequest
@@ -55,6 +55,9 @@ class Toucher(Protocol):
     def touches(self) -> Iterable[Touch]:
         """Everything that is under way: the statement being served and those of the open transaction."""
         ...
+
+
+T = TypeVar("T", bound=Toucher)
 
 
 @dataclass(slots=True)
@@ -110,6 +113,10 @@ class Holds:
             if (hold.state is HoldState.HELD or not under_way) and hold.matches(touch):
                 return hold
         return None
+
+    def keeping(self, hold: Hold, sessions: Iterable[T]) -> list[T]:
+        """Those that have to come to their end before it is HELD."""
+        return [one for one in sessions if any(map(hold.matches, one.touches()))]
 
     def settle(self, sessions: Iterable[Toucher]) -> list[Hold]:
         """Look at what is under way: DRAINING holds for which nothing is left become HELD and are given

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from homeworld.gateway.branch import Branch
 from homeworld.gateway.hold import Hold, Holds, HoldState
+from homeworld.gateway.session import Session
 from homeworld.model.errors import DeadlineExceededError, FencedError
 from homeworld.model.routing import HoldRequest
+
+_MOST_TOLD = 5
 
 
 @dataclass(slots=True)
@@ -29,6 +32,19 @@ class _InForce:
     def request(self) -> HoldRequest:
         """What was asked for."""
         return self.hold.request
+
+
+def _tell(sessions: Sequence[Session]) -> str:
+    """Who keeps a hold waiting, the oldest first, for the end of a sentence."""
+    now = time.monotonic()
+    ordered = sorted(sessions, key=lambda one: one.transaction.opened or now)
+    told = [
+        f"connection {one.number} of {one.account.username}"
+        + (f" (open for {now - one.transaction.opened:.1f} s)" if one.transaction.opened else "")
+        for one in ordered[:_MOST_TOLD]
+    ]
+    more = [f"{len(ordered) - _MOST_TOLD} more"] if len(ordered) > _MOST_TOLD else []
+    return f": {', '.join((*told, *more))}" if told else ""
 
 
 class HoldKeeper:
@@ -107,9 +123,10 @@ class HoldKeeper:
             async with asyncio.timeout(request.drain_seconds):
                 await drained
         except TimeoutError as error:
+            who = _tell(branch.holds.keeping(hold, branch.sessions))
             self.end(request.hold_id)
             raise DeadlineExceededError(
-                f"transactions on the tables did not end within {request.drain_seconds:g} s"
+                f"transactions on the tables did not end within {request.drain_seconds:g} s{who}"
             ) from error
         except asyncio.CancelledError:
             self.end(request.hold_id)

@@ -15,6 +15,13 @@ from homeworld.model.errors import DeadlineExceededError, HomeworldError, NotFou
 _LOAD_SECONDS = 10.0
 _PAUSE_SECONDS = 0.05
 
+
+def _noticed(task: asyncio.Task[None]) -> None:
+    """Whoever still waits for a reading gets its error; perhaps nobody does."""
+    if not task.cancelled():
+        task.exception()
+
+
 Read = Callable[[Branch, str, int], Awaitable[None]]
 """Reads a keyspace's tables into the branch's tracker; the number says when the reading began."""
 
@@ -67,15 +74,17 @@ class SchemaLoads:
             now = loop.time()
             self._begun = {known: at for known, at in self._begun.items() if at > now - _PAUSE_SECONDS}
             self._begun[key] = now
-            reading = self._read(branch, keyspace, branch.tracker.begin())
-            task = self._under_way[key] = asyncio.ensure_future(reading)
-            task.add_done_callback(lambda done: self._over(key, done))
+            task = self._under_way[key] = asyncio.ensure_future(self._reading(branch, keyspace))
+            task.add_done_callback(_noticed)
         await asyncio.shield(task)
 
-    def _over(self, key: tuple[Branch, str], task: asyncio.Task[None]) -> None:
-        del self._under_way[key]
-        if not task.cancelled():
-            task.exception()  # whoever still waits for it gets it; perhaps nobody does
+    async def _reading(self, branch: Branch, keyspace: str) -> None:
+        try:
+            await self._read(branch, keyspace, branch.tracker.begin())
+        finally:
+            # Not in a callback, which comes later: who waits for a task that is done waits for nothing, and
+            # would go round for ever.
+            del self._under_way[branch, keyspace]
 
     async def close(self) -> None:
         """End what is under way."""

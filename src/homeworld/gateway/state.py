@@ -307,6 +307,7 @@ class SessionState:
             self.renew()
         if status & Status.IN_TRANS:
             if changed & Status.IN_TRANS:
+                self.transaction.reached()
                 self.renew_view()
         elif link.began:
             # The server has ended it by itself (DDL, LOCK TABLES, COMMIT in a procedure).

@@ -336,6 +336,7 @@ def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialog
     link.sets = count
     if opening and transaction.begin is not None:
         link.began = True
+        transaction.reached()
     if transaction.begin is None:
         transaction.next_settings.clear()
 

@@ -5,6 +5,7 @@ Facts only; the dialogues that perform BEGIN, COMMIT and the rest are in ``contr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,17 +52,24 @@ class Transaction:
     * ``begin``: the client's BEGIN text while an explicit transaction is open, else None.
     * ``next_settings``: SET TRANSACTION statements for the next transaction only.
     * ``lost``: why the open transaction cannot go on; only ROLLBACK ends it.
+    * ``opened``: when it reached a server first (``time.monotonic``), as far as answers tell; 0 before. Only
+      for people to read.
     """
 
-    __slots__ = ("_locks", "_touched", "begin", "lost", "next_settings", "savepoints")
+    __slots__ = ("_locks", "_touched", "begin", "lost", "next_settings", "opened", "savepoints")
 
     def __init__(self) -> None:
         self.begin: bytes | None = None
         self.lost = ""
+        self.opened = 0.0
         self.next_settings: list[bytes] = []
         self.savepoints: list[tuple[str, bytes]] = []
         self._touched: dict[tuple[int, int], tuple[Footprint, Destination]] = {}
         self._locks: list[tuple[Footprint, Destination]] = []
+
+    def reached(self) -> None:
+        """A server has begun it."""
+        self.opened = self.opened or time.monotonic()
 
     def touch(self, footprint: Footprint, destination: Destination) -> None:
         """The transaction has a statement there."""
@@ -113,6 +121,8 @@ class Transaction:
 
     def chain(self) -> None:
         """It was committed or rolled back, and one like it begins."""
+        self.opened = 0.0
+        self.reached()
         self.savepoints.clear()
         self._touched.clear()
 
@@ -120,6 +130,7 @@ class Transaction:
         """It was committed or rolled back."""
         self.begin = None
         self.lost = ""
+        self.opened = 0.0
         self.next_settings.clear()
         self.savepoints.clear()
         self._touched.clear()
