@@ -239,10 +239,10 @@ def test_a_newer_epoch_fences_the_older(trio: list[TestServer]) -> None:
             "CREATE TABLE t (a INT PRIMARY KEY, v VARCHAR(9) CHARACTER SET latin1)", Placement("t"),
             "MODIFY v VARCHAR(9) CHARACTER SET utf8mb4", "'v' of table 't' is varchar(9) latin1",
         ),
-        ("CREATE TABLE t (a INT PRIMARY KEY, b INT)", Placement("t"), "DROP COLUMN b", "missing on the"),
+        ("CREATE TABLE t (a INT PRIMARY KEY, b INT)", Placement("t"), "DROP COLUMN b", "is missing on"),
         (
             "CREATE TABLE t (a INT PRIMARY KEY, b INT)", Placement("t"), "ADD UNIQUE KEY b (b)",
-            "unique key 'b' of the target's table 't' does not hold on the source",
+            "unique key 'b' of table 't' on ",
         ),
     ],
 )  # fmt: skip
