@@ -51,8 +51,8 @@ def in_bulk(sql: bytes, seen: SessionView, bulk: Bulk | None = None) -> Plan | N
 VALUES = st.sampled_from(
     ["1", "2", "-3", "'4'", "0", "'0'", "''", "null", "NULL", "default", "true", "0x41", "0X41", "x'41'",
      "b'1'", "1.5", ".5", "1e3", "'a'", "'it''s'", "'a\\'b, (1)'", '"q"', "'a' 'b'", "_binary 'x'", "now()",
-     "+5", "- 5", "-0", "99999999999999999999", "N'a'", "?", "(1)", "a", "1 /* c */", "'é'", "'values (1)'", "",
-     " 7 ", "1x"]
+     "+5", "- 5", "-0", "99999999999999999999", "N'a'", "?", "(1)", "a", "1 /* c */", "'é'", "'values (1)'",
+     "", " 7 ", "1x"]
 )  # fmt: skip
 HEADS = st.sampled_from(
     ["insert into u values ", "insert into u (name, age) values", "INSERT INTO u(id, `name`) VALUES\n",
@@ -70,7 +70,7 @@ TAILS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     HEADS, st.lists(st.lists(VALUES, min_size=1, max_size=4), min_size=1, max_size=4), TAILS, st.booleans(),
     st.sampled_from([", ", ",", " ,\n"]), st.booleans(),

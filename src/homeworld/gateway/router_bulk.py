@@ -15,7 +15,7 @@ from functools import lru_cache
 from homeworld.gateway.plan import Destination, Footprint, NeedSequence, Pass, Plan, Scatter, SessionView
 from homeworld.gateway.router_errors import NeedsError, RefusedError
 from homeworld.gateway.router_tables import ShardedTable
-from homeworld.gateway.router_values import stored
+from homeworld.gateway.router_values import asks_for_id, stored
 from homeworld.gateway.sql_tokens import STRING
 from homeworld.model.vindexes import UnplaceableError
 
@@ -59,7 +59,8 @@ class BulkInsert:
     :param same: the client's own text may be sent where one shard gets all rows.
     :param vindex_at: the place of each vindex column in a row; None: the id's column, which is absent.
     :param id_at: the place of the column that a sequence fills; None: absent, or no sequence fills any.
-    :param autos: places of columns that may not be left to the shards.
+    :param id_column: the name of that column.
+    :param given: columns that may not be left to the shards, with their places.
     :param needs_ids: every row must have its id from the sequence.
     :param refusal: what to say where one has not.
     """
@@ -76,14 +77,15 @@ class BulkInsert:
     vindex_at: Sequence[int | None]
     id_at: int | None
     sequence: tuple[str, str] | None
-    autos: Sequence[int]
+    id_column: str
+    given: Sequence[tuple[str, int]]
     needs_ids: bool
     refusal: RefusedError
 
     @property
     def wanted(self) -> tuple[int, ...]:
         """The places of the values that must be looked at, ascending."""
-        places = {at for at in (*self.vindex_at, self.id_at, *self.autos) if at is not None}
+        places = {at for at in (*self.vindex_at, self.id_at, *(at for _, at in self.given)) if at is not None}
         return tuple(sorted(places))
 
 
@@ -188,10 +190,10 @@ def _rows(sql: bytes, at: int, pattern: re.Pattern[bytes]) -> tuple[Rows, int]:
 
 def _split(sql: bytes, insert: BulkInsert, rows: Rows, view: SessionView) -> Plan | None:
     group = {at: number for number, at in enumerate(insert.wanted, 2)}
-    for at in insert.autos:
-        number = group[at]
-        if any(row[number][:1] in b"nN" for row in rows):
-            return None
+    for name, at in insert.given:
+        place = group[at]
+        if any(_wants_id(name, row[place], zero_is_value=view.zero_is_value) for row in rows):
+            return None  # refused with the other's words
     ids = _ids(insert, rows, group, view)
     if insert.needs_ids and len(ids) < len(rows):
         raise insert.refusal
@@ -254,18 +256,14 @@ def _ids(insert: BulkInsert, rows: Rows, group: dict[int, int], view: SessionVie
         wanting = [
             number
             for number, row in enumerate(rows)
-            if _wants_id(row[place], zero_is_value=view.zero_is_value)
+            if _wants_id(insert.id_column, row[place], zero_is_value=view.zero_is_value)
         ]
     if len(view.sequence_ids) < len(wanting):
         raise NeedsError(NeedSequence(*insert.sequence, len(wanting)))
     return dict(zip(wanting, view.sequence_ids, strict=False))
 
 
-def _wants_id(text: bytes, *, zero_is_value: bool) -> bool:
+def _wants_id(name: str, text: bytes, *, zero_is_value: bool) -> bool:
     if text[:1] in b"nN":
         return True
-    return (
-        not zero_is_value
-        and text.lstrip(b"-").strip(b"'\"").strip(b"0") == b""
-        and text not in {b"''", b'""'}
-    )
+    return not zero_is_value and asks_for_id(name, text[1:] if text[:1] == b"-" else text)

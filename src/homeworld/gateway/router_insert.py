@@ -6,7 +6,6 @@ Several rows are sent to each shard in one statement, in the order the client ga
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,11 +16,11 @@ from homeworld.gateway.router_errors import NeedsError, RefusedError, unsupporte
 from homeworld.gateway.router_names import Found
 from homeworld.gateway.router_tables import ShardedTable
 from homeworld.gateway.router_text import Change, Piece, Sample, fill
-from homeworld.gateway.router_values import compares_bytes, is_string, stored
+from homeworld.gateway.router_values import asks_for_id, compares_bytes, may_ask_for_id, stored
 from homeworld.gateway.router_writes import check_made_by_insert, is_missing
 from homeworld.gateway.sql_ast import Call, Expr, In, Insert, Lit, Sub, expressions_of
 from homeworld.gateway.sql_functions import VOLATILE
-from homeworld.gateway.sql_tokens import literals, string_value
+from homeworld.gateway.sql_tokens import literals
 from homeworld.model.errors import InvalidError
 from homeworld.model.names import quote
 from homeworld.model.routing import KeyspaceRoute
@@ -88,11 +87,6 @@ def compile_insert(
         check_made_by_insert(table, insert, columns, [row.values for row in rows])
     needs_ids = not table.reference and _check_unique(insert, plan)
     head_and_tail = _Texts(context, keyspace, found, insert, plan, sample)
-    autos = [
-        number
-        for number, column in enumerate(columns)
-        if column.auto_increment and column.name != plan.id_column
-    ]
     expected = len(sample.spans)
     destinations = [context.aim.at(keyspace.name, shard.name) for shard in keyspace.shards]
 
@@ -123,7 +117,7 @@ def compile_insert(
         return Scatter(statements, footprint, last_insert_id=min(ids.values(), default=0))
 
     def bulk() -> BulkInsert:
-        return head_and_tail.bulk(destinations, footprint, len(columns), autos, needs_ids=needs_ids)
+        return head_and_tail.bulk(destinations, footprint, len(columns), needs_ids=needs_ids)
 
     placed = all(
         at is not None or (plan.sequence is not None and column.name == plan.id_column)
@@ -222,11 +216,6 @@ def _planned(context: Context, table: ShardedTable, columns: list[Column], rows:
     return _Plan(table, rows, vindex_at, id_at, id_column, sequence, given)
 
 
-# Numbers that servers surely store as 0, or surely not, with strings of them.
-_ZERO = re.compile(rb" *[+-]?0+(?:\.0*)? *\Z")
-_NOT_ZERO = re.compile(rb" *[+-]?0*[1-9][0-9]*(?:\.[0-9]*)? *\Z")
-
-
 def _wants_id(name: str, expr: Expr, values: Sequence[bytes], *, zero_is_value: bool) -> bool:
     """Whether a value asks for an id to be made.
 
@@ -240,14 +229,8 @@ def _wants_id(name: str, expr: Expr, values: Sequence[bytes], *, zero_is_value: 
             return False
         if expr.kind == "bool":
             return expr.text == b"FALSE"
-        text = values[expr.index]
-        if is_string(text):
-            text = string_value(text)
-        if _NOT_ZERO.match(text):
-            return False
-        if _ZERO.match(text):
-            return True
-    raise unsupported(f"a value for column {name} that may ask a shard for an id of its own; give a number")
+        return asks_for_id(name, values[expr.index])
+    raise may_ask_for_id(name)
 
 
 def _check_given(plan: _Plan, values: Sequence[bytes], view: SessionView) -> None:
@@ -356,7 +339,6 @@ class _Texts:
         destinations: Sequence[Destination],
         footprint: Footprint,
         width: int,
-        autos: Sequence[int],
         *,
         needs_ids: bool,
     ) -> BulkInsert:
@@ -376,7 +358,8 @@ class _Texts:
             plan.vindex_at,
             plan.id_at if plan.sequence is not None else None,
             plan.sequence,
-            autos,
+            plan.id_column,
+            plan.given,
             needs_ids,
             _beyond_the_shard((plan.id_column,)),
         )

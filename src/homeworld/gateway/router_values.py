@@ -35,6 +35,30 @@ def is_string(literal: bytes) -> bool:
     return literal[:1] in b"'\""
 
 
+# Numbers that servers surely store as 0, or surely not, with strings of them.
+_ZERO = re.compile(rb" *[+-]?0+(?:\.0*)? *\Z")
+_NOT_ZERO = re.compile(rb" *[+-]?0*[1-9][0-9]*(?:\.[0-9]*)? *\Z")
+
+
+def asks_for_id(name: str, literal: bytes) -> bool:
+    """Whether a literal (without its minus) is 0 to a server, which then makes an id.
+
+    :param name: the column's.
+    :raises RefusedError: it cannot be told, so that a shard could make one by itself.
+    """
+    text = string_value(literal) if is_string(literal) else literal
+    if _NOT_ZERO.match(text):
+        return False
+    if _ZERO.match(text):
+        return True
+    raise may_ask_for_id(name)
+
+
+def may_ask_for_id(name: str) -> RefusedError:
+    """The refusal of a value for which a shard might make an id."""
+    return unsupported(f"a value for column {name} that may ask a shard for an id of its own; give a number")
+
+
 def is_hex(literal: bytes) -> bool:
     """Whether a literal's text is a hex or bit literal's."""
     return literal[:1] in b"xXbB" or literal[:2] in {b"0x", b"0b"}
