@@ -61,11 +61,15 @@ class Runner:
             return Rest(WAIT_SECONDS)
         except FencedError:
             raise
-        except HomeworldError as error:
+        except (HomeworldError, OSError) as error:  # a full disk is no fault of ours
             _log.warning("%s: step %r: %s", lease.resource, step.name, error)
             troubles.add(str(error))
             self._tell(resource_id, str(error))
             return Rest(WAIT_SECONDS)
+        except Exception:
+            # Whoever waits for it must not wait without a word; what it was is the log's to say.
+            self._tell(resource_id, f"{step.name}: an unexpected fault; homeworld's log says which")
+            raise
         troubles.clear()
         self._record(resource_id, run, step.name, StepStatus.DONE, lease)
         return None
