@@ -358,6 +358,36 @@ def test_who_waited_at_the_hold_with_an_older_transaction_is_told(copied: World)
         older.rollback()
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["told", "published"])
+def test_a_transaction_begun_while_the_tables_were_closed_is_older_than_their_opening(
+    copied: World, told: bool
+) -> None:
+    """What had been left behind is carried over while they are closed."""
+    gateway = copied.gw.gateway
+    names = frozenset({(copied.here, "t"), (copied.there, "t")})
+    closing = Closing(SUBJECT, names, dict(copied.gw.routes.rules))
+    held = frozenset({(copied.here, "t")})
+    gateway.hold(
+        HoldRequest("one", BRANCH, held, frozenset({TabletType.PRIMARY}), 5.0, 60.0, SUBJECT, (1, 1))
+    )
+    copied.route(TrafficPhase.TARGET, closing)
+    gateway.release("one")
+    with contextlib.closing(copied.gw.connect(autocommit=False)) as client, client.cursor() as cursor:
+        cursor.execute("SELECT * FROM other")
+        copied.fill((2, 20))
+        if told:
+            gateway.open(SUBJECT)
+        else:
+            copied.route(TrafficPhase.TARGET)
+        with pytest.raises(pymysql.err.OperationalError, match="please retry transaction"):
+            cursor.execute("SELECT COUNT(*) FROM t")
+        client.rollback()
+        cursor.execute("SELECT * FROM other")
+        copied.route(TrafficPhase.TARGET)  # the closing is forgotten, which opens nothing any more
+        cursor.execute("SELECT COUNT(*) FROM t")
+        assert cursor.fetchall() == ((2,),)
+
+
 # -------------------------------------------------------------------- who keeps a hold waiting
 
 

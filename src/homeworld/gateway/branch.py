@@ -54,6 +54,7 @@ class Branch:
         self.draining = False
         self.turn = 0
         self._came: dict[Served, int] = {}
+        self._closed = routes.closing.tables if routes.closing else frozenset[tuple[str, str]]()
         self.sessions: set[Session] = set()
         self._views: dict[SessionView, SessionView] = {}
         self._heads: dict[tuple[bytes, Target, bool], int | Pass | None] = {}
@@ -66,10 +67,9 @@ class Branch:
 
     def replace_routes(self, routes: BranchRoutes, router: RouterPort) -> None:
         """Serve newer routes from now on, through the router made for them."""
-        came = newly_served(self.routes, routes)
-        if came:
-            self.turn += 1
-            self._came.update(dict.fromkeys(came, self.turn))
+        self._come(newly_served(self.routes, routes))
+        if routes.closing is not None:
+            self._closed = routes.closing.tables
         self.router = router
         self.routes = routes
         self._heads.clear()
@@ -77,6 +77,16 @@ class Branch:
         self._places.clear()
         self.tracker.keep_only(frozenset(routes.keyspaces))
         self.tracker.forget_missing()
+
+    def opened(self) -> None:
+        """The closed tables are about to be opened: what was left behind has been carried over by now."""
+        self._come((TabletType.PRIMARY, *table) for table in self._closed)
+
+    def _come(self, tables: Iterable[Served]) -> None:
+        came = list(tables)
+        if came:
+            self.turn += 1
+            self._came.update(dict.fromkeys(came, self.turn))
 
     def came_since(self, turn: int, footprint: Footprint, destination: Destination) -> bool:
         """Whether any table that a statement touches at the destination came to be served there after

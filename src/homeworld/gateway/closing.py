@@ -55,6 +55,13 @@ class Closings:
             return routes
         return routes.without_closing()
 
+    def opens(self, branch_id: str, closing: Closing | None) -> bool:
+        """Whether :meth:`serve` will open tables that are closed now."""
+        taken = self._taken.get(branch_id)
+        if taken is None or taken.hold is None:
+            return False
+        return closing is None or taken.closing.subject != closing.subject
+
     def serve(self, branch_id: str, closing: Closing | None) -> None:
         """Routes with this closing are served from now on (None: with none, or the branch is gone)."""
         taken = self._taken.get(branch_id)

@@ -12,7 +12,8 @@ a deadline has passed. Theory of operation::
 
 The invariant: from the moment :attr:`Hold.state` is HELD until it is gone, no statement on the tables is
 under way and no open transaction has touched them. A transaction that waits in HELD has not touched the
-tables, so that it may meet them at their new place.
+tables, so that it may meet them at their new place, where it is not older than that
+(``Branch.came_since``).
 """
 
 from __future__ import annotations

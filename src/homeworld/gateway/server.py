@@ -332,6 +332,9 @@ class Gateway:
             # Before anybody goes on: a sweep may have raised the sequences since they were taken from.
             for branch_id in self._closings.closed_by(subject):
                 self._effects.forget_sequences(branch_id)
+                branch = self._branches.get(branch_id)
+                if branch is not None:
+                    branch.opened()
             self._closings.open(subject)
 
         self._call(open_(), _CALL_SECONDS)
@@ -406,7 +409,10 @@ class Gateway:
             for session in branch.sessions:
                 session.renew()
         for branch in [*made.values(), *(branch for branch, _ in changed)]:
-            self._closings.serve(branch.routes.branch_id, branch.routes.closing)
+            branch_id, closing = branch.routes.branch_id, branch.routes.closing
+            if self._closings.opens(branch_id, closing):
+                branch.opened()
+            self._closings.serve(branch_id, closing)
         for branch in [*made.values(), *(branch for branch, _ in changed)]:
             for keyspace in branch.routes.keyspaces:
                 if not branch.tracker.read(keyspace):
