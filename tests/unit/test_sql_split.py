@@ -140,3 +140,10 @@ def test_programs_on_shards_are_refused_with_the_way_out(text: str) -> None:
     assert "on a sharded keyspace" in answer.message
     assert "USE `sh/-80`" in answer.message
     passed(text, target=Target("sh", "-80"))
+
+
+def test_blocks_too_deep_to_follow_end_at_every_semicolon() -> None:
+    text = b"create procedure p() " + b"begin " * 5000 + b"select 1; " + b"end; " * 4999 + b"end"
+    assert len(split_statements(text)) == 5001
+    plan_ = router(ONE).plan(b"begin not atomic " + b"begin " * 5000 + b"end; " * 5000 + b"end", view())
+    assert isinstance(plan_, Refuse)

@@ -14,14 +14,10 @@ from homeworld.gateway.sql_statement import always_executed, behind_program_kind
 from homeworld.gateway.sql_tokens import CODE, NAME, STRING, Kind, SqlSyntaxError, Token, tokenize
 
 _NAMES = (Kind.WORD, Kind.QUOTED)
-# Any ; that is not in a string, a name or a comment; what is never closed reaches to the end.
-_ENDS = re.compile(
-    STRING
-    + rb"|"
-    + NAME
-    + rb"|"
-    + CODE
-    + rb"|/\*.*?\*/|#[^\n]*|--(?:[\x00-\x20\x7f][^\n]*|$)|['\"`].*+|/\*.*+|(;)",
+# Up to the first ; that is not in a string, a name or a comment, or to what is never closed.
+_UP_TO_END = re.compile(
+    rb"(?:[^;'\"`/#-]++|" + STRING + rb"|" + NAME + rb"|" + CODE + rb"|/\*(?!M?!).*?\*/|#[^\n]*+"
+    rb"|--(?:[\x00-\x20\x7f][^\n]*+|$)|/(?!\*)|-)*+",
     re.DOTALL,
 )
 _BLOCK_WORDS = frozenset(
@@ -47,7 +43,8 @@ def split_statements(sql: bytes) -> tuple[bytes, ...]:
     A text that cannot be read stays one statement: the server says what is wrong with it.
     """
     last = len(sql.rstrip(b"; \t\r\n"))
-    first = next((found.start() for found in _ENDS.finditer(sql) if found[1]), len(sql))
+    up_to = _UP_TO_END.match(sql)
+    first = len(sql) if up_to is None or sql[up_to.end() : up_to.end() + 1] != b";" else up_to.end()
     if first >= last:
         only = sql[:first].strip()
         return (only,) if only else ()
@@ -55,10 +52,11 @@ def split_statements(sql: bytes) -> tuple[bytes, ...]:
         words, outer = _opened(sql)
     except SqlSyntaxError:
         return (sql,)
+    program = _Program(words)
     found: list[bytes] = []
     start = at = 0
     while at < len(words):
-        end = _end(words, outer, at)
+        end = _end(program, words, outer, at)
         stop = words[end].start if end < len(words) else len(sql)
         if end > at:
             found.append(sql[start:stop].strip())
@@ -109,14 +107,14 @@ def _moved(sql: bytes, start: int, end: int) -> list[Token]:
     ]
 
 
-def _end(words: Sequence[Token], outer: Sequence[bool], at: int) -> int:
+def _end(program: _Program, words: Sequence[Token], outer: Sequence[bool], at: int) -> int:
     """Where the ``;`` behind the statement from ``at`` on stands; the number of words where there is none."""
     behind = at
     kind = program_kind(words, at)
     if kind:
         try:
-            behind = _Program(words).whole(kind, at)
-        except (_UnclearError, SqlSyntaxError):
+            behind = program.whole(kind, at)
+        except (_UnclearError, RecursionError):  # blocks in blocks, deeper than anybody writes
             behind = at
     while behind < len(words) and not (outer[behind] and _is(words[behind], b";")):
         behind += 1
@@ -127,6 +125,17 @@ def _is(token: Token, text: bytes) -> bool:
     return token.kind is Kind.OP and token.text == text
 
 
+def _key(token: Token) -> bytes | None:
+    """The keyword that a token may be; None: one that not every server reads."""
+    if token.kind is Kind.CODE:
+        try:
+            inner = {one.upper for one in tokenize(token.text[3:-2])}
+        except SqlSyntaxError:
+            return None
+        return None if _BLOCK_WORDS & inner else b""
+    return token.upper if token.kind in (Kind.WORD, Kind.OP) else b""
+
+
 class _Program:
     """Goes through one stored program. Each method takes the place of its first word and gives the place
     behind its last. ``plain`` is where the statements are that hold no others.
@@ -134,16 +143,17 @@ class _Program:
 
     def __init__(self, words: Sequence[Token]) -> None:
         self._words = words
+        self._keys = [_key(token) for token in words]
         self.plain: list[tuple[int, int]] = []
 
     def _word(self, at: int) -> bytes:
         """The keyword at a place; empty where something else stands there."""
-        if at >= len(self._words):
+        if at >= len(self._keys):
             return b""
-        token = self._words[at]
-        if token.kind is Kind.CODE and _BLOCK_WORDS & {one.upper for one in tokenize(token.text[3:-2])}:
-            raise _UnclearError  # not every server executes it
-        return token.upper if token.kind in (Kind.WORD, Kind.OP) else b""
+        key = self._keys[at]
+        if key is None:
+            raise _UnclearError
+        return key
 
     def _is_name(self, at: int) -> bool:
         return at < len(self._words) and self._words[at].kind in _NAMES
