@@ -423,8 +423,8 @@ def _last_link(session: Session) -> Dialogue[Link]:
         if session.links:
             raise UnsupportedSqlError(
                 "VT12001: unsupported: FOUND_ROWS(), ROW_COUNT(), SHOW WARNINGS and SHOW ERRORS where no "
-                "single connection answered the last statement; take the number of rows from its answer or from "
-                "SELECT COUNT(*), or aim at one shard with USE `keyspace/shard`"
+                "single connection answered the last statement; take the number of rows from its answer or "
+                "from SELECT COUNT(*), or aim at one shard with USE `keyspace/shard`"
             )
         return (yield from control.any_link(session, begin=False))
     yield from prelude(session, link, link.schema, begin=False)
