@@ -12,6 +12,7 @@ from homeworld.model.movers import OnDdl
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.model.topology import Flavor
 from homeworld.workflows.move_tables import decide as d
+from homeworld.workflows.move_tables import steps_switch
 from tests.support.moving_shop import ROWS, VSCHEMA, Acting, begin, fill
 from tests.support.stack import Stack, wait
 
@@ -82,7 +83,10 @@ def test_what_came_to_use_the_tables_holds_traffic_back_in_either_direction(stac
     assert stack.ask(workflow, T.REVERSE_TRAFFIC, S.RUNNING).workflow_errors == ""
 
 
-def test_what_is_made_between_the_look_and_the_hold_is_seen_under_the_hold(stack: Stack) -> None:
+def test_what_is_made_between_the_look_and_the_hold_is_seen_under_the_hold(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps_switch, "LOOK_SECONDS", 60.0)  # the machine may be busy with other things
     workflow = begin(stack)
     stack.stop_executor()
 

@@ -48,7 +48,7 @@ SWITCH_SECONDS = 8.0  # of it that a switch may use up to its commit
 # attempts are short, and between them everything goes on.
 DRAIN_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BETWEEN_SECONDS = 1.0
-LOOK_SECONDS = 0.1  # that a look for users may cost under the hold
+LOOK_SECONDS = 0.25  # that a look for users may cost under the hold
 LOCK_SECONDS = 3.0  # for the locks on the origin
 POLL_SECONDS = 0.05
 
