@@ -26,6 +26,10 @@ class NothingMoves:
         """Refuse."""
         return (f"nothing is moved here, not {wish.tables}",)
 
+    def lasting(self, wish: MoveWish) -> tuple[str, ...]:
+        """Refuse."""
+        return self.reasons(wish)
+
 
 def main(given: Sequence[str]) -> None:
     """Serve until killed."""

@@ -23,8 +23,7 @@ def prepared(
     move = make_move(trio, sources, targets)
     move.create(create)
     move.source.query(FILL, move.schema)
-    vindex = ("xxhash", ("id",)) if targets != "-" else ()
-    move.prepare(Placement("t", *vindex))
+    move.prepare(Placement("t", "xxhash", ("id",)) if targets != "-" else Placement("t"))
     return move
 
 

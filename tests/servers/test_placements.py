@@ -57,10 +57,11 @@ class World:
 def world(engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(module, "DRAIN_SECONDS", 0.3)
     stack = Stack(engine, tmp_path)
-    gateway = Gateway(
-        router_factory=Router,
-        on_alter_vschema=lambda *told: alter(*told),  # noqa: PLW0108 - made below
-    )
+
+    def alter_vschema(branch_id: str, keyspace: str, text: str, base_text: str) -> None:
+        alter(branch_id, keyspace, text, base_text)  # made below
+
+    gateway = Gateway(router_factory=Router, on_alter_vschema=alter_vschema)
     stack.gateway, stack.gateways = gateway, Several(gateway)
     still = make_placements(stack.store, engine, stack.gateways, stack.publish)
     alter = altering(stack.store, still, stack.publish)

@@ -35,8 +35,8 @@ from homeworld.replication.codec import (
 from homeworld.replication.ddl import (
     TargetForm,
     add_keys_sql,
-    in_schema,
     differences_both_ways,
+    in_schema,
     layout_differences,
     target_table,
     without_counter,
