@@ -77,9 +77,9 @@ def test_ddl_on_the_target_stops_the_way_back_until_the_source_fits(make_scene: 
     compared: list[str] = []
     difference = scene.tools.difference
 
-    def compare(place: ShardPlace, table: Table) -> str:
+    def compare(place: ShardPlace, table: Table, origin: str) -> str:
         compared.append(place.keyspace)
-        return difference(place, table)
+        return difference(place, table, origin)
 
     scene.tools.difference = compare  # type: ignore[method-assign]
     process.run()

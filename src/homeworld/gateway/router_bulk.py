@@ -37,7 +37,7 @@ _ANY = (
     rb"(?:" + _PLAIN + rb"|_binary\s*+(?:" + STRING + rb"|" + _HEX + rb")"
     rb"|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[dD][eE][fF][aA][uU][lL][tT])"
 )
-_FIRST = re.compile(rb"\(\s*+(?:" + _ANY + rb"\s*+(?:,\s*+|(?=\))))++\)")
+_FIRST = re.compile(rb"\(\s*+(?:" + _ANY + rb"\s*+(?:,\s*+|(?=\))))+\)")
 _VALUE = re.compile(_ANY)
 
 

@@ -17,7 +17,7 @@ _NAMES = (Kind.WORD, Kind.QUOTED)
 # Up to the first ; that is not in a string, a name or a comment, or to what is never closed.
 _UP_TO_END = re.compile(
     rb"(?:[^;'\"`/#-]++|" + STRING + rb"|" + NAME + rb"|" + CODE + rb"|/\*(?!M?!).*?\*/|#[^\n]*+"
-    rb"|--(?:[\x00-\x20\x7f][^\n]*+|$)|/(?!\*)|-)*+",
+    rb"|--(?:[\x00-\x20\x7f][^\n]*+|$)|/(?!\*)|-)*",
     re.DOTALL,
 )
 _BLOCK_WORDS = frozenset(

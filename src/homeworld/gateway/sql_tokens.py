@@ -69,7 +69,9 @@ _FRESH = rb"(?<![0-9A-Za-z_$`.@\x80-\xff])"
 STRING = rb"'(?:[^'\\]++|\\.|'')*+'|\"(?:[^\"\\]++|\\.|\"\")*+\""
 NAME = rb"`(?:[^`]++|``)++`"
 # A comment whose text servers execute may have comments in it, as dumped triggers have.
-CODE = rb"/\*M?!(?:[^/*]++|/(?!\*)|\*(?!/)|/\*(?:[^*]++|\*(?!/))*+\*/)*+\*/"
+# No group of it is possessive: up to Python 3.11.4 possessive groups in which there is something to go back
+# to do not match. What each may match begins differently, so going back costs no more than the length either.
+CODE = rb"/\*M?!(?:[^/*]++|/(?!\*)|\*(?!/)|/\*(?:[^*]++|\*(?!/))*\*/)*\*/"
 _HEX = _FRESH + rb"(?:[xX]'[0-9a-fA-F]*'|[bB]'[01]*'|0x[0-9a-fA-F]+(?!" + _W + rb")|0b[01]+(?!" + _W + rb"))"
 _NUMBER = _FRESH + rb"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?!" + _W + rb")"
 # A dash begins a comment only before a space or control character; at the end of the text it does too.
