@@ -36,6 +36,15 @@ def stack(engine: LocalEngine, tmp_path: Path, placement: Placement) -> Iterator
     made.close()
 
 
+def told(stack: Stack, workflow_id: str) -> tuple[set[str], bool]:
+    """The states of all streams, and whether every table still shows the rows of its copy."""
+    with stack.store.read() as tx:
+        streams = tx.progress.streams_of([workflow_id])
+        tables = tx.progress.tables_of([workflow_id])
+    assert streams
+    return {stream.state for stream in streams}, all(table.rows_copied > 0 for table in tables)
+
+
 @pytest.mark.parametrize(
     ("placement", "shards", "replicas"),
     [(Placement.DEDICATED, 2, 0), (Placement.SHARED, 1, 1)],
@@ -70,6 +79,7 @@ def test_the_whole_walk(stack: Stack, shards: int, replicas: int) -> None:
     stack.ask(workflow, T.CUTOVER, S.CUTOVER)
     assert not exists(stack, "shop")
     assert rules(stack) == {}
+    assert told(stack, workflow) == ({"stopped"}, True)
     stack.ask(workflow, T.REVERSE_CUTOVER, S.REVERSED_CUTOVER)
     wait(lambda: stack.workflow(workflow).settled, "the rules are back")
     assert rules(stack)["shop.orders"] == "target.orders"
@@ -96,6 +106,7 @@ def test_cancel_brings_everything_back(stack: Stack, switched: bool) -> None:
     cancelled = stack.ask(workflow, T.CANCEL, S.CANCELLED)
     assert cancelled.workflow_errors == ""
     assert not cancelled.primaries_switched
+    assert told(stack, workflow) == ({"stopped"}, True)
     check(stack, application.finish(), "shop")
     assert not exists(stack, "target")
     assert not exists(stack, "shop", "orders_seq")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from homeworld.model.movers import (
     MoverProgress,
     Phase,
@@ -65,6 +67,23 @@ def test_progress_replaces_what_stood_there(store: Store, clock: TestClock) -> N
     ]
     assert [log.state for log in logs] == ["following", "copying"]
     assert (workflow.lag_seconds, workflow.lag_told_at) == (0.5, clock.now())
+
+
+def test_a_stream_that_copies_nothing_leaves_the_figures_of_the_copy(store: Store) -> None:
+    workflow_id = moving(store)
+    only_follows = replace(
+        progress(Phase.FOLLOWING, 0),
+        copied=True,
+        tables=(TableProgress("orders", 0, 0), TableProgress("new", 0, 0)),
+    )
+    with store.write() as tx:
+        tx.progress.tell(workflow_id, "forward", progress(Phase.FOLLOWING, 12))
+        tx.progress.tell(workflow_id, "forward", only_follows)
+        tables = tx.progress.tables_of([workflow_id])
+        streams = tx.progress.streams_of([workflow_id])
+    found = {(t.name, t.rows_copied, t.rows_total) for t in tables}
+    assert found == {("lines", 0, 0), ("new", 0, 0), ("orders", 12, 12)}
+    assert {s.rows_copied for s in streams} == {12}
 
 
 def test_throttling_says_since_when(store: Store, clock: TestClock) -> None:

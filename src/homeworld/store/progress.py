@@ -131,11 +131,14 @@ class Progress:
 
     def _tell_table(self, workflow_id: str, progress: TableProgress) -> None:
         table = tables.workflow_tables
-        values = {
+        values: dict[str, object] = {"updated_at": self._work.now}
+        figures = {
             "rows_copied": progress.rows_copied,
             "rows_total": max(progress.rows_total, progress.rows_copied),
-            "updated_at": self._work.now,
         }
+        # A stream that follows only, as after a way back, knows of no copy: what was told of it stays.
+        if any(figures.values()):
+            values |= figures
         changed = self._work.connection.execute(
             table.update()
             .where(table.c.workflow_id == workflow_id, table.c.name == progress.table)
@@ -146,6 +149,7 @@ class Progress:
                 table,
                 {
                     **values,
+                    **figures,
                     "id": new_id(),
                     "workflow_id": workflow_id,
                     "name": progress.table,
@@ -164,7 +168,7 @@ class Progress:
         values: dict[str, object] = {
             "state": progress.phase.value,
             "position": stream.position,
-            "rows_copied": stream.rows_copied,
+            "rows_copied": stream.rows_copied or (known.rows_copied if known and progress.copied else 0),
             "events_applied": stream.events_applied,
             "lag_seconds": stream.lag_seconds,
             "component_throttled": stream.throttled_by,

@@ -55,10 +55,15 @@ class Teller:
 
     def tell_transition(self, tx: Transaction, context: Context, to: State) -> None:
         """Say of the streams what a transition made of them."""
-        serving = {State.SWITCHED_PRIMARIES: True, State.RUNNING: False}.get(to)
-        if serving is None:
+        found = {
+            State.SWITCHED_PRIMARIES: ("stopped", "following", True),
+            State.RUNNING: ("following", "stopped", False),
+            State.CUTOVER: ("stopped", "stopped", True),
+            State.CANCELLED: ("stopped", "stopped", False),
+        }.get(to)
+        if found is None:
             return
-        forward, reverse = ("stopped", "following") if serving else ("following", "stopped")
+        forward, reverse, serving = found
         for direction, state in ((FORWARD_STREAM, forward), (REVERSE_STREAM, reverse)):
             tx.progress.set_streams(
                 context.workflow.id,
