@@ -115,6 +115,9 @@ def test_templates_are_dropped_when_the_tables_change() -> None:
         "alter database x charset utf8", "create user x", "shutdown", "reset master", "start replica",
         "analyze update t set a = 1", "begin not atomic prepare s from 'x'; end",
         "begin not atomic set sql_mode = ''; end", "show vitess_migrations",
+        "begin not atomic declare c cursor for select sql_log_bin from t; set sql_log_bin=0; end",
+        "begin not atomic begin declare sql_mode int; end; set sql_mode='ANSI_QUOTES'; end",
+        "begin not atomic declare global int; set global max_connections=1; end",
         "create or replace database x", "vexplain plan select 1",
     ],
 )  # fmt: skip

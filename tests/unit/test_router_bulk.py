@@ -136,6 +136,7 @@ def test_rows_of_one_shard_pass_as_they_are() -> None:
         b"insert into h values (1,2),(now(),3)",
         b"insert into h values (1,2),(null,3)",
         b"insert into h select 1, 2",
+        b"insert into wide values (" + b"1," * 64 + b"1)",
         b"select 1",
     ],
 )

@@ -147,3 +147,9 @@ def test_blocks_too_deep_to_follow_end_at_every_semicolon() -> None:
     assert len(split_statements(text)) == 5001
     plan_ = router(ONE).plan(b"begin not atomic " + b"begin " * 5000 + b"end; " * 5000 + b"end", view())
     assert isinstance(plan_, Refuse)
+
+
+def test_behind_a_program_without_an_end_every_semicolon_ends_a_statement() -> None:
+    """Else each later one would be looked through to the end of the text."""
+    text = b"create procedure a() begin if x then select 1; create procedure b() begin select 3; end"
+    assert split_statements(text) == tuple(part.strip() for part in text.split(b";"))

@@ -24,6 +24,8 @@ SMALLEST = 1024
 _LONGEST_TAIL = 4096
 _MOST_TAILS = 16
 _LONGEST_HEAD = 8192
+_WIDEST = 64
+"""Values of a row; wider rows are parsed one by one."""
 _HERE = rb"(?:[^'\"()#?/@;*`-]|`[^`]*`)"
 _HEAD = re.compile(
     rb"\s*+(?:insert|replace)\b" + _HERE + rb"*?(?:\(" + _HERE + rb"*+\)\s*+)?\bvalues?\s*+(?=\()",
@@ -131,7 +133,10 @@ class Bulk:
             if head is None:
                 if begin in self._heads or (first := _FIRST.match(sql, found.end())) is None:
                     return None
-                head = Head(len(_VALUE.findall(first[0])))
+                width = len(_VALUE.findall(first[0]))
+                if width > _WIDEST:  # the pattern of a row takes a time to compile that grows with it
+                    return None
+                head = Head(width)
             rows, end = _rows(sql, found.end(), _row_pattern(head.width, head.wanted or ()))
             tail = sql[end:]
             if not rows or len(tail) > _LONGEST_TAIL:

@@ -19,6 +19,18 @@ _OFFERED = frozenset(
      b"WITH", b"(", b"ANALYZE", b"OPTIMIZE", b"NULL"}
 )  # fmt: skip
 
+_NO_VARIABLES = frozenset({b"CURSOR", b"CONDITION", b"HANDLER"})
+_SETTINGS = frozenset(
+    {b"autocommit", b"big_tables", b"character", b"charset", b"completion_type", b"default", b"default_role",
+     b"div_precision_increment", b"foreign_key_checks", b"global", b"group_concat_max_len", b"identity",
+     b"insert_id", b"last_insert_id", b"local", b"lock_wait_timeout", b"max_sort_length", b"names",
+     b"old_mode", b"password", b"persist", b"pseudo_slave_mode", b"pseudo_thread_id", b"rand_seed1",
+     b"rand_seed2", b"role", b"server_id", b"session", b"statement", b"time_zone", b"timestamp",
+     b"transaction", b"tx_isolation", b"tx_read_only", b"unique_checks"}
+)  # fmt: skip
+_SETTINGS_BEGIN = (b"auto_increment_", b"binlog_", b"character_set_", b"collation_", b"gtid_", b"sql_",
+                   b"transaction_", b"system_versioning_")  # fmt: skip
+
 
 def check_compound(words: Sequence[Token], not_offered: frozenset[bytes]) -> None:
     """Refuse a block with a statement that is not for blocks.
@@ -28,13 +40,7 @@ def check_compound(words: Sequence[Token], not_offered: frozenset[bytes]) -> Non
     :raises SqlSyntaxError: its statements cannot be told apart.
     """
     statements = statements_of_block(words)
-    local = {
-        token.text.strip(b"`").lower()
-        for statement in statements
-        if statement[0].upper == b"DECLARE"
-        for token in statement[1:]
-        if token.kind in (Kind.WORD, Kind.QUOTED)
-    }
+    local = {name for statement in statements for name in _declared(statement)}
     for statement in statements:
         first = statement[0].upper
         if first not in _OFFERED or (len(statement) > 1 and statement[1].upper in not_offered):
@@ -43,6 +49,22 @@ def check_compound(words: Sequence[Token], not_offered: frozenset[bytes]) -> Non
             )
         if first == b"SET":
             _check_set(statement, local)
+
+
+def _declared(statement: Sequence[Token]) -> set[bytes]:
+    """The variables that ``DECLARE a, b TYPE …`` makes, lower case. Those that may be taken for settings of
+    the session are left out: outside of the block that declares them the name means the setting.
+    """
+    if statement[0].upper != b"DECLARE" or any(word.upper in _NO_VARIABLES for word in statement[1:4]):
+        return set()
+    found: set[bytes] = set()
+    for at in range(1, len(statement), 2):
+        if statement[at].kind not in (Kind.WORD, Kind.QUOTED):
+            break
+        found.add(statement[at].text.strip(b"`").lower())
+        if at + 1 >= len(statement) or statement[at + 1].text != b",":
+            break
+    return {name for name in found if name not in _SETTINGS and not name.startswith(_SETTINGS_BEGIN)}
 
 
 def _check_set(statement: Sequence[Token], local: set[bytes]) -> None:

@@ -111,11 +111,12 @@ def _end(program: _Program, words: Sequence[Token], outer: Sequence[bool], at: i
     """Where the ``;`` behind the statement from ``at`` on stands; the number of words where there is none."""
     behind = at
     kind = program_kind(words, at)
-    if kind:
+    if kind and not program.unclear:
         try:
             behind = program.whole(kind, at)
         except (_UnclearError, RecursionError):  # blocks in blocks, deeper than anybody writes
-            behind = at
+            # Nor is the end of a later one looked for: each look may go to the end of the text.
+            program.unclear = True
     while behind < len(words) and not (outer[behind] and _is(words[behind], b";")):
         behind += 1
     return behind
@@ -138,13 +139,15 @@ def _key(token: Token) -> bytes | None:
 
 class _Program:
     """Goes through one stored program. Each method takes the place of its first word and gives the place
-    behind its last. ``plain`` is where the statements are that hold no others.
+    behind its last. ``plain`` is where the statements are that hold no others; ``unclear`` is set by who
+    could not find a program's end.
     """
 
     def __init__(self, words: Sequence[Token]) -> None:
         self._words = words
         self._keys = [_key(token) for token in words]
         self.plain: list[tuple[int, int]] = []
+        self.unclear = False
 
     def _word(self, at: int) -> bytes:
         """The keyword at a place; empty where something else stands there."""
