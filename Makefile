@@ -31,7 +31,7 @@ lint: setup                    ## ruff and pyright
 
 test: setup mysql lint         ## everything, on MariaDB and on MySQL
 	scripts/install-debian test
-	HOMEWORLD_REQUIRE_MYSQL=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+	HOMEWORLD_REQUIRE_MYSQL=1 $(BIN)/pytest -n 3 --dist loadfile $(TEST_ARGS)
 
 soak: setup mysql              ## the ledger under every step of a move for several minutes, on both flavours
 	scripts/install-debian test
