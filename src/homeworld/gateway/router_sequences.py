@@ -23,7 +23,7 @@ def next_values(context: Context) -> Compiled | None:
         return None
     count = 1
     if scan.word(2) != b"VALUE":
-        if scan.words[2].kind is not Kind.NUMBER or scan.word(3) != b"VALUES" or not scan.word(2).isdigit():
+        if scan.word(3) != b"VALUES" or scan.words[2].kind is not Kind.NUMBER or not scan.word(2).isdigit():
             return None
         count = int(scan.word(2))
     if not 1 <= count <= _MOST or len(scan.tables) != 1:

@@ -110,13 +110,18 @@ class Sharded:
         return replace(compiled, prepare=prepare)
 
     def _resolver(
-        self, keyspace: KeyspaceRoute, found: Sequence[Found]
+        self, context: Context, keyspace: KeyspaceRoute, found: Sequence[Found]
     ) -> Callable[[Source], ShardedTable | None]:
         by_start = {one.ref.start: one for one in found}
 
         def resolve(source: Source) -> ShardedTable | None:
             one = by_start.get(source.start)
-            return None if one is None else self._tables.get(keyspace, one.table)
+            if one is not None:
+                return self._tables.get(keyspace, one.table)
+            if source.schema or source.table not in context.scan.ctes:
+                # The parser has found a table that the scan has not: nothing is known of its rows.
+                raise unsupported("this form of FROM on a sharded keyspace")
+            return None
 
         return resolve
 
@@ -129,7 +134,7 @@ class Sharded:
         sample: Sample,
         footprint: Footprint,
     ) -> Compiled:
-        builder = Builder(self._resolver(keyspace, found))
+        builder = Builder(self._resolver(context, keyspace, found))
         match statement:
             case Update() | Delete():
                 builder.sources(statement.source, builder.blocks.scope, top=True)

@@ -70,7 +70,7 @@ class Scan:
     """What was found. ``words`` are the statement's tokens without comments; ``code`` says that some of them
     stand in an executable comment, ``doubtful`` that one which not every server executes makes it a statement
     of another kind or on other tables. ``program``: the kind of stored program that it holds, or BEGIN for a
-    block that is run at once.
+    block that is run at once. ``ctes``: the names of all its common table expressions.
     """
 
     verb: Verb
@@ -84,6 +84,7 @@ class Scan:
     code: bool = False
     doubtful: bool = False
     program: bytes = b""
+    ctes: set[str] = field(default_factory=set[str])
 
     def word(self, at: int) -> bytes:
         """The word at a position in capitals; empty behind the end."""

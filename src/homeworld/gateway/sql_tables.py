@@ -130,7 +130,7 @@ def _look_at_words(found: Scan) -> None:
         if follower == b"(" and token.start not in tables:
             name = upper.decode("utf-8", "replace")
             found.calls.add(upper)
-            if name in KEEPS_STATE or (name == "LAST_INSERT_ID" and words[at + 2].text != b")"):
+            if name in KEEPS_STATE or (name == "LAST_INSERT_ID" and found.word(at + 2) != b")"):
                 found.keeps_state = True
             behind = words[at - 1] if at else None
             declares = behind is not None and behind.upper in {b"TABLE", b"INTO", b"EXISTS", b"KEY", b"INDEX"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,13 +12,16 @@ from homeworld.gateway.sql_tokens import Kind, Token
 
 # Functions in whose parentheses FROM does not begin a list of tables.
 _FROM_FUNCTIONS = frozenset({b"EXTRACT", b"SUBSTRING", b"SUBSTR", b"MID", b"TRIM", b"OVERLAY"})
-_DML_WORDS = frozenset({b"LOW_PRIORITY", b"DELAYED", b"HIGH_PRIORITY", b"IGNORE", b"QUICK", b"INTO", b"FROM"})
+# All of these are reserved words: none is a table's name.
+_INSERT_WORDS = frozenset({b"LOW_PRIORITY", b"DELAYED", b"HIGH_PRIORITY", b"IGNORE", b"INTO"})
+_UPDATE_WORDS = frozenset({b"LOW_PRIORITY", b"IGNORE"})
 
 
 @dataclass(slots=True)
 class _Frame:
     """One level of parentheses. ``from_list``: commas here separate tables; ``expects``: a table comes next;
-    ``call``: the function whose arguments these are; ``names``: common table expressions known here.
+    ``call``: the function whose arguments these are; ``ctes``: common table expressions come next;
+    ``names``: those known from here on.
     """
 
     call: bytes = b""
@@ -25,6 +29,7 @@ class _Frame:
     expects: bool = False
     has_select: bool = False
     ctes: bool = False
+    recursive: bool = False
     names: set[str] = field(default_factory=set[str])
 
 
@@ -37,6 +42,10 @@ class Walk:
         self.at: int = 0
         self.frames: list[_Frame] = [_Frame()]
         self.open_ctes: list[tuple[int, str]] = []
+        # Common table expressions known here, with how many frames know each.
+        self.known: Counter[str] = Counter()
+        # How many tables were found before DELETE FROM, until USING says what its names mean.
+        self.before_delete = -1
 
     def run(self, first: int) -> None:
         """Find the tables from the first word of the statement on."""
@@ -62,7 +71,12 @@ class Walk:
             self.at += 1
 
     def name(self, *, record: bool = True) -> bool:
-        """Take a (qualified) table name at the present place, if there is one."""
+        """Take a (qualified) table name at the present place, if there is one.
+
+        :param record: it names a table; otherwise it may be an alias, unless it is qualified.
+        """
+        if self.peek() == b"." and self.at + 1 < len(self.words):  # MariaDB takes a dot alone before it
+            self.at += 1
         if self.at >= len(self.words) or self.words[self.at].kind not in NAMES:
             return False
         first = last = self.words[self.at]
@@ -75,13 +89,15 @@ class Walk:
                 self.at += 2
         if self.peek() == b"." and self.peek(1) == b"*":  # DELETE t.* FROM …
             self.at += 2
-        if record and (schema or not self.is_cte(last.name())):
+        if schema or (record and not self.known[last.name()]):
             self.found.tables.append(TableRef(schema, last.name(), first.start, last.start, last.end))
         return True
 
-    def is_cte(self, name: str) -> bool:
-        """Whether a common table expression of that name is known here."""
-        return any(name in frame.names for frame in self.frames)
+    def know(self, frame: _Frame, name: str) -> None:
+        """A common table expression of that name is known from here on, to the end of the frame."""
+        if name not in frame.names:
+            frame.names.add(name)
+            self.known[name] += 1
 
     def names(self) -> None:
         """Take a list of names separated by commas."""
@@ -102,7 +118,7 @@ class Walk:
             self.at += 1
             frame.expects = False
             return
-        if token.kind is Kind.WORD and self.keyword(token.upper, frame):
+        if token.kind is Kind.WORD and not self.qualified() and self.keyword(token.upper, frame):
             self.at += 1
             return
         if frame.expects:
@@ -119,13 +135,17 @@ class Walk:
                 return
             self.name()
             return
-        if frame.ctes and self.peek(1) in {b"AS", b"("}:
-            self.cte(token.name())
+        if (
+            frame.ctes
+            and self.peek(1) in {b"AS", b"("}
+            and self.words[self.at - 1].upper in {b"WITH", b"RECURSIVE", b","}
+        ):
+            self.cte(token.name(), frame)
             return
         self.at += 1
 
     def operator(self, token: Token, frame: _Frame) -> None:
-        """Parentheses open and close frames; a comma goes on with a list of tables."""
+        """Parentheses open and close frames; a comma goes on with a list of tables; ``;`` ends a block's part."""
         if token.text == b"(":
             before = self.words[self.at - 2] if self.at >= 2 else None
             call = before.upper if before is not None and before.kind in NAMES else b""
@@ -136,14 +156,20 @@ class Walk:
             self.frames.append(inner)
         elif token.text == b")":
             if len(self.frames) > 1:
-                self.frames.pop()
+                self.known.subtract(self.frames.pop().names)
             while self.open_ctes and self.open_ctes[-1][0] >= len(self.frames):
-                self.frames[-1].names.add(self.open_ctes.pop()[1])
+                self.know(self.frames[-1], self.open_ctes.pop()[1])
         elif token.text == b"," and frame.from_list:
             frame.expects = True
+        elif token.text == b";":
+            self.frames, self.open_ctes = [_Frame()], []
+            self.known.clear()
 
-    def cte(self, name: str) -> None:
-        """``name [(columns)] AS (``: the name is known behind the closing parenthesis."""
+    def cte(self, name: str, frame: _Frame) -> None:
+        """``name [(columns)] AS (``: the name is known behind the closing parenthesis, or at once."""
+        self.found.ctes.add(name)
+        if frame.recursive:
+            self.know(frame, name)
         self.at += 1
         if self.peek() == b"(":
             while self.at < len(self.words) and self.peek() != b")":
@@ -152,6 +178,21 @@ class Walk:
         if self.peek() == b"AS":
             self.at += 1
         self.open_ctes.append((len(self.frames), name))
+
+    def qualified(self) -> bool:
+        """Whether the word is part of a qualified name, in which even reserved words are plain names."""
+        words, at = self.words, self.at
+        if at and words[at - 1].text == b".":
+            dot = words[at - 1]
+            number = at > 1 and words[at - 2].kind is Kind.NUMBER and words[at - 2].end == dot.start
+            return not number  # SELECT 1.FROM t
+        return (
+            at + 2 < len(words)
+            and words[at + 1].text == b"."
+            and words[at + 2].kind is Kind.WORD
+            and words[at].end == words[at + 1].start
+            and words[at + 1].end == words[at + 2].start
+        )
 
     def keyword(self, upper: bytes, frame: _Frame) -> bool:
         """Whether the word is one that matters here."""
@@ -172,11 +213,8 @@ class Walk:
             return False
         frame.ctes = True
         frame.expects = False
-        if self.peek(1) == b"RECURSIVE":
-            self.at += 1
-            nxt = self.words[self.at + 1] if self.at + 1 < len(self.words) else None
-            if nxt is not None and nxt.kind in NAMES:
-                frame.names.add(nxt.name())
+        frame.recursive = self.peek(1) == b"RECURSIVE"
+        self.at += frame.recursive
         return True
 
     def on_from(self, frame: _Frame) -> bool:
@@ -194,8 +232,8 @@ class Walk:
         return False
 
     def on_lateral(self, frame: _Frame) -> bool:
-        """LATERAL"""
-        return frame.expects
+        """LATERAL, which MariaDB takes for a name."""
+        return frame.expects and self.peek(1) == b"("
 
     def on_table(self, frame: _Frame) -> bool:
         """``TABLE t`` as a query; where the word means anything else the heads have taken it."""
@@ -204,7 +242,9 @@ class Walk:
 
     def on_end_of_from(self, frame: _Frame) -> bool:
         """A clause that ends a list of tables."""
-        if frame.expects:  # MariaDB does not reserve all of these words: it is a table's name
+        # Servers do not reserve all of these words: it may be a table's name or alias. And USE INDEX FOR
+        # ORDER BY is no clause.
+        if frame.expects or self.words[self.at - 1].upper in {b"AS", b"FOR"}:
             return False
         frame.from_list = False
         return True
@@ -232,13 +272,24 @@ class Walk:
             return True
         return False
 
-    def on_using(self, frame: _Frame) -> bool:
-        """``DELETE FROM a USING a JOIN b``: what stood before were names of the tables that follow."""
-        if self.found.verb is Verb.DELETE and len(self.frames) == 1 and self.peek(1) != b"(":
-            self.found.tables.clear()
-            frame.from_list = frame.expects = True
+    def on_delete(self, frame: _Frame) -> bool:
+        """DELETE behind WITH."""
+        if self.found.verb is Verb.DELETE and len(self.frames) == 1 and frame.ctes:
+            frame.ctes = False
+            self.head_delete()
+            self.at -= 1
             return True
         return False
+
+    def on_using(self, frame: _Frame) -> bool:
+        """``DELETE FROM a USING a JOIN b``: before it were names or aliases of what follows."""
+        if self.before_delete < 0 or len(self.frames) > 1:
+            return False
+        tables = self.found.tables
+        tables[self.before_delete :] = [ref for ref in tables[self.before_delete :] if ref.schema]
+        self.before_delete = -1
+        frame.from_list = frame.expects = True
+        return True
 
     def on_references(self, _frame: _Frame) -> bool:
         """REFERENCES in DDL."""
@@ -261,20 +312,21 @@ class Walk:
     def head_dml(self) -> None:
         """INSERT, REPLACE"""
         self.at += 1
-        self.skip(_DML_WORDS)
+        self.skip(_INSERT_WORDS)
         self.name()
 
     def head_update(self) -> None:
         """UPDATE"""
         self.at += 1
-        self.skip(_DML_WORDS)
+        self.skip(_UPDATE_WORDS)
         self.frames[-1].from_list = self.frames[-1].expects = True
 
     def head_delete(self) -> None:
         """DELETE; names before FROM are those of tables behind it."""
         self.at += 1
-        self.skip(_DML_WORDS - {b"FROM"})
+        self.skip({b"LOW_PRIORITY", b"QUICK", b"IGNORE"})
         if self.peek() == b"FROM":
+            self.before_delete = len(self.found.tables)
             return
         while self.name(record=False) and self.peek() == b",":
             self.at += 1
@@ -285,21 +337,30 @@ class Walk:
         self.name()
 
     def head_names_behind_table(self) -> None:
-        """ANALYZE, CHECK, CHECKSUM, OPTIMIZE, REPAIR, TRUNCATE [TABLE] a, b"""
+        """ANALYZE, CHECK, CHECKSUM, OPTIMIZE, REPAIR TABLE a, b"""
         self.at += 1
-        self.skip({b"NO_WRITE_TO_BINLOG", b"LOCAL", b"TABLE", b"TABLES"})
-        if self.peek() in {b"SELECT", b"UPDATE", b"DELETE", b"FORMAT"}:  # MariaDB's ANALYZE statement
-            return
-        self.names()
+        if self.peek() in {b"NO_WRITE_TO_BINLOG", b"LOCAL"}:
+            self.at += 1
+        if self.peek() in {b"TABLE", b"TABLES", b"VIEW"}:  # else it is MariaDB's ANALYZE statement
+            self.at += 1
+            self.names()
+
+    def head_truncate(self) -> None:
+        """TRUNCATE [TABLE] t"""
+        self.at += 2 if self.peek(1) == b"TABLE" else 1
+        self.name()
 
     def head_rename(self) -> None:
-        """RENAME TABLE a TO b, c TO d"""
+        """RENAME TABLE a TO b, c [WAIT 5] TO d"""
         self.at += 1
-        self.skip({b"TABLE", b"TABLES"})
-        if self.peek() == b"USER":
+        if self.peek() not in {b"TABLE", b"TABLES"}:
             return
+        self.at += 1
         self.if_exists()
-        while self.name() and self.peek() in {b"TO", b",", b"WAIT", b"NOWAIT"}:
+        while self.name():
+            self.at += {b"WAIT": 2, b"NOWAIT": 1}.get(self.peek(), 0)
+            if self.peek() not in {b"TO", b","}:
+                return
             self.at += 1
 
     def head_lock(self) -> None:
@@ -366,7 +427,7 @@ class Walk:
                 elif self.peek() == b"RENAME" and self.peek(1) not in {b"COLUMN", b"INDEX", b"KEY"}:
                     self.at += 1
                     self.name()
-                elif self.peek() == b"WITH" and self.peek(1) == b"TABLE":
+                elif self.peek() in {b"WITH", b"TO", b"CONVERT"} and self.peek(1) == b"TABLE":  # partitions
                     self.at += 2
                     self.name()
                 elif self.peek() == b"REFERENCES":
@@ -387,6 +448,9 @@ class Walk:
         """CREATE or ALTER … of anything that is not ALTER TABLE."""
         while self.at < len(self.words):
             upper = self.peek()
+            if upper == b"DEFINER" and self.peek(1) == b"=":  # whose name may be one of the words below
+                self.at += 3
+                continue
             if upper in {b"TABLE", b"SEQUENCE"}:
                 self.at += 1
                 self.if_exists()
@@ -454,6 +518,7 @@ _KEYWORDS = {
     b"LATERAL": Walk.on_lateral,
     b"TABLE": Walk.on_table,
     b"USING": Walk.on_using,
+    b"DELETE": Walk.on_delete,
     b"REFERENCES": Walk.on_references,
     b"ON": Walk.on_on,
     b"FOR": Walk.on_for,
@@ -463,7 +528,7 @@ _KEYWORDS = {
         (b"WHERE", b"GROUP", b"HAVING", b"ORDER", b"LIMIT", b"WINDOW", b"UNION", b"EXCEPT", b"INTERSECT"),
         Walk.on_end_of_from,
     ),
-    **dict.fromkeys((b"PROCEDURE", b"OUTFILE", b"DUMPFILE"), Walk.on_end_of_from),
+    **dict.fromkeys((b"PROCEDURE", b"OUTFILE"), Walk.on_end_of_from),
 }
 
 _HEADS = {
@@ -487,6 +552,6 @@ _HEADS = {
     b"REPLACE": Walk.head_dml,
     b"SHOW": Walk.head_show,
     b"TABLE": Walk.head_table,
-    b"TRUNCATE": Walk.head_names_behind_table,
+    b"TRUNCATE": Walk.head_truncate,
     b"UPDATE": Walk.head_update,
 }
