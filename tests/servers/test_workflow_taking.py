@@ -17,7 +17,18 @@ from homeworld.replication.tables import filled_under_lock
 from homeworld.workflows.move_tables import decide as d
 from homeworld.workflows.provisioning import Placement
 from tests.support.moves import make_move
-from tests.support.moving_shop import ORDERS, ROWS, VSCHEMA, begin, die_at, exists, fill, rules
+from tests.support.moving_shop import (
+    ORDERS,
+    ROWS,
+    VSCHEMA,
+    Acting,
+    Died,
+    begin,
+    die_at,
+    exists,
+    fill,
+    rules,
+)
 from tests.support.mysqld import TestServer
 from tests.support.stack import Stack, wait
 
@@ -91,6 +102,39 @@ def test_a_table_that_was_on_one_shard_only(stack: Stack) -> None:
     assert stack.reaches(workflow, S.RUNNING, S.ERROR).workflow_errors == ""
     stack.ask(workflow, T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
     assert sum(count for (count,) in stack.on_server("target", "SELECT COUNT(*) FROM orders")) == ROWS
+
+
+def test_a_start_that_is_undone_leaves_a_table_that_was_there_empty(stack: Stack) -> None:
+    """Killed at its last step, and what was moved is altered before another can go on with it."""
+    stack.open()
+    stack.add_keyspace("target")
+    fill(stack)
+    stack.run(ORDERS, schema="target")
+    stack.stop_executor()
+    workflow = stack.move("shop", "target", ["orders"])
+
+    def hook(when: str, step: str) -> None:
+        if (when, step) == ("after", "begin the stream"):
+            mover = process.movers.running(workflow, "forward")
+            if mover is not None:
+                wait(lambda: mover.progress().copied, "the stream has done what it can")
+            raise Died
+
+    process = Acting(stack, workflow, hook)
+    assert process.run()
+    process.die()
+    assert stack.workflow(workflow).state is S.PENDING
+    stack.on_server("shop", "ALTER TABLE orders ADD COLUMN rest INT")
+    stack.start_executor()
+    failed = stack.reaches(workflow, S.ERROR, S.RUNNING)
+    assert "the tables were changed while the move began" in failed.workflow_errors
+    assert exists(stack, "target")
+    assert stack.on_server("target", "SELECT COUNT(*) FROM orders") == [(0,)]
+    assert rules(stack) == {}
+    stack.on_server("target", "ALTER TABLE orders ADD COLUMN rest INT")
+    stack.ask(workflow, T.RETRY, S.RUNNING)
+    stack.ask(workflow, T.VERIFY_DATA, S.VERIFIED_DATA)
+    assert stack.on_server("target", "SELECT COUNT(*) FROM orders") == [(ROWS,)]
 
 
 @pytest.mark.parametrize("prepared", [False, True], ids=["open", "prepared"])

@@ -236,6 +236,10 @@ class FakeMovers:
         self.live[spec.workflow_id, spec.direction] = mover
         return mover
 
+    def claim(self, spec: MoverSpec) -> None:
+        assert self.running(spec.workflow_id, spec.direction) is None, "a mover has the stream"
+        FakeMover(self.world, spec)
+
     def running(self, workflow_id: str, direction: str) -> FakeMover | None:
         mover = self.live.get((workflow_id, direction))
         return None if mover is None or mover.stopped else mover

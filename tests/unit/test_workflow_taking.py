@@ -91,6 +91,33 @@ def test_a_start_that_fails_leaves_the_table_that_was_there(scene: Scene) -> Non
     assert TARGET not in scene.world.rows
 
 
+def test_a_start_that_dies_at_its_stream_and_is_undone_leaves_the_table_as_it_was(scene: Scene) -> None:
+    """Whatever stream it has begun by then has had all the time it wants."""
+
+    def hook(when: str, step: str) -> None:
+        if (when, step) == ("after", "begin the stream"):
+            for mover in process.movers.live.values():
+                mover.pump()
+            raise Died
+
+    process = Process(scene, hook)
+    with pytest.raises(Died):
+        process.run()
+    assert scene.state is S.PENDING
+    process.die(gateways_too=False)
+    scene.tools.unfit = "column note is missing"
+    process = Process(scene)
+    process.run()
+    assert scene.state is S.ERROR
+    assert "the tables were changed while the move began" in scene.workflow.workflow_errors
+    assert scene.world.rows[TARGET] == {}
+    assert not scene.world.sidecars
+    scene.tools.unfit = ""
+    scene.go(process, T.RETRY)
+    assert scene.state is S.RUNNING
+    scene.check()
+
+
 def test_a_table_that_somebody_uses_is_waited_for(scene: Scene) -> None:
     process = Process(scene)
     scene.gateways.stuck = True

@@ -151,6 +151,14 @@ class Movers(Protocol):
         """
         ...
 
+    def claim(self, spec: MoverSpec) -> None:
+        """Check and claim what :meth:`start` does, so that the streams begin where the logs end now, and run
+        nothing: no row of a target changes. Not while a mover of the direction lives.
+
+        :raises FencedError: the sidecar knows a newer epoch.
+        """
+        ...
+
     def running(self, workflow_id: str, direction: str) -> Mover | None:
         """The live mover, if any."""
         ...

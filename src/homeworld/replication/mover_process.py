@@ -31,6 +31,7 @@ from homeworld.model.errors import (
     UnavailableError,
 )
 from homeworld.model.movers import MoverProgress, MoverSpec, Phase
+from homeworld.replication.assembly import assemble
 from homeworld.replication.codec import (
     Json,
     error_from_json,
@@ -230,6 +231,14 @@ class MoverProcesses:
             with self._lock:
                 self._movers[name] = mover
             return mover
+
+    def claim(self, spec: MoverSpec) -> None:
+        """Check and claim as :meth:`start` does, and run nothing. It is quick, so it needs no child.
+
+        :raises HomeworldError: as start.
+        """
+        for follower in assemble(spec, threading.Event()).followers.values():
+            follower.appliers.close()
 
     def running(self, workflow_id: str, direction: str) -> ProcessMover | None:
         """The live mover, if any."""

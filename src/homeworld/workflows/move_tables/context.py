@@ -332,6 +332,12 @@ class Context:
             raise UnavailableError(f"the {stream} stream is not running")
         return mover
 
+    def claim_stream(self, stream: str) -> None:
+        """Have the direction's stream begin here under a new epoch, without a mover: no row is written."""
+        with self.write() as tx:
+            tx.workflows.update(self.workflow.id, epoch=self.workflow.epoch + 1)
+        self.ports.movers.claim(self._spec(stream))
+
     def start_mover(self, stream: str) -> Mover:
         """Start the direction's mover under a new epoch. A verification made before stands no more."""
         with self.write() as tx:

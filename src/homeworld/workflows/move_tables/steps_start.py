@@ -29,7 +29,6 @@ from homeworld.workflows.move_tables.taking import (
 )
 from homeworld.workflows.steps import Plan, Sort, Step
 
-STOP_SECONDS = 30.0  # for a mover
 # Facts of the workflow.
 TABLES_LISTED = "made_tables"
 SEQUENCES_LISTED = "made_sequences"
@@ -227,19 +226,18 @@ def misfits(context: Context) -> list[str]:
 
 
 def begin_stream(context: Context) -> None:
-    """The forward stream has claimed what it writes to, and where it begins.
+    """The forward stream has claimed what it writes to, and where it begins. It writes no row yet: this step
+    may be undone, and a table that was there is then left as it was.
 
     :raises InvalidError: the source's tables have changed since the target's were made.
     """
     if wrong := misfits(context):
         raise InvalidError(f"the tables were changed while the move began: {'; '.join(wrong)}; retry")
-    context.stop_mover(FORWARD_STREAM, STOP_SECONDS)
-    context.start_mover(FORWARD_STREAM)
+    context.claim_stream(FORWARD_STREAM)
 
 
 def end_stream(context: Context) -> None:
     """Nothing of the stream is left."""
-    context.stop_mover(FORWARD_STREAM, STOP_SECONDS)
     targets = context.target.places(context.ports.engine, BackendRole.MOVER)
     context.tools.forget_stream(context.workflow.id, FORWARD_STREAM, targets)
 

@@ -34,7 +34,7 @@ from homeworld.workflows.move_tables.decide import (
     SWITCH_REPLICAS,
 )
 from homeworld.workflows.move_tables.ids_on_servers import raise_ids
-from homeworld.workflows.move_tables.steps_start import STOP_SECONDS, publish
+from homeworld.workflows.move_tables.steps_start import publish
 from homeworld.workflows.steps import Plan, Sort, Step
 
 REPLICA_SECONDS = 30.0  # for replicas to catch up, before anything waits for it
@@ -50,6 +50,7 @@ DRAIN_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BETWEEN_SECONDS = 1.0
 LOOK_SECONDS = 0.25  # that a look for users may cost under the hold
 LOCK_SECONDS = 3.0  # for the locks on the origin
+STOP_SECONDS = 30.0  # for a mover
 POLL_SECONDS = 0.05
 
 Act = Callable[[Context], None]
