@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from homeworld.model.errors import HomeworldError, ServerError
+from homeworld.model.gtid import Position
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
 from homeworld.replication import sidecar
@@ -224,12 +225,15 @@ class TargetApplier:
 class Appliers:
     """All targets of one source server's applier, working side by side.
 
+    :param ahead: up to where targets have what others lack; what is read again is nothing for them.
+
     * ``contested``: on which targets a row was in the way, by its table; whoever decides it takes it out.
     """
 
-    def __init__(self, targets: Sequence[TargetApplier]) -> None:
+    def __init__(self, targets: Sequence[TargetApplier], ahead: Mapping[int, Position] | None = None) -> None:
         self.targets = tuple(targets)
         self.contested: dict[int, TableName] = {}
+        self._ahead = dict(ahead or {})
         self._pool = ThreadPoolExecutor(max_workers=len(self.targets), thread_name_prefix="apply")
 
     def apply(
@@ -272,15 +276,39 @@ class Appliers:
             return False
         return True
 
+    @property
+    def uneven(self) -> bool:
+        """Whether some target is ahead of others."""
+        return bool(self._ahead)
+
+    def lacking(self, position: Position) -> tuple[int, ...]:
+        """The targets that have not all of a batch which ends at ``position``."""
+        ahead = self._ahead
+        return tuple(
+            at for at in range(len(self.targets)) if at not in ahead or not ahead[at].contains(position)
+        )
+
+    def leave_behind(self, behind: Collection[int], position: Position) -> None:
+        """All targets but these have everything up to ``position``, which is read again."""
+        for at in range(len(self.targets)):
+            if at not in behind and (at not in self._ahead or position.contains(self._ahead[at])):
+                self._ahead[at] = position
+
+    def reach(self, position: Position) -> None:
+        """All targets have everything up to ``position``."""
+        self._ahead = {at: until for at, until in self._ahead.items() if not position.contains(until)}
+
     def flush(self, position: str) -> None:
-        """Write the position on all targets."""
-        for target in self.targets:
-            target.flush(position)
+        """Write the position on all targets that are not ahead of it."""
+        for at, target in enumerate(self.targets):
+            if at not in self._ahead:
+                target.flush(position)
 
     def catch_up(self, position: str) -> None:
         """Write the position on the targets that do not have it."""
-        for target in self.targets:
-            target.catch_up(position)
+        for at, target in enumerate(self.targets):
+            if at not in self._ahead:
+                target.catch_up(position)
 
     def rollback(self) -> None:
         """Undo what is open on any target."""

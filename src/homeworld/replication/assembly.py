@@ -11,7 +11,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from homeworld.model.errors import InvalidError, NotFoundError, PreconditionsFailedError, UnavailableError
+from homeworld.model.errors import (
+    DeadlineExceededError,
+    InvalidError,
+    NotFoundError,
+    PreconditionsFailedError,
+    UnavailableError,
+)
 from homeworld.model.gtid import Position
 from homeworld.model.movers import MoverSpec
 from homeworld.model.tables import Table
@@ -21,7 +27,7 @@ from homeworld.replication.applier import Appliers, TargetApplier
 from homeworld.replication.chunks import Span, TableMap
 from homeworld.replication.connection import Connection
 from homeworld.replication.ddl import layout_differences, without_counter
-from homeworld.replication.follower import PATIENCE_SECONDS, Follower
+from homeworld.replication.follower import Follower
 from homeworld.replication.moving import MovingTable, make_route, writers_of
 from homeworld.replication.on_ddl import OnDdlRule
 from homeworld.replication.positions import current_position
@@ -91,14 +97,21 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
             follower.appliers.close()
         raise
     if len(spec.sources) > 1:
-        waits = {server_id: _waiting(follower) for server_id, follower in followers.items()}
+        passed = {server_id: _passing(follower) for server_id, follower in followers.items()}
         for server_id, follower in followers.items():
-            follower.rivals = Rivals(server_id, tables, waits)
+            follower.rivals = Rivals(server_id, tables, passed, stopping)
     return Assembly(spec, tuple(tables), followers, tuple(rules))
 
 
-def _waiting(follower: Follower) -> Callable[[str], None]:
-    return lambda position: follower.wait(position, PATIENCE_SECONDS)
+def _passing(follower: Follower) -> Callable[[str, float], bool]:
+    def passed(position: str, seconds: float) -> bool:
+        try:
+            follower.wait(position, seconds)
+        except DeadlineExceededError:
+            return False
+        return True
+
+    return passed
 
 
 def _servers(places: Sequence[ShardPlace]) -> tuple[Endpoint, ...]:
@@ -284,4 +297,21 @@ def _follower(
         for applier in made:
             applier.close()
         raise
-    return Follower(endpoint, mine, Appliers(made), str(start), rule, stopping)
+    ahead = _ahead(spec, shards, states, start) if len(spec.sources) > 1 else {}
+    return Follower(endpoint, mine, Appliers(made, ahead), str(start), rule, stopping)
+
+
+def _ahead(
+    spec: MoverSpec, shards: Sequence[ShardPlace], states: Mapping[str, Mapping[str, _State]], start: Position
+) -> dict[int, Position]:
+    """The targets that have more than ``start``, and up to where.
+
+    A row that has since gone to a shard of another server must not be changed by what is given again.
+    """
+    found: dict[int, Position] = {}
+    for at, target in enumerate(spec.targets):
+        streams = [states[target.shard][source.shard][0] for source in shards]
+        reached = common_position([Position.parse(spec.flavor, stream.position) for stream in streams])
+        if not start.contains(reached):
+            found[at] = reached
+    return found

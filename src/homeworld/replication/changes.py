@@ -59,6 +59,7 @@ class FeedBatch:
     :param mid_transaction: the batch ends inside a transaction larger than ``max_events`` of which parts were
         given, in this batch or before; they are to be committed only together with the rest, or applied so
         that giving them once more is harmless. Such a batch holds changes of this transaction only.
+    :param unfinished: with ``mid_transaction``: what ``position`` will be once that transaction is complete.
     :param discard_unfinished: parts given with ``mid_transaction`` before this batch are void: the stream was
         lost (the transaction is given again from its start) or the transaction was rolled back.
     """
@@ -70,3 +71,4 @@ class FeedBatch:
     caught_up: bool
     mid_transaction: bool
     discard_unfinished: bool
+    unfinished: str = ""

@@ -8,11 +8,12 @@ Invariant: what is said to be on a shard was read there a moment ago.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 from homeworld.model.errors import InvalidError
+from homeworld.model.gtid import Position
 from homeworld.model.names import quote
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
@@ -21,6 +22,7 @@ from homeworld.replication.connection import Connection
 from homeworld.replication.keyorder import Key, TableKey
 from homeworld.replication.loading import select_list
 from homeworld.replication.moving import MovingTable
+from homeworld.replication.positions import begin_snapshot
 
 _KEYS_A_QUERY = 500
 _MOST_TOLD = 3
@@ -33,11 +35,13 @@ class Hit:
     :param index: the unique key that both rows have.
     :param value: what they have in it.
     :param holder: the key by which the row on the target is found.
+    :param key: the key by which the other row is found; empty where only the server knows them to be equal.
     """
 
     index: str
     value: Key
     holder: Key
+    key: Key
 
 
 def hits(connection: Connection, schema: str, table: Table, rows: Sequence[Row]) -> list[Hit]:
@@ -55,10 +59,14 @@ def hits(connection: Connection, schema: str, table: Table, rows: Sequence[Row])
         except InvalidError:
             continue
         given = [cast("tuple[bytes | None, ...]", key.of(row)) for row in rows]
-        values = list(dict.fromkeys(cast("Key", value) for value in given if None not in value))
+        values = {
+            cast("Key", value): own.of(row)
+            for value, row in zip(given, rows, strict=True)
+            if None not in value
+        }
         found += (
-            Hit(index.name, value, holder)
-            for value, holder in _read(connection, schema, table, key, own, values)
+            Hit(index.name, value, holder, values.get(value, ()))
+            for value, holder in _read(connection, schema, table, key, own, list(values))
         )
     return found
 
@@ -107,14 +115,39 @@ def _there(connection: Connection, table: str, key: TableKey, keys: Sequence[Key
 
 def rows_of(place: ShardPlace, table: MovingTable, keys: Sequence[Key]) -> dict[Key, Row]:
     """The shard's rows of these keys now, as rows are moved: generated columns that are no key are NULL."""
+    with Connection(place.endpoint) as connection:
+        return _rows_of(connection, place.schema, table, keys)
+
+
+def _rows_of(connection: Connection, schema: str, table: MovingTable, keys: Sequence[Key]) -> dict[Key, Row]:
     columns = select_list(table.table, table.key.positions)
     found: dict[Key, Row] = {}
-    with Connection(place.endpoint) as connection:
-        for start in range(0, len(keys), _KEYS_A_QUERY):
-            condition = table.key.any_of(keys[start : start + _KEYS_A_QUERY])
-            sql = f"SELECT {columns} FROM {quote(place.schema, table.table.name)} WHERE {condition}"
-            found.update((table.key.of(row), row) for row in connection.query_all(sql))
+    for start in range(0, len(keys), _KEYS_A_QUERY):
+        condition = table.key.any_of(keys[start : start + _KEYS_A_QUERY])
+        sql = f"SELECT {columns} FROM {quote(schema, table.table.name)} WHERE {condition}"
+        found.update((table.key.of(row), row) for row in connection.query_all(sql))
     return found
+
+
+def still_had(table: MovingTable, rows: Mapping[Hit, Row]) -> tuple[set[Hit], Position]:
+    """Those of the hits whose unique key the row of ``rows`` still has on its own shard, and a position of
+    which this shows everything (and on MySQL perhaps a little more).
+    """
+    place = table.source
+    with Connection(place.endpoint) as connection:
+        position = begin_snapshot(connection)
+        now = _rows_of(connection, place.schema, table, list(dict.fromkeys(hit.key for hit in rows)))
+    keys = {
+        index.name: TableKey(replace(table.table, key=index)).of
+        for index in table.table.indexes
+        if any(hit.index == index.name for hit in rows)
+    }
+    had = {
+        hit
+        for hit, row in rows.items()
+        if hit.key in now and keys[hit.index](now[hit.key]) == keys[hit.index](row)
+    }
+    return had, Position.parse(place.endpoint.flavor, position)
 
 
 def told(table: MovingTable, held: Sequence[tuple[Hit, Sequence[str]]]) -> str:

@@ -204,6 +204,7 @@ class Feed:
             caught_up=silent and self._connection is not None and not changes and not transactions.holding,
             mid_transaction=transactions.partly_given,
             discard_unfinished=transactions.void,
+            unfinished=transactions.unfinished() if transactions.partly_given else "",
         )
         transactions.ddl = None
         transactions.moved = transactions.void = False

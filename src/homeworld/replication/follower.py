@@ -28,7 +28,7 @@ from homeworld.replication.connection import Connection
 from homeworld.replication.gate import Gate
 from homeworld.replication.moving import MovingTable
 from homeworld.replication.on_ddl import DdlStopError, OnDdlRule
-from homeworld.replication.reading import FeedReader
+from homeworld.replication.reading import FeedReader, Singly
 from homeworld.replication.rivals import Rivals
 
 AGAIN_SECONDS = 0.05
@@ -80,6 +80,7 @@ class Follower:
         self._held = threading.Event()
         self._known_at = time.time()
         self._current = False
+        self.reader.give_singly(Singly.AHEAD, singly=appliers.uneven)
 
     @property
     def position(self) -> str:
@@ -112,7 +113,7 @@ class Follower:
             while not self._stopping.is_set():
                 if self._rests():
                     continue
-                batch = self.reader.take(_TICK, join=not self._holding)
+                batch = self.reader.take(_TICK)
                 if batch is not None:
                     self._take(batch)
             if self.settled:
@@ -129,15 +130,14 @@ class Follower:
 
     def _take(self, batch: FeedBatch) -> None:
         if batch.discard_unfinished and self._parts:
-            self.appliers.rollback()
-            self._staged.clear()
-            self._parts = False
+            self._roll_back()
             self._leave()
         (ddl,) = batch.ddl or (None,)
         if batch.mid_transaction:
-            done = self._apply(batch.changes, None)
+            done = self._apply(batch.changes, None, batch.unfinished)
         elif batch.changes or self._parts or batch.position != self._position:
-            done = self._apply(batch.changes, ddl.position_before if ddl else batch.position)
+            end = ddl.position_before if ddl else batch.position
+            done = self._apply(batch.changes, end, end)
         else:
             done = True
         if not done:
@@ -147,38 +147,43 @@ class Follower:
         if ddl is not None:
             self._pass_over(ddl, batch.position)
 
-    def _apply(self, changes: Sequence[RowChange], position: str | None) -> bool:
+    def _apply(self, changes: Sequence[RowChange], position: str | None, end: str) -> bool:
         """Apply a batch. ``position`` None: its last transaction goes on in the next one.
 
+        :param end: the position that it leads to.
         :returns: whether it is applied; if not it is to be read again, or the mover is being stopped.
         """
-        targets = range(len(self.appliers.targets))
+        number = len(self.appliers.targets)
         routes = {name: table.route for name, table in self.tables.items()}
-        fresh: Fresh | None = None if self.rivals is None else [{} for _ in targets]
-        outcomes: Outcomes = [{} for _ in targets]
+        fresh: Fresh | None = None if self.rivals is None else [{} for _ in range(number)]
+        outcomes: Outcomes = [{} for _ in range(number)]
         if changes:
-            outcomes = coalesce(changes, routes, len(targets), fresh)
+            outcomes = coalesce(changes, routes, number, fresh)
         if not self._inside:
             self._enter()
         self.settled = False
         self._sift(outcomes)
+        targets: Sequence[int] = range(number)
         if self.rivals is not None and fresh is not None:
-            self.rivals.admit(outcomes, fresh)
+            until = Position.parse(self.endpoint.flavor, end)
+            self.rivals.verdicts.admit(outcomes, fresh, until)
+            targets = self.appliers.lacking(until)
         if position is not None:
             self._hand_over()
         events = [sum(map(len, outcome.values())) for outcome in outcomes]
         again = self.appliers.apply(outcomes, events, position, targets, fresh)
         if again and (position is None or self._parts):
-            self._begin_again()
-            self._decide(outcomes, fresh)
+            self._read_again(end, again if position is not None else None)
+            self._leave()
+            self._decide(outcomes, fresh, end, again if position is not None else None, whole=False)
             return False
         deadline = time.monotonic() + PATIENCE_SECONDS
         while again:
             # Whoever holds the locks may be a copier that waits for the gate.
             self._leave()
-            if self._stopping.wait(AGAIN_SECONDS):
-                return False
-            if not self._decide(outcomes, fresh):
+            if self._stopping.wait(AGAIN_SECONDS) or not self._decide(
+                outcomes, fresh, end, again, whole=True
+            ):
                 return False
             if time.monotonic() > deadline:
                 raise UnavailableError("rows of the target have been locked by another for too long")
@@ -190,16 +195,26 @@ class Follower:
             self._settle(position)
         return True
 
-    def _decide(self, outcomes: Outcomes, fresh: Fresh | None) -> bool:
+    def _decide(
+        self, outcomes: Outcomes, fresh: Fresh | None, end: str, again: Sequence[int] | None, *, whole: bool
+    ) -> bool:
         """Decide what is contested on targets. The gate is free: other followers may have to come by.
 
-        :returns: false if the mover is being stopped.
+        :param again: the targets that have not committed the batch; None: nobody has.
+        :param whole: the batch is no part of a transaction.
+        :returns: false if the batch is to be read again, or the mover is being stopped.
         """
         contested, self.appliers.contested = self.appliers.contested, {}
+        if self.rivals is None or fresh is None:
+            return True
         try:
             for at, name in contested.items():
-                if self.rivals is not None and fresh is not None:
-                    self.rivals.decide(at, name, outcomes[at][name], fresh[at].setdefault(name, set()))
+                mine = fresh[at].setdefault(name, set())
+                if not self.rivals.decide(at, name, outcomes[at], mine, whole=whole):
+                    self.rivals.verdicts.be_alone(Position.parse(self.endpoint.flavor, end))
+                    self.reader.give_singly(Singly.CONTESTED, singly=True)
+                    self._read_again(end, again)
+                    return False
         except DeadlineExceededError:
             if not self._stopping.is_set():
                 raise
@@ -209,7 +224,10 @@ class Follower:
     def _settle(self, position: str) -> None:
         parsed = Position.parse(self.endpoint.flavor, position)
         if self.rivals is not None:
-            self.rivals.passed(parsed)
+            self.rivals.verdicts.passed(parsed)
+            self.appliers.reach(parsed)
+            self.reader.give_singly(Singly.CONTESTED, singly=self.rivals.verdicts.alone_until is not None)
+            self.reader.give_singly(Singly.AHEAD, singly=self.appliers.uneven)
         with self._moved:
             self._position, self._parsed = position, parsed
             self.settled = True
@@ -224,14 +242,25 @@ class Follower:
         self._inside = False
         self.gate.release()
 
-    def _begin_again(self) -> None:
-        """What was applied in parts is rolled back on a target: read that transaction anew."""
+    def _roll_back(self) -> None:
+        """What was applied of a transaction in parts is undone: it will be read anew."""
         self.appliers.rollback()
         self._staged.clear()
         self._parts = False
+        if self.rivals is not None:
+            self.rivals.verdicts.begin_again()
+
+    def _read_again(self, end: str, again: Sequence[int] | None) -> None:
+        """Read anew what comes after the position.
+
+        :param again: the targets that have not what leads to ``end``; None: nobody has.
+        """
+        self._roll_back()
+        if again is not None and self.rivals is not None:
+            self.appliers.leave_behind(again, Position.parse(self.endpoint.flavor, end))
+            self.reader.give_singly(Singly.AHEAD, singly=self.appliers.uneven)
         self.reader.begin_again(self._position, self._definitions())
         self.settled = True
-        self._leave()
 
     def _sift(self, outcomes: Outcomes) -> None:
         """Take out of the outcomes what is not to be applied: kept with a chunk, or dropped."""
@@ -272,9 +301,11 @@ class Follower:
             raise
         for table in tables:
             table.redefine(after[table.name])
+        lacking = self.appliers.lacking(Position.parse(self.endpoint.flavor, position))
         for at, target in enumerate(self.appliers.targets):
             target.writers.update({table.name: table.writers[at] for table in tables})
-            target.flush(position, [(table.streams[at], table.table) for table in tables])
+            if at in lacking:
+                target.flush(position, [(table.streams[at], table.table) for table in tables])
         for table in tables:
             table.closed = False
         self.reader.go_on_after_ddl(self._definitions())
@@ -305,7 +336,7 @@ class Follower:
 
         :raises DeadlineExceededError: the batch under way did not end in time; nothing is held.
         """
-        self.reader.give_singly(singly=True)
+        self.reader.give_singly(Singly.HELD, singly=True)
         seen = self.reader.cycles
         self._held.clear()
         self._hold_at = None
@@ -334,7 +365,7 @@ class Follower:
 
     def release(self) -> None:
         """Go on. No-op where nothing is held."""
-        self.reader.give_singly(singly=False)
+        self.reader.give_singly(Singly.HELD, singly=False)
         self._holding = False
 
     def _until(self, there: Callable[[], bool], timeout_seconds: float) -> None:

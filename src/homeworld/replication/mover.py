@@ -34,6 +34,7 @@ from homeworld.model.movers import (
 from homeworld.replication.assembly import Assembly, assemble, stream_id
 from homeworld.replication.copier import AIM_BYTES, Copier, CopyBoard
 from homeworld.replication.deferred_keys import KeyBuilder
+from homeworld.replication.follower import Follower
 from homeworld.replication.moving import MovingTable
 from homeworld.replication.on_ddl import DdlStopError
 from homeworld.replication.throttle import Throttle, ThrottleRule, limit
@@ -194,6 +195,15 @@ class RunningMover:
         """The moving tables, each of each source shard."""
         return self._assembly.tables if self._assembly is not None else ()
 
+    def follower_of(self, shard: str) -> Follower:
+        """Who follows the server of a source shard.
+
+        :raises UnavailableError: the mover has not started.
+        """
+        if self._assembly is None:
+            raise UnavailableError("the mover has not started")
+        return self._assembly.follower_of(shard)
+
     @property
     def lag_seconds(self) -> float:
         """The largest lag of any source server."""
@@ -281,11 +291,9 @@ class RunningMover:
 
         :raises DeadlineExceededError: not within the time, or the mover has ended.
         """
-        if self._assembly is None:
-            raise UnavailableError("the mover has not started")
         deadline = time.monotonic() + timeout_seconds
         for shard, position in positions.items():
-            follower = self._assembly.follower_of(shard)
+            follower = self.follower_of(shard)
             try:
                 follower.wait(position, deadline - time.monotonic())
                 follower.catch_up()

@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from enum import Enum, auto
 
 from homeworld.model.errors import HomeworldError, StoppedError
 from homeworld.model.tables import Table
@@ -25,6 +26,14 @@ QUEUE = 4
 WAIT_SECONDS = 0.2
 
 _Item = tuple[int, FeedBatch | BaseException]
+
+
+class Singly(Enum):
+    """Why transactions are given one by one."""
+
+    HELD = auto()  # somebody wants the applier to rest at an exact position
+    AHEAD = auto()  # some target has a part of what is read
+    CONTESTED = auto()  # whose row is whose is decided for each by itself
 
 
 class FeedReader:
@@ -49,7 +58,8 @@ class FeedReader:
         self._tables_known = threading.Event()
         self._reading = False
         self._cycles = 0
-        self._singly = False
+        self._singly: set[Singly] = set()
+        self._changing = threading.Lock()  # the feed, and how it gives transactions
 
     def run(self) -> None:
         """Read until stopped."""
@@ -64,8 +74,9 @@ class FeedReader:
                         raise
                     generation = self._generation
                     self._feed.close()
-                    self._feed = Feed(self._endpoint, *self._start)
-                    self._feed.give_singly(singly=self._singly)
+                    with self._changing:
+                        self._feed = Feed(self._endpoint, *self._start)
+                        self._feed.give_singly(singly=bool(self._singly))
         except BaseException as error:  # noqa: BLE001  raised again by take(), in the applier's thread
             self._put((generation, error))
         finally:
@@ -73,6 +84,8 @@ class FeedReader:
 
     def _read(self, generation: int) -> None:
         while not self._stopping.is_set():
+            if generation != self._generation:
+                raise StoppedError
             self._reading = True
             batch = self._feed.read_batch(EVENTS_A_BATCH, WAIT_SECONDS)
             self._cycles += 1
@@ -94,14 +107,16 @@ class FeedReader:
                 continue
             return
 
-    def take(self, wait_seconds: float, *, join: bool) -> FeedBatch | None:
+    def take(self, wait_seconds: float) -> FeedBatch | None:
         """The next batch, or None where none came in time.
 
-        :param join: make one batch of small ones that wait: the more often a key changes, the less is to do.
+        Small ones that wait become one unless they are to be given singly: the more often a key changes, the
+        less is to do.
+
         :raises BaseException: what ended the feed.
         """
         batch = self._one(wait_seconds)
-        if batch is None or not join or not _joinable(batch):
+        if batch is None or self._singly or not _joinable(batch):
             return batch
         changes: list[RowChange] = batch.changes
         while len(changes) < EVENTS_JOINED:
@@ -138,10 +153,17 @@ class FeedReader:
         self._start = (self._start[0], dict(tables))
         self._tables_known.set()
 
-    def give_singly(self, *, singly: bool) -> None:
-        """One transaction a batch from now on, or not."""
-        self._singly = singly
-        self._feed.give_singly(singly=singly)
+    def give_singly(self, why: Singly, *, singly: bool) -> None:
+        """One transaction a batch from now on, or no more for this reason. From any thread.
+
+        A batch under way may hold several; after :meth:`begin_again` none does.
+        """
+        with self._changing:
+            if singly:
+                self._singly.add(why)
+            else:
+                self._singly.discard(why)
+            self._feed.give_singly(singly=bool(self._singly))
 
     def older_batch_is_out(self, seen: int) -> bool:
         """Whether a batch that was being put together at :attr:`cycles` ``seen`` has been closed since."""

@@ -1,56 +1,68 @@
-"""What becomes of a row that is new on its source shard while the target has a row of its key already.
+"""What becomes of a row that is new on its source shard while the target has one of its keys already.
 
-That row may be its own: a chunk's snapshot was ahead of the log, or the log is given again. Or it is another
-source shard's. Theory of operation: the servers are asked once, for all such keys of a table.
+The row there may be its own: a chunk's snapshot was ahead of the log, or the log is given again. Or it is
+another source shard's. Theory of operation: the servers are asked once, for all such keys of a table. What is
+not plainly the shard's own is decided for one transaction at a time: a batch of several is read again.
 
-* Another source shard has a row of the key now: the two would become one. An error tells both.
-* None has, and it is as the row is on its own shard, in the batch or now: it is its own.
-* None has, and it is another's, or older. On another server one may have had it until just now: its follower
-  is waited for until it has passed that moment. On this server such a shard would have had it together with
-  ours: should this very log say so before the moment of asking, that is the same error. Then the row takes
-  its place.
+* Another source shard has the key now and this one still has its row: the two would become one. An error
+  tells both.
+* Another has it now and this one no longer: the key has gone from shard to shard, and this log is behind.
+  What it says of the key up to now is passed over.
+* None has. On another server one may have had it until just now: its follower is waited for until it has
+  passed that moment, or the row is gone. On this server such a shard would have had it together with ours:
+  should this very log say so before the moment of asking, that is the same error. Then the row takes its
+  place.
 * The row is gone again within the batch: what the target has is left to the other shard that has it now, or
   taken out where none has.
 
-Invariant: a row of another source shard is displaced only after that shard has given it up.
+Invariant: a row of another source shard is displaced only after that shard has given it up, and what is taken
+out is taken out before anything of the batch is carried out, once.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from homeworld.model.errors import RowRefusedError, UnavailableError
+from homeworld.model.errors import DeadlineExceededError, RowRefusedError, UnavailableError
 from homeworld.model.gtid import Position
-from homeworld.model.topology import Endpoint, ShardPlace
+from homeworld.model.topology import Endpoint, Flavor
 from homeworld.replication.changes import Row, TableName
 from homeworld.replication.chunks import Outcome
-from homeworld.replication.coalesce import Fresh, Outcomes
 from homeworld.replication.connection import Connection
-from homeworld.replication.contest import Hit, hits, holders, rows_of, there, told
+from homeworld.replication.contest import Hit, hits, holders, rows_of, still_had, there, told
 from homeworld.replication.keyorder import Key
 from homeworld.replication.moving import MovingTable
 from homeworld.replication.positions import current_position
+from homeworld.replication.verdicts import Verdicts
 
-Wait = Callable[[str], None]
-"""Returns once a follower has passed a position."""
+Passed = Callable[[str, float], bool]
+"""Whether a follower has passed a position, within so many seconds."""
+PATIENCE_SECONDS = 300.0
+SHORT_PATIENCE_SECONDS = 3.0
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(slots=True)
-class _Decision:
-    """For one table on one target: keys that count as known, that are let be, and rows to be taken out."""
+class _Look:
+    """What was found in the way of a table's rows on a target a moment ago.
 
-    known: set[Key] = field(default_factory=set[Key])
-    let_be: set[Key] = field(default_factory=set[Key])
-    out: set[Key] = field(default_factory=set[Key])
+    :param held: what other source shards have now, and which.
+    :param free: what none of them has.
+    :param left: keys that came and went with the batch of which the target has a row: those that others have.
+    :param spent: the same, which none has.
+    :param found: the rows of ``free``.
+    :param strange: whether some of them are not as they are on their own shard, in the batch or now.
+    """
 
-    def apply(self, outcome: Outcome, fresh: set[Key]) -> None:
-        fresh -= self.known
-        for key in self.let_be & outcome.keys() & fresh:
-            if outcome[key] is None:
-                del outcome[key]
-        for key in self.out:
-            outcome.setdefault(key, None)
+    held: list[tuple[Hit, list[str]]]
+    free: list[Hit]
+    left: set[Key]
+    spent: set[Key]
+    found: dict[Key, Row]
+    strange: bool
 
 
 class Rivals:
@@ -58,53 +70,84 @@ class Rivals:
 
     :param server_id: of the follower.
     :param tables: of all source shards.
-    :param waits: by source server id, for the other followers.
+    :param passed: by source server id, for the other followers.
+    :param stopping: set by whoever ends the mover.
+
+    * ``verdicts``: what is decided.
     """
 
-    def __init__(self, server_id: str, tables: Sequence[MovingTable], waits: Mapping[str, Wait]) -> None:
+    def __init__(
+        self,
+        server_id: str,
+        tables: Sequence[MovingTable],
+        passed: Mapping[str, Passed],
+        stopping: threading.Event,
+    ) -> None:
+        self.verdicts = Verdicts({t.name: t for t in tables if t.source.endpoint.server_id == server_id})
         self._server_id = server_id
         self._tables = {t.name: t for t in tables if t.source.endpoint.server_id == server_id}
         self._all = tuple(tables)
-        self._waits = dict(waits)
-        self._decided: dict[tuple[int, TableName], _Decision] = {}
-        self._taken: dict[tuple[int, TableName], dict[Key, Position]] = {}
+        self._passed = dict(passed)
+        self._stopping = stopping
 
-    def admit(self, outcomes: Outcomes, fresh: Fresh) -> None:
-        """Lay what is decided over a batch's outcomes.
-
-        :raises RowRefusedError: a shard gives up a key only now of which another had a row before.
-        """
-        for (at, name), taken in self._taken.items():
-            for key in taken.keys() & outcomes[at].get(name, {}).keys():
-                if key not in fresh[at].get(name, ()):
-                    hit = Hit(self._tables[name].key.index, key, key)
-                    raise RowRefusedError(told(self._tables[name], [(hit, ["another shard of its server"])]))
-                del taken[key]
-        for (at, name), decision in self._decided.items():
-            if name in outcomes[at]:
-                decision.apply(outcomes[at][name], fresh[at].setdefault(name, set()))
-
-    def passed(self, position: Position) -> None:
-        """A batch has been applied up to its end."""
-        self._decided.clear()
-        for key, taken in list(self._taken.items()):
-            left = {one: until for one, until in taken.items() if not position.contains(until)}
-            if left:
-                self._taken[key] = left
-            else:
-                del self._taken[key]
-
-    def decide(self, at: int, name: TableName, outcome: Outcome, fresh: set[Key]) -> None:
+    def decide(
+        self, at: int, name: TableName, outcomes: Mapping[TableName, Outcome], fresh: set[Key], *, whole: bool
+    ) -> bool:
         """Find out what is in the way of a table's rows on a target, and change outcome and ``fresh`` so that
         the batch can be carried out. Nothing of it may be open on the target, and the gate is not held.
 
+        :param outcomes: the target's.
+        :param whole: the batch is not a part of a transaction.
+        :returns: False: nothing is decided; the batch must be read again, one transaction at a time.
         :raises RowRefusedError: another source shard has a row of a key.
-        :raises UnavailableError: a key has just gone from this shard to another; beginning anew mends it.
         :raises DeadlineExceededError: another follower did not come by in time, or the mover is stopped.
+        :raises UnavailableError: a key goes from this shard to another just now; to be tried again.
         """
         table = self._tables[name]
         others = [t for t in self._all if t.table.name == table.table.name and t.source != table.source]
-        target = table.targets[at]
+        outcome = outcomes[name]
+        look = self._look(at, table, others, outcomes, fresh)
+        if (look.strange or look.held) and self.verdicts.alone_until is None:
+            return False
+        foreign = {other.source.endpoint.server_id: other.source.endpoint for other in others}
+        foreign.pop(self._server_id, None)
+        patience = SHORT_PATIENCE_SECONDS if self.verdicts.alone_until is None else PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
+        waited = not foreign
+        while look.found and not waited:
+            seen = look.found
+            try:
+                waited = self._wait_for(
+                    foreign, deadline, lambda seen=seen: rows_of(table.targets[at], table, list(seen)) != seen
+                )
+            except DeadlineExceededError:
+                # The other may wait for what else is in the batch.
+                if self.verdicts.alone_until is not None or self._stopping.is_set():
+                    raise
+                return False
+            look = self._look(at, table, others, outcomes, fresh)
+        if (look.strange or look.held) and self.verdicts.alone_until is None:
+            return False
+        self._give_way(at, table, look.held, outcome, fresh, whole=whole)
+        self._watch(at, table, others, list(look.found))
+        decision = self.verdicts.of(at, name)
+        decision.let_be |= look.left
+        decision.known |= look.spent
+        for hit in look.free:
+            (decision.known if hit.holder in fresh else decision.out).add(hit.holder)
+        if whole:
+            decision.apply(outcome, fresh)
+        return True
+
+    def _look(
+        self,
+        at: int,
+        table: MovingTable,
+        others: Sequence[MovingTable],
+        outcomes: Mapping[TableName, Outcome],
+        fresh: set[Key],
+    ) -> _Look:
+        outcome, target = outcomes[table.name], table.targets[at]
         alone = table.writers[at].alone
         rows = [row for key, row in outcome.items() if row is not None and (key in fresh or not alone)]
         with Connection(target.endpoint) as connection:
@@ -117,64 +160,96 @@ class Rivals:
         gone = [key for key, row in outcome.items() if row is None and key in fresh]
         left = there(target, table.table.name, table.key, gone) if gone else []
         asked = holders(others, list(dict.fromkeys([*(hit.holder for hit in in_the_way), *left])))
-        self._refuse(table, [(hit, asked[hit.holder]) for hit in in_the_way if hit.holder in asked])
-        strange = self._strange(table, target, outcome, [h.holder for h in in_the_way if h.holder in fresh])
-        if strange:
-            self._wait_for(others)
-            self._watch(at, table, others, strange)
-        decision = self._decided.setdefault((at, name), _Decision())
-        decision.let_be |= {key for key in left if key in asked}
-        decision.known |= {key for key in left if key not in asked}
-        for hit in in_the_way:
-            if hit.holder in fresh:
-                decision.known.add(hit.holder)
-            else:
-                decision.out.add(hit.holder)
-        decision.apply(outcome, fresh)
-
-    def _refuse(self, table: MovingTable, held: Sequence[tuple[Hit, Sequence[str]]]) -> None:
-        if not held:
-            return
-        same = [hit.holder for hit, _ in held if hit.index == table.key.index]
-        if len(same) == len(held) and not holders([table], same):
-            raise UnavailableError(
-                f"table {table.table.name!r}: rows went from shard {table.source.shard} to another while "
-                "they were followed"
-            )
-        raise RowRefusedError(told(table, held))
+        free = [hit for hit in in_the_way if hit.holder not in asked]
+        found = rows_of(target, table, list(dict.fromkeys(hit.holder for hit in free)))
+        return _Look(
+            held=[(hit, asked[hit.holder]) for hit in in_the_way if hit.holder in asked],
+            free=free,
+            left={key for key in left if key in asked},
+            spent={key for key in left if key not in asked},
+            found=found,
+            strange=self._strange(table, outcomes, found),
+        )
 
     def _strange(
-        self, table: MovingTable, target: ShardPlace, outcome: Outcome, keys: Sequence[Key]
-    ) -> list[Key]:
-        """The keys whose row on the target is not the one that its own shard has, in the batch or now."""
-        if not keys:
-            return []
+        self, table: MovingTable, outcomes: Mapping[TableName, Outcome], found: Mapping[Key, Row]
+    ) -> bool:
+        """Whether rows on the target are not those that their own shard has, in the batch or now.
+
+        Not those which another shard of this server gives up in the batch itself.
+        """
+        outcome = outcomes[table.name]
+        others = [rows for name, rows in outcomes.items() if name != table.name and name[1] == table.name[1]]
         stored = [at for at, column in enumerate(table.table.columns) if not column.generated]
 
         def cut(row: Row | None) -> Row | None:
             return None if row is None else tuple(row[at] for at in stored)
 
-        found = rows_of(target, table, keys)
-        doubtful = [key for key in keys if cut(found.get(key)) != cut(outcome.get(key))]
+        doubtful = [
+            key
+            for key, row in found.items()
+            if cut(row) != cut(outcome.get(key)) and not any(rows.get(key, ()) is None for rows in others)
+        ]
         now = rows_of(table.source, table, doubtful) if doubtful else {}
-        return [key for key in doubtful if cut(found.get(key)) != cut(now.get(key))]
+        return any(cut(found[key]) != cut(now.get(key)) for key in doubtful)
 
-    def _wait_for(self, others: Sequence[MovingTable]) -> None:
-        """Let the followers of other servers pass what their shards have done until now."""
-        servers = {other.source.endpoint.server_id: other.source.endpoint for other in others}
-        for server_id, endpoint in servers.items():
-            if server_id != self._server_id:
-                self._waits[server_id](_now(endpoint))
+    def _give_way(
+        self,
+        at: int,
+        table: MovingTable,
+        held: Sequence[tuple[Hit, Sequence[str]]],
+        outcome: Outcome,
+        fresh: set[Key],
+        *,
+        whole: bool,
+    ) -> None:
+        """Pass over the rows that are not on this shard any more while another has their key."""
+        if not held:
+            return
+        rows = {hit: row for hit, _ in held if (row := outcome.get(hit.key)) is not None}
+        had, since = still_had(table, rows)
+        refused = [(hit, shards) for hit, shards in held if hit in had or hit not in rows]
+        if refused:
+            raise RowRefusedError(told(table, refused))
+        until = _now(table.source.endpoint)
+        for hit, _ in held:
+            if hit.index == table.key.index:
+                self.verdicts.pass_over(at, table.name, hit.key, since, until)
+            elif not whole:
+                raise UnavailableError(
+                    f"table {table.table.name!r}: rows went from shard {table.source.shard} to another while "
+                    "they were followed"
+                )
+            # A change of the row which follows in the log gives it another value, or takes it away.
+            outcome.pop(hit.key, None)
+            fresh.discard(hit.key)
+
+    def _wait_for(self, foreign: Mapping[str, Endpoint], deadline: float, over: Callable[[], bool]) -> bool:
+        """Let the followers of other servers pass what their shards have done until now.
+
+        :returns: False: it need not be any more.
+        """
+        for server_id, endpoint in foreign.items():
+            position = str(_now(endpoint))
+            while not self._passed[server_id](position, _LOOK_SECONDS):
+                if self._stopping.is_set() or time.monotonic() > deadline:
+                    raise DeadlineExceededError(f"the targets have not applied {position} in time")
+                if over():
+                    return False
+        return True
 
     def _watch(self, at: int, table: MovingTable, others: Sequence[MovingTable], keys: Sequence[Key]) -> None:
         """Mind what shards of this server have yet to say of the keys, up to now."""
         mine = [other for other in others if other.source.endpoint.server_id == self._server_id]
-        if mine:
-            until = Position.parse(table.source.endpoint.flavor, _now(table.source.endpoint))
+        if mine and keys:
+            until = _now(table.source.endpoint)
             for other in mine:
-                self._taken.setdefault((at, other.name), {}).update(dict.fromkeys(keys, until))
+                self.verdicts.mind(at, table.name, keys, other.name, until)
 
 
-def _now(endpoint: Endpoint) -> str:
+def _now(endpoint: Endpoint) -> Position:
+    """A position that has everything which could be seen there before the call."""
+    if endpoint.flavor is Flavor.MYSQL:
+        time.sleep(_LOOK_SECONDS)  # it names a transaction a moment after that can be seen
     with Connection(endpoint) as connection:
-        return current_position(connection, endpoint.flavor)
+        return Position.parse(endpoint.flavor, current_position(connection, endpoint.flavor))

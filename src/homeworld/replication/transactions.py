@@ -147,6 +147,13 @@ class Transactions:
         """Whether parts of the group under way have been taken."""
         return self._given > 0
 
+    def unfinished(self) -> str:
+        """The position as it will be once the group under way is complete; as it is where there is none."""
+        then = Progress(self.progress.position())
+        if self._gtid is not None:
+            _add(then, self._gtid)
+        return then.text()
+
     def restart(self) -> None:
         """The stream was lost: what is not complete will come again from its start."""
         self._events = iter(())
@@ -275,10 +282,7 @@ class Transactions:
         self._end_group()
 
     def _pass(self, gtid: _Gtid) -> None:
-        if len(gtid) == 2:
-            self.progress.add_mysql(*gtid)
-        else:
-            self.progress.add_mariadb(*gtid)
+        _add(self.progress, gtid)
         self.moved = True
 
     def _end_group(self) -> None:
@@ -436,6 +440,13 @@ _UNREADABLE = Statement(Meaning.UNKNOWN)
 _BY_STATEMENT = (
     "the binlog holds statements instead of rows; set binlog_format=ROW on the source, in every session"
 )
+
+
+def _add(progress: Progress, gtid: _Gtid) -> None:
+    if len(gtid) == 2:
+        progress.add_mysql(*gtid)
+    else:
+        progress.add_mariadb(*gtid)
 
 
 def _unpacked(found: Iterable[Event]) -> Iterator[Event]:
