@@ -114,7 +114,12 @@ def test_templates_are_dropped_when_the_tables_change() -> None:
         "xa start 'x'", "flush tables", "grant all on *.* to x", "create database x", "drop schema x",
         "alter database x charset utf8", "create user x", "shutdown", "reset master", "start replica",
         "analyze update t set a = 1", "begin not atomic prepare s from 'x'; end",
-        "begin not atomic set sql_mode = ''; end", "show vitess_migrations",
+        "begin not atomic set sql_mode = ''; end",
+        "begin not atomic create or replace database d; end", "begin not atomic start slave; end",
+        "begin not atomic analyze format = json update t set a = 1; end",
+        "begin not atomic while (select do close from (select 1 as do) x) do execute immediate 'x'; end "
+        "while; end",
+        "show vitess_migrations",
         "begin not atomic declare c cursor for select sql_log_bin from t; set sql_log_bin=0; end",
         "begin not atomic begin declare sql_mode int; end; set sql_mode='ANSI_QUOTES'; end",
         "begin not atomic declare global int; set global max_connections=1; end",

@@ -78,6 +78,23 @@ def test_a_program_is_one_statement(text: str) -> None:
         ("create procedure p() begin select `end`; end; select 2", 2),
         ("create function f returns string soname 'a;b'; select 1", 2),
         ("create function f() returns int return case when 1 then 2 end; select 1", 2),
+        # functions and columns with names of what blocks are made of
+        ("create function f() returns int return - repeat('a', 3); drop table t; until 1 end repeat", 3),
+        ("create function f() returns int return binary repeat('a', 3); drop table t; until 1 end repeat", 3),
+        (
+            "create procedure p() if case when end then repeat('a', 3) end then select 1; end if; drop table "
+            "t; until 1 end repeat; end if",
+            5,
+        ),
+        (
+            "create procedure p() if case when 1 then - end when 2 then repeat('a', 3) end then select 1; "
+            "end if; drop table t; until 1 end repeat; end if",
+            5,
+        ),
+        ("create procedure p() if (select end from t) then select t.end, end.t; end if; drop table t", 2),
+        ("create procedure p() while (select do from t) do select 1; end while; drop table t", 2),
+        ("create procedure p() while 1.do select 1; end while; drop table t", 3),
+        ("create trigger g before insert on t; drop table t; select 1", 3),
         ("select 1 -- a; b\n; select 2", 2),
         ("/*!40101 SET NAMES utf8 */; /*!40014 SET UNIQUE_CHECKS=0 */;", 2),
         ("select 'a;b', \"c;d\", `e;f` /* g;h */ # i;j", 1),
@@ -153,3 +170,19 @@ def test_behind_a_program_without_an_end_every_semicolon_ends_a_statement() -> N
     """Else each later one would be looked through to the end of the text."""
     text = b"create procedure a() begin if x then select 1; create procedure b() begin select 3; end"
     assert split_statements(text) == tuple(part.strip() for part in text.split(b";"))
+
+
+def test_blocks_in_which_words_of_blocks_are_names() -> None:
+    for text in (
+        "begin not atomic declare do int; while do do execute immediate 'x'; end while; end",
+        "begin not atomic declare end int; if case when end then (1) end then execute immediate 'x'; end if; "
+        "end",
+    ):
+        assert isinstance(router(ONE).plan(text.encode(), view()), Refuse)
+    text = b"begin not atomic while (select t.do + do from t) do start transaction; commit; end while; end"
+    assert isinstance(router(ONE, {"shop": {}}).plan(text, view()), Pass)
+
+
+def test_a_block_that_makes_a_temporary_table_keeps_its_connection() -> None:
+    made = passed("begin not atomic create temporary table a (x int); end")
+    assert made.footprint.keeps_state

@@ -43,12 +43,22 @@ def check_compound(words: Sequence[Token], not_offered: frozenset[bytes]) -> Non
     local = {name for statement in statements for name in _declared(statement)}
     for statement in statements:
         first = statement[0].upper
-        if first not in _OFFERED or (len(statement) > 1 and statement[1].upper in not_offered):
+        if first not in _OFFERED or _is_other(statement, not_offered):
             raise unsupported(
                 f"{first.decode('utf-8', 'replace')} in BEGIN NOT ATOMIC … END; send it by itself"
             )
         if first == b"SET":
             _check_set(statement, local)
+
+
+def _is_other(statement: Sequence[Token], not_offered: frozenset[bytes]) -> bool:
+    """Whether its first word begins something that is not for blocks."""
+    first, second, _, fourth = ([word.upper for word in statement[:4]] + [b""] * 3)[:4]
+    if first == b"START":
+        return second != b"TRANSACTION"
+    if first == b"ANALYZE":  # of a statement
+        return second not in {b"TABLE", b"TABLES", b"LOCAL", b"NO_WRITE_TO_BINLOG"}
+    return second in not_offered or (second == b"OR" and fourth in not_offered)  # CREATE OR REPLACE …
 
 
 def _declared(statement: Sequence[Token]) -> set[bytes]:

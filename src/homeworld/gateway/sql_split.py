@@ -10,7 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from homeworld.gateway.sql_statement import always_executed, behind_program_kind, program_kind
+from homeworld.gateway.sql_expressions import RESERVED
+from homeworld.gateway.sql_statement import (
+    always_executed,
+    behind_program_kind,
+    is_qualified,
+    program_kind,
+)
 from homeworld.gateway.sql_tokens import CODE, NAME, STRING, Kind, SqlSyntaxError, Token, tokenize
 
 _NAMES = (Kind.WORD, Kind.QUOTED)
@@ -24,6 +30,8 @@ _BLOCK_WORDS = frozenset(
     {b"BEGIN", b"CASE", b"ELSE", b"ELSEIF", b"END", b"FOR", b"IF", b"LOOP", b"REPEAT", b"THEN", b"UNTIL",
      b"WHEN", b"WHILE"}
 )  # fmt: skip
+# None of these is the last word of an expression.
+_INSIDE_EXPRESSIONS = RESERVED - {b"NULL", b"TRUE", b"FALSE", b"DEFAULT"} | {b"ESCAPE"}
 _END = frozenset({b"END"})
 _ROUTINES = frozenset({b"PROCEDURE", b"FUNCTION"})
 # What may stand behind the type that a function returns.
@@ -145,7 +153,10 @@ class _Program:
 
     def __init__(self, words: Sequence[Token]) -> None:
         self._words = words
-        self._keys = [_key(token) for token in words]
+        self._keys = [
+            b"" if token.kind is Kind.WORD and is_qualified(words, at) else _key(token)
+            for at, token in enumerate(words)
+        ]
         self.plain: list[tuple[int, int]] = []
         self.unclear = False
 
@@ -167,9 +178,11 @@ class _Program:
             return self._statement(at)
         at = behind_program_kind(self._words, at)
         if kind == b"TRIGGER":
-            at = self._behind(at, b"EACH")
-            if self._word(at) == b"ROW":
+            while self._word(at) not in {b"EACH", b";"} and at < len(self._words):
                 at += 1
+            if self._word(at) != b"EACH":
+                raise _UnclearError
+            at += 2 if self._word(at + 1) == b"ROW" else 1
             if self._word(at) in {b"FOLLOWS", b"PRECEDES"}:
                 at += 2
             return self._statement(at)
@@ -211,7 +224,7 @@ class _Program:
     def _characteristics(self, at: int) -> int:
         while True:
             match self._word(at), self._word(at + 1):
-                case (b"RETURNS", _) | (b"RETURN", _):
+                case (b"RETURNS", _):
                     at = self._type(at + 1)
                 case (b"COMMENT", _) | (b"LANGUAGE", _) | (b"NOT", b"DETERMINISTIC"):
                     at += 2
@@ -304,7 +317,7 @@ class _Program:
                     return self._closed(at, b"IF")
 
     def _case(self, at: int) -> int:
-        at = self._behind(at, b"WHEN")
+        at = at + 1 if self._word(at) == b"WHEN" else self._behind(at, b"WHEN")
         at = self._behind(at, b"THEN")
         while True:
             at = self._list(at, frozenset({b"END", b"ELSE", b"WHEN"}))
@@ -341,14 +354,31 @@ class _Program:
             at += 1
 
     def _behind(self, at: int, word: bytes) -> int:
-        """The place behind the next such word outside of CASE expressions."""
-        depth = 0
+        """The place behind the word that ends the expression from ``at`` on."""
+        parentheses = cases = 0
+        start = at
         while at < len(self._words):
             found = self._word(at)
-            if found == word and depth == 0:
-                return at + 1
             if found == b";":
                 break
-            depth += {b"CASE": 1, b"END": -1}.get(found, 0)
+            if found in {b"(", b")"}:
+                parentheses += 1 if found == b"(" else -1
+            elif parentheses == 0 and found in (b"END", word):
+                # Some of these words may be names, too: behind an operator they are.
+                if at == start or not self._may_end_expression(at - 1):
+                    break
+                if found == word and cases == 0:
+                    return at + 1
+                cases -= found == b"END"
+            elif parentheses == 0 and found == b"CASE":
+                cases += 1
+            if parentheses < 0 or cases < 0:
+                break
             at += 1
         raise _UnclearError
+
+    def _may_end_expression(self, at: int) -> bool:
+        token, word = self._words[at], self._word(at)
+        if token.kind is Kind.OP:
+            return word == b")"
+        return token.kind is not Kind.CODE and (word not in _INSIDE_EXPRESSIONS)

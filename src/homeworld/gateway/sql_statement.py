@@ -171,6 +171,20 @@ def readings(sql: bytes) -> list[list[Token]]:
     return [significant(sql, made(server))[0] for server in (0, *doubtful) for made in (mysql, mariadb)]
 
 
+def is_qualified(words: Sequence[Token], at: int) -> bool:
+    """Whether the word there is part of a qualified name, in which even reserved words are plain names."""
+    if at and words[at - 1].text == b".":
+        number = at > 1 and words[at - 2].kind is Kind.NUMBER and words[at - 2].end == words[at - 1].start
+        return not number  # SELECT 1.FROM t
+    return (
+        at + 2 < len(words)
+        and words[at + 1].text == b"."
+        and words[at + 2].kind is Kind.WORD
+        and words[at].end == words[at + 1].start
+        and words[at + 1].end == words[at + 2].start
+    )
+
+
 _PROGRAMS = frozenset({b"PROCEDURE", b"FUNCTION", b"TRIGGER", b"EVENT", b"PACKAGE"})
 
 

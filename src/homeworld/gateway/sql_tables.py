@@ -99,6 +99,8 @@ def _look_into_block(found: Scan) -> None:
         part = Scan(VERBS.get(statement[0].upper, Verb.OTHER), statement)
         Walk(part).run(0)
         found.tables += [ref for ref in part.tables if ref.start not in known]
+        if part.verb is Verb.DDL and b"TEMPORARY" in {part.word(1), part.word(3)}:
+            found.keeps_state = True
 
 
 def _verb_behind_with(words: list[Token]) -> Verb:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from homeworld.gateway.plan import Verb
-from homeworld.gateway.sql_statement import NAMES, Scan, TableRef
+from homeworld.gateway.sql_statement import NAMES, Scan, TableRef, is_qualified
 from homeworld.gateway.sql_tokens import Kind, Token
 
 # Functions in whose parentheses FROM does not begin a list of tables.
@@ -118,7 +118,11 @@ class Walk:
             self.at += 1
             frame.expects = False
             return
-        if token.kind is Kind.WORD and not self.qualified() and self.keyword(token.upper, frame):
+        if (
+            token.kind is Kind.WORD
+            and not is_qualified(self.words, self.at)
+            and self.keyword(token.upper, frame)
+        ):
             self.at += 1
             return
         if frame.expects:
@@ -145,7 +149,7 @@ class Walk:
         self.at += 1
 
     def operator(self, token: Token, frame: _Frame) -> None:
-        """Parentheses open and close frames; a comma goes on with a list of tables; ``;`` ends a block's part."""
+        """Parentheses open and close frames; a comma goes on with a list of tables; ``;`` ends all."""
         if token.text == b"(":
             before = self.words[self.at - 2] if self.at >= 2 else None
             call = before.upper if before is not None and before.kind in NAMES else b""
@@ -178,21 +182,6 @@ class Walk:
         if self.peek() == b"AS":
             self.at += 1
         self.open_ctes.append((len(self.frames), name))
-
-    def qualified(self) -> bool:
-        """Whether the word is part of a qualified name, in which even reserved words are plain names."""
-        words, at = self.words, self.at
-        if at and words[at - 1].text == b".":
-            dot = words[at - 1]
-            number = at > 1 and words[at - 2].kind is Kind.NUMBER and words[at - 2].end == dot.start
-            return not number  # SELECT 1.FROM t
-        return (
-            at + 2 < len(words)
-            and words[at + 1].text == b"."
-            and words[at + 2].kind is Kind.WORD
-            and words[at].end == words[at + 1].start
-            and words[at + 1].end == words[at + 2].start
-        )
 
     def keyword(self, upper: bytes, frame: _Frame) -> bool:
         """Whether the word is one that matters here."""
