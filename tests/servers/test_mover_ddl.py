@@ -198,6 +198,7 @@ def test_a_statement_does_not_overtake_rows_that_wait_for_locks(
     [
         "ALTER TABLE t ADD at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)",
         "ALTER TABLE t ADD n INT NOT NULL AUTO_INCREMENT, ADD KEY (n)",
+        "SET SESSION explicit_defaults_for_timestamp=OFF; ALTER TABLE t ADD at TIMESTAMP",
     ],
 )
 def test_values_of_a_statement_s_own_run_are_not_made_a_second_time(
@@ -205,10 +206,29 @@ def test_values_of_a_statement_s_own_run_are_not_made_a_second_time(
 ) -> None:
     mover = started(move, answer)
     wait_copied(mover)
-    move.create(statement)
+    move.create(*statement.split("; "))
     progress = wait_over(mover)
     assert progress.phase is Phase.DDL
     assert not progress.retryable
     assert "rows that are there" in progress.ddl
     for place in move.targets:
         assert len(move.server_of(place).query(f"SHOW COLUMNS FROM {place.schema}.t")) == 3
+
+
+def test_a_timestamp_without_a_default_is_carried_where_no_server_thinks_one_up(move: Move) -> None:
+    mover = started(move, OnDdl.EXEC)
+    wait_copied(mover)
+    on, off = (f"SET SESSION explicit_defaults_for_timestamp={value}" for value in ("ON", "OFF"))
+    move.create(on, "ALTER TABLE t ADD at TIMESTAMP(3)", "UPDATE t SET at=NOW(3) WHERE id < 9")
+    move.create(off, "ALTER TABLE t ADD since TIMESTAMP NULL", "UPDATE t SET since=NOW() WHERE id < 9")
+    settled(move, mover)
+    there = move.server_of(move.targets[-1])
+    there.query("SET GLOBAL explicit_defaults_for_timestamp=OFF")
+    try:
+        move.create(on, "ALTER TABLE t ADD seen TIMESTAMP")
+        progress = wait_over(mover)
+    finally:
+        there.query("SET GLOBAL explicit_defaults_for_timestamp=ON")
+    assert progress.phase is Phase.DDL
+    assert not progress.retryable
+    assert "explicit_defaults_for_timestamp" in progress.ddl

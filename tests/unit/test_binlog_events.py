@@ -88,6 +88,32 @@ def test_query() -> None:
     assert events.read_query(body, 0, len(body), compressed=True).sql == b"x" * 300
 
 
+# Of ALTER TABLE on both, with the setting ON in one session and OFF in another; MySQL's with a time zone, a
+# definer, two schemas named, or too many, and microseconds.
+_MYSQL = "00000000000100000000000000000603737464"
+STATUS = {
+    "MariaDB": (f"{_MYSQL[:8]}01{_MYSQL[10:]}042d002d002d00812400000000000000", True),
+    "MariaDB, OFF": (f"{_MYSQL}042d002d002d0005062b30303a3030815600000000000000", False),
+    "MySQL": (f"{_MYSQL}04ff00ff00ff000c017800100111260000000000000012ff001300", True),
+    "MySQL, OFF": (f"{_MYSQL}04ff00ff00ff000c017800100011570000000000000012ff001300", False),
+    "MySQL, long": (f"{_MYSQL}04ff00ff00ff0005062b30303a30300b0172000c02780079000d0102031001", True),
+    "MySQL, many": (f"{_MYSQL}04ff00ff00ff0007010008ff000901000000000000000cfe1001", True),
+    "no word": (f"{_MYSQL}04ff00ff00ff000c01780011340000000000000012ff00", False),
+    "unknown": (f"{_MYSQL}04ff00ff00ff00631001", False),
+}
+
+
+@pytest.mark.parametrize(("status", "explicit"), STATUS.values(), ids=STATUS)
+def test_whether_timestamps_are_explicit(status: str, *, explicit: bool) -> None:
+    said = bytes.fromhex(status)
+    body = (
+        bytes(8) + b"\x01\0\0" + len(said).to_bytes(2, "little") + said + b"t\0ALTER TABLE t ADD a TIMESTAMP"
+    )
+    found = events.read_query(body, 0, len(body))
+    assert found.explicit_timestamps is explicit
+    assert (found.schema, found.charset) == (b"t", int.from_bytes(said[20:21], "little"))
+
+
 @pytest.mark.parametrize(
     "broken",
     [b"", b"\x82", b"\x02\x00\x05", b"\x91\x05aaaaa", b"\x81\x06" + zlib.compress(b"12345"), b"\x81\x05zz"],

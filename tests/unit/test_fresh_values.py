@@ -40,7 +40,7 @@ BEFORE = Table("t", COLUMNS, (PRIMARY,), PRIMARY, "InnoDB", "CREATE TABLE `t` (â
     ],
 )  # fmt: skip
 def test_values_of_a_run_are_told(sql: str, told: str) -> None:
-    assert told in fresh_values(sql, BEFORE, BEFORE)
+    assert told in fresh_values(sql, BEFORE, BEFORE, explicit_timestamps=True)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,47 @@ def test_values_of_a_run_are_told(sql: str, told: str) -> None:
     ],
 )
 def test_values_that_are_the_same_everywhere_are_not(sql: str) -> None:
-    assert fresh_values(sql, BEFORE, BEFORE) == ""
+    assert fresh_values(sql, BEFORE, BEFORE, explicit_timestamps=True) == ""
 
 
 def test_a_timestamp_that_became_not_null_unsaid_is_told() -> None:
     sql = "ALTER TABLE t MODIFY ts TIMESTAMP"
     after = Table("t", (column("ts", "timestamp", nullable=False),), (), None, "InnoDB", "", 0, 0)
-    assert fresh_values(sql, BEFORE, BEFORE) == ""
-    assert "what is NULL" in fresh_values(sql, BEFORE, after)
+    assert fresh_values(sql, BEFORE, BEFORE, explicit_timestamps=True) == ""
+    assert "what is NULL" in fresh_values(sql, BEFORE, after, explicit_timestamps=True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "column"),
+    [
+        ("ALTER TABLE t ADD a TIMESTAMP", "a"),
+        (
+            "alter table t add column if not exists `a` timestamp(6) not null comment 'default null' first",
+            "a",
+        ),
+        ("ALTER TABLE t ADD a INT DEFAULT 1, ADD (b TIMESTAMP NULL, `c` TIMESTAMP CHECK (c IS NULL))", "c"),
+        ("ALTER TABLE t ADD COLUMN (b INT, d TIMESTAMP), ADD KEY (d)", "d"),
+        ("ALTER TABLE t ADD a TIMESTAMP ON UPDATE CURRENT_TIMESTAMP", "a"),
+        ("ALTER TABLE t ADD a TIMESTAMP COLUMN_FORMAT DEFAULT REFERENCES u (a) ON DELETE SET NULL", "a"),
+        ("ALTER TABLE t MODIFY ts TIMESTAMP(3)", "ts"),
+        ("ALTER TABLE t CHANGE COLUMN ts since TIMESTAMP DEFAULT '2020-01-01'", "ts"),
+    ],
+)
+def test_what_is_left_to_a_server_is_told_unless_timestamps_are_explicit(sql: str, column: str) -> None:
+    assert f"column {column!r}" in fresh_values(sql, BEFORE, BEFORE, explicit_timestamps=False)
+    assert fresh_values(sql, BEFORE, BEFORE, explicit_timestamps=True) == ""
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE t ADD a TIMESTAMP NULL, ADD b TIMESTAMP DEFAULT '2020-01-01' ON UPDATE NOW()",
+        "ALTER TABLE t ADD a TIMESTAMP NOT NULL DEFAULT 0, ADD (b TIMESTAMP DEFAULT NULL, c INT)",
+        "ALTER TABLE t ADD a TIMESTAMP AS (n + 1), ADD b TIMESTAMP GENERATED ALWAYS AS (n) STORED",
+        "ALTER TABLE t ADD timestamp INT, ADD UNIQUE timestamp (timestamp), ADD KEY `timestamp` (n)",
+        "ALTER TABLE t ADD a DATETIME NOT NULL DEFAULT TIMESTAMP '2020-01-01 00:00:00'",
+        "ALTER TABLE t MODIFY ts TIMESTAMP NULL, MODIFY n TIMESTAMP, DROP COLUMN at",
+    ],
+)
+def test_what_a_statement_says_itself_is_not_left_to_a_server(sql: str) -> None:
+    assert fresh_values(sql, BEFORE, BEFORE, explicit_timestamps=False) == ""

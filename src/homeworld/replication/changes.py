@@ -35,6 +35,7 @@ class DdlEvent:
     :param position_before: the position that holds everything before this statement and not the statement;
         commit the batch's changes with this one to stop in front of the DDL.
     :param truncates: it only emptied the tables (TRUNCATE TABLE); their shape is as before.
+    :param explicit_timestamps: explicit_defaults_for_timestamp is known to have been ON for it.
     """
 
     tables: frozenset[TableName]
@@ -42,6 +43,7 @@ class DdlEvent:
     default_schema: str
     position_before: str
     truncates: bool
+    explicit_timestamps: bool
 
 
 @dataclass(frozen=True, slots=True)

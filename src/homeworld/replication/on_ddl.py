@@ -121,7 +121,18 @@ class OnDdlRule:
         """
         if self.answer not in {OnDdl.STOP, OnDdl.EXEC}:
             return ""
-        told = (fresh_values(ddl.sql, table.table, _read(table.source, table.table.name)) for table in tables)
+        explicit = ddl.explicit_timestamps and all(
+            _explicit_timestamps(place) for table in tables[:1] for place in table.targets
+        )
+        told = (
+            fresh_values(
+                ddl.sql,
+                table.table,
+                _read(table.source, table.table.name),
+                explicit_timestamps=explicit,
+            )
+            for table in tables
+        )
         return next(filter(None, told), "")
 
     def _after(self, table: MovingTable, *, carried: bool) -> Table | None:
@@ -232,6 +243,12 @@ def _read(place: ShardPlace, table: str) -> Table | None:
             return read_table(connection, place.schema, table)
         except NotFoundError:
             return None
+
+
+def _explicit_timestamps(place: ShardPlace) -> bool:
+    """Whether a statement that is run there now says itself what TIMESTAMP columns are filled with."""
+    with definition_session(place.endpoint) as connection:
+        return connection.query_one("SELECT @@explicit_defaults_for_timestamp") == (b"1",)
 
 
 def _names(table: Table) -> list[str]:

@@ -63,7 +63,7 @@ def changes_of(sql: str) -> tuple[Sequence[Token], ...]:
     words = [token.word for token in tokens]
     if words[:1] != ["ALTER"] or "TABLE" not in words[:4]:
         return ()
-    return tuple(_split(tokens[_behind_name(words) :]))
+    return tuple(parts_of(tokens[_behind_name(words) :]))
 
 
 def _statement(sql: str) -> list[Token]:
@@ -103,14 +103,14 @@ def _altered(tokens: Sequence[Token]) -> RowEffect:
     if "IGNORE" in words[: words.index("TABLE")]:  # rows that a new unique key refuses are deleted
         return _EXCHANGED
     rows, gone = Rows.KEPT, set[str]()
-    for change in _split(tokens[_behind_name(words) :]):
+    for change in parts_of(tokens[_behind_name(words) :]):
         rows = max(rows, _rows_of(change))
         gone |= _gone(change)
     return RowEffect(rows, frozenset(gone))
 
 
-def _split(tokens: Iterable[Token]) -> Iterator[list[Token]]:
-    """The parts between the commas outside parentheses."""
+def parts_of(tokens: Iterable[Token]) -> Iterator[list[Token]]:
+    """What stands between the commas outside parentheses."""
     depth = 0
     part: list[Token] = []
     for token in tokens:

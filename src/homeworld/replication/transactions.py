@@ -367,8 +367,7 @@ class Transactions:
         elif meaning in {Meaning.XA_COMMIT, Meaning.XA_ROLLBACK}:
             self._decide(statement.label.encode("latin-1"), commit=meaning is Meaning.XA_COMMIT)
         else:
-            schema = query.schema.decode("utf-8", "surrogateescape")
-            self._touch([classify(text) for text in texts], texts[0] or repr(query.sql), schema)
+            self._touch([classify(text) for text in texts], texts[0] or repr(query.sql), query)
             if not self._framed:
                 self._complete()
 
@@ -396,11 +395,12 @@ class Transactions:
                 self._pass(gtid)
         self._complete()
 
-    def _touch(self, statements: Sequence[Statement], sql: str, schema: str) -> None:
+    def _touch(self, statements: Sequence[Statement], sql: str, query: events.Query) -> None:
         """A statement that is not part of a transaction's frame: does it touch wanted tables?"""
         # MariaDB logs a long ALTER twice; it takes effect where it says COMMIT.
         if self._alter & (events.START_ALTER | events.ROLLBACK_ALTER):
             return
+        schema = query.schema.decode("utf-8", "surrogateescape")
         touched: set[TableName] = set()
         for statement in statements:
             touched |= self._touched(statement, schema.lower())
@@ -410,7 +410,8 @@ class Transactions:
         if meaning is Meaning.ROWS_BY_STATEMENT:
             raise UnsupportedLogError(_BY_STATEMENT)
         truncates = meaning is Meaning.TRUNCATE
-        self.ddl = DdlEvent(frozenset(touched), sql, schema, self.progress.text(), truncates)
+        before = self.progress.text()
+        self.ddl = DdlEvent(frozenset(touched), sql, schema, before, truncates, query.explicit_timestamps)
         if not truncates:
             self._drifted |= touched
             self._known.clear()

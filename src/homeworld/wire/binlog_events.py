@@ -128,18 +128,28 @@ def read_mariadb_gtid(buffer: bytes, start: int, end: int) -> MariadbGtid:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement as logged: ``schema`` it ran in, its text, and the client's collation id (0: unknown)."""
+    """A statement as logged: ``schema`` it ran in, its text, and the client's collation id (0: unknown).
+
+    :param explicit_timestamps: explicit_defaults_for_timestamp is known to have been ON for it. MySQL says so
+        of CREATE and ALTER TABLE only, MariaDB from 10.8 on.
+    """
 
     schema: bytes
     sql: bytes
     charset: int
+    explicit_timestamps: bool = False
 
 
 _QUERY = Struct("<IIBHH")
-_STATUS_CHARSET = 4
-# Lengths of the status variables that can stand in front of the charset: flags2, sql_mode, (catalog: by its
-# own length), auto-increment. The writer's order is fixed, so nothing else has to be known.
-_STATUS_LENGTHS = {0: 4, 1: 8, 3: 4}
+_STATUS_FLAGS, _STATUS_CHARSET, _STATUS_EXPLICIT = 0, 4, 16
+_FLAG_EXPLICIT = 1 << 24  # MariaDB's
+# Lengths of the status variables that can stand in front of MySQL's word on timestamps: sql_mode,
+# auto-increment, names of times, the schema's charset, tables to be updated, the event's length before,
+# microseconds. The writer's order is fixed, so nothing else has to be known.
+_STATUS_LENGTHS = {1: 8, 3: 4, 7: 2, 8: 2, 9: 8, 10: 4, 13: 3}
+# How many texts, each behind its length: time zone, catalog, the definer's name and host.
+_STATUS_TEXTS = {5: 1, 6: 1, 11: 2}
+_MANY_SCHEMAS = 254  # too many to be named
 
 
 def read_query(buffer: bytes, start: int, end: int, *, compressed: bool = False) -> Query:
@@ -152,24 +162,36 @@ def read_query(buffer: bytes, start: int, end: int, *, compressed: bool = False)
     schema = reader.take(schema_length)
     reader.skip(1)
     sql = reader.rest()
-    return Query(schema, uncompress(sql) if compressed else sql, _charset_of(status))
+    return Query(schema, uncompress(sql) if compressed else sql, *_status_of(status))
 
 
-def _charset_of(status: bytes) -> int:
+def _status_of(status: bytes) -> tuple[int, bool]:
+    """The client's collation id, and whether timestamps are explicit."""
     reader = Reader(status)
+    charset, explicit = 0, False
     while reader.left:
         code = reader.int(1)
-        if code == _STATUS_CHARSET:
-            return reader.int(2)
-        if code == 6:  # catalog
-            reader.skip(reader.int(1))
+        if code == _STATUS_FLAGS:
+            explicit = bool(reader.int(4) & _FLAG_EXPLICIT)
+        elif code == _STATUS_CHARSET:
+            charset = reader.int(2)
+            reader.skip(4)
+        elif code == _STATUS_EXPLICIT:
+            return charset, reader.int(1) == 1
         elif code == 2:  # catalog of old servers, with a NUL behind
             reader.skip(reader.int(1) + 1)
+        elif code == 12:  # schemas that it touches
+            count = reader.int(1)
+            for _ in range(0 if count == _MANY_SCHEMAS else count):
+                reader.until_nul()
+        elif code in _STATUS_TEXTS:
+            for _ in range(_STATUS_TEXTS[code]):
+                reader.skip(reader.int(1))
         elif code in _STATUS_LENGTHS:
             reader.skip(_STATUS_LENGTHS[code])
         else:
             break
-    return 0
+    return charset, explicit
 
 
 def uncompress(data: bytes) -> bytes:
