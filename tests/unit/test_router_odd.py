@@ -17,6 +17,22 @@ NESTED = (
 LONG = b"select * from users where id = " + b"9" * 5000
 
 
+# Each of these is to cost about as much as its length.
+WIDE = b"select * from " + b"(" * 100_000 + b"users" + b")" * 100_000
+INTERVALS = b"select " + b"interval(" * 150 + b"1," * 50_000 + b"1" + b")" * 150 + b" from users"
+VERSIONS = b"select 1 from a " + b"".join(b"/*!%d ,1 */" % (50_701 + at) for at in range(5_000))
+
+
+def test_long_texts_that_nest_are_read_once() -> None:
+    one = router(WORLD, KNOWN)
+    for text in (WIDE, WIDE.replace(b"select * from ", b"select * from users where id = "), INTERVALS):
+        assert isinstance(one.plan(text, view()), Refuse)
+    found = one.plan(VERSIONS, view())
+    assert isinstance(found, Refuse)
+    assert found.errno == 1064
+    assert isinstance(one.plan(b"select id, 1 from a /*!50701 where 1 */ /*!80000 limit 1 */", view()), Pass)
+
+
 @pytest.mark.parametrize("text", [DEEP, NESTED, LONG, LONG.replace(b"id = ", b"id = -")])
 def test_what_is_too_much_to_read_is_refused(text: bytes) -> None:
     one = router(WORLD, KNOWN)

@@ -53,9 +53,18 @@ class ExpressionParser:
         self.words = words
         self.at = 0
         self._literal_at: dict[int, int] = {}
-        for token in words:
+        # Each is looked for once, however deep the text nests: where a parenthesis closes, and what stands
+        # behind several that open.
+        self._closing: dict[int, int] = {}
+        self._inner: dict[int, int] = {}
+        open_: list[int] = []
+        for at, token in enumerate(words):
             if token.kind in LITERALS:
                 self._literal_at[token.start] = len(self._literal_at)
+            elif token.kind is Kind.OP and token.text == b"(":
+                open_.append(at)
+            elif token.kind is Kind.OP and token.text == b")" and open_:
+                self._closing[open_.pop()] = at
 
     # --- the cursor
 
@@ -293,7 +302,7 @@ class ExpressionParser:
         start = self.start()
         text = self.next().text
         if text == b"(":
-            if self.peek() in _QUERY_STARTS or (self.peek() == b"(" and self._query_ahead()):
+            if self.behind_open() in _QUERY_STARTS:
                 self.at -= 1
                 query = self._subquery()
                 return Sub(start, self.end(), query, "scalar")
@@ -316,12 +325,15 @@ class ExpressionParser:
         self.at -= 1
         raise self.error()
 
-    def _query_ahead(self) -> bool:
-        """Whether several parentheses in a row open a query."""
-        ahead = 0
-        while self.peek(ahead) == b"(":
-            ahead += 1
-        return self.peek(ahead) in _QUERY_STARTS
+    def behind_open(self) -> bytes:
+        """The word behind all the parentheses that open here."""
+        at = self.at
+        if at not in self._inner:
+            ahead = 0
+            while self.peek(ahead) == b"(":
+                ahead += 1
+            self._inner.update(dict.fromkeys(range(at, at + ahead + 1), at + ahead))
+        return self.peek(self._inner[at] - at)
 
     def _word_first(self) -> Expr:
         start = self.start()
@@ -401,13 +413,8 @@ class ExpressionParser:
 
     def _unit_behind(self) -> bool:
         """Whether ``INTERVAL (…)`` is followed by a unit."""
-        depth, ahead = 0, 1
-        while self.kind(ahead) is not None:
-            depth += {b"(": 1, b")": -1}.get(self.peek(ahead), 0)
-            ahead += 1
-            if depth == 0:
-                break
-        return self.kind(ahead) is Kind.WORD and self.peek(ahead) not in RESERVED
+        behind = self._closing.get(self.at + 1, len(self.words)) + 1 - self.at
+        return self.kind(behind) is Kind.WORD and self.peek(behind) not in RESERVED
 
     def _call(self) -> Expr:
         token = self.next()

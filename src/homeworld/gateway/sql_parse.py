@@ -288,7 +288,7 @@ class _Parser(ExpressionParser):
     def _factor(self) -> From:
         start = self.start()
         if self.peek() == b"(":
-            if self.peek(1) in {b"SELECT", b"WITH"} or self._nested_query():
+            if self.behind_open() in {b"SELECT", b"WITH"}:
                 self.at += 1
                 query = self.query()
                 self.expect(b")")
@@ -302,12 +302,6 @@ class _Parser(ExpressionParser):
             self.expect(b")")
             return found
         return self._table()
-
-    def _nested_query(self) -> bool:
-        ahead = 1
-        while self.peek(ahead) == b"(":
-            ahead += 1
-        return ahead > 1 and self.peek(ahead) in {b"SELECT", b"WITH"}
 
     def _table(self) -> Source:
         found = self._table_name()

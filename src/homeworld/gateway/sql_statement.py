@@ -96,6 +96,8 @@ _ALWAYS_EXECUTED = 50_699
 _MARIADB = 100_000
 # No server is of this version: the first line of MariaDB's dumps speaks so to their client alone.
 _NO_SERVER = 999_999
+# The text is read twice for each; dumps have one or two in a statement.
+_MOST_VERSIONS = 8
 _VERSION = re.compile(rb"[0-9]{5,6}")
 Executed = Callable[[bool, int], bool]
 """Whether a server executes a comment, by whether it begins as MariaDB's own and by its version."""
@@ -159,6 +161,8 @@ def readings(sql: bytes) -> list[list[Token]]:
     doubtful = sorted({version for of_mariadb, version in versions if not _always(of_mariadb, version)})
     if not doubtful:
         return []
+    if len(doubtful) > _MOST_VERSIONS:
+        raise SqlSyntaxError("executable comments for so many versions of servers cannot be read")
 
     def mysql(server: int) -> Executed:
         return lambda of_mariadb, version: not of_mariadb and version <= max(server, _ALWAYS_EXECUTED)
