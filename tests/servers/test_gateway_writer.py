@@ -64,6 +64,8 @@ WRITER_MAY_NOT = (
     "DO (SELECT n FROM t)",
     "HANDLER t OPEN",
     "SET @a = (SELECT n FROM t LIMIT 1)",
+    "SET @a = (TABLE t ORDER BY 1 LIMIT 1)",
+    "SHOW COLUMNS FROM t WHERE (TABLE t ORDER BY 1 LIMIT 1) = 1",
     "CALL nothing((SELECT n FROM t LIMIT 1))",
     "LOCK TABLES t READ",
     "TRUNCATE t",

@@ -14,7 +14,7 @@ from homeworld.gateway.plan import (
 from homeworld.gateway.router_errors import RefusedError
 from homeworld.gateway.router_target import parse_target, target_text
 from homeworld.model.topology import TabletType
-from tests.support.router_tables import KNOWN, ONE, WORLD, plan
+from tests.support.router_tables import KNOWN, ONE, WORLD, plan, refused
 from tests.support.routing_world import router, view
 
 # ------------------------------------------------------------------------------- targets
@@ -58,6 +58,19 @@ def test_unknown_targets(text: str) -> None:
 
 
 # ------------------------------------------------------------------------------- control and SET
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "set @a = (select 1)",
+        "set @a = 1, @b = (table a)",
+        "set sql_mode = (table a)",
+        "set autocommit = (values row(1))",
+    ],
+)
+def test_no_query_hides_in_a_set(text: str) -> None:
+    assert refused(text).message == "VT12001: unsupported: subqueries in SET"
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,13 @@ class Context:
         scan = self.scan
         if scan.verb is Verb.SELECT:
             return False
-        words = _QUERIES
-        if scan.verb in {Verb.SHOW, Verb.LOAD}:  # SHOW CREATE TABLE, LOAD DATA … INTO TABLE
-            words = _QUERIES - {b"TABLE"}
+        # SHOW CREATE TABLE and LOAD DATA … INTO TABLE are no queries.
+        plain = scan.verb in {Verb.SHOW, Verb.LOAD}
         return scan.word(0) == b"CHECKSUM" or any(
-            token.upper in words and token.kind in (Kind.WORD, Kind.OP) for token in scan.words
+            token.upper in _QUERIES
+            and token.kind in (Kind.WORD, Kind.OP)
+            and not (plain and token.upper == b"TABLE" and scan.word(at - 1) != b"(")
+            for at, token in enumerate(scan.words)
         )
 
     def first(self, keyspace: KeyspaceRoute) -> tuple[Destination, ShardRoute]:

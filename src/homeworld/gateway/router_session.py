@@ -183,13 +183,18 @@ def _check_user_variable(names: Names, text: bytes, value: list[Token]) -> None:
     if b"sql_mode" in text.lower() and _BAD_MODES.search(b" ".join(token.text for token in value)):
         raise unsupported("this sql_mode")
     for at, token in enumerate(value):
-        if token.upper == b"SELECT" and token.kind is Kind.WORD:
-            raise unsupported("subqueries in SET")
+        _check_no_query(token)
         follows = value[at + 1].text if at + 1 < len(value) else b""
         calls = token.kind in (Kind.WORD, Kind.QUOTED) and follows == b"("
         name = token.upper.decode("utf-8", "replace")
         if calls and name not in PURE and name not in CONNECTION and names.only is None:
             raise unsupported(f"SET of a variable by {name.lower()}(), which other servers would repeat")
+
+
+def _check_no_query(token: Token) -> None:
+    """Nobody would look for its tables, and whoever may not read them would."""
+    if token.kind is Kind.WORD and token.upper in {b"SELECT", b"TABLE", b"VALUES"}:
+        raise unsupported("subqueries in SET")
 
 
 def _check_literals_stay(names: Names, name: str, value: list[Token], edits: list[Edit]) -> None:
@@ -271,5 +276,5 @@ def _check_value(names: Names, name: str, value: list[Token], edits: list[Edit])
         sharded = any(keyspace.sharded for keyspace in names.routes.keyspaces.values())
         if sharded and value and value[-1].upper != b"DEFAULT":
             raise unsupported(f"{name} on a branch with a sharded keyspace")
-    if any(token.upper == b"SELECT" and token.kind is Kind.WORD for token in value):
-        raise unsupported("subqueries in SET")
+    for token in value:
+        _check_no_query(token)
