@@ -95,6 +95,18 @@ def test_a_delete_from_a_qualified_table_follows_its_move() -> None:
     assert target.destination.keyspace == source.destination.keyspace == "other"
 
 
+def test_columns_named_with_their_keyspace_follow_a_move_of_their_table() -> None:
+    for text in (
+        "select main.moved.id, shop.moved.* from moved",
+        "insert into moved (main.moved.id) values (1)",
+        "update moved set main.moved.id = 1",
+    ):
+        found = passed(text)
+        assert found.destination.keyspace == "other"
+        assert found.sql.decode() == text.replace("main.", "`other`.").replace("shop.", "`other`.")
+    assert passed("select main.a.id from a").sql == b"select main.a.id from a"
+
+
 def test_names_deep_in_parentheses_cost_no_more_than_their_number() -> None:
     text = b"select * from " + b"(" * 30_000 + b"select * from " + b"a," * 30_000 + b"a" + b")" * 30_000
     assert len(scan(text).tables) == 30_001

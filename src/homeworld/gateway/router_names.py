@@ -197,24 +197,25 @@ class Names:
                     edits.append((ref.start, ref.start, identifier(one.keyspace) + b"."))
             elif ref.schema and ref.schema != schema:
                 edits.append((ref.start, ref.name_start, identifier(schema) + b"."))
-        if edits:
-            edits += _column_edits(found, schema, words)
+        edits += self._column_edits(found, schema, words)
         return edits
 
-
-def _column_edits(found: Sequence[Found], schema: str, words: Sequence[Token]) -> list[Edit]:
-    """Columns written ``schema.table.column``."""
-    edits: list[Edit] = []
-    qualifiers = {one.ref.schema for one in found if one.ref.schema and not one.system}
-    tables = {one.ref.start for one in found}
-    for at in range(len(words) - 4):
-        first = words[at]
-        if words[at + 1].text != b"." or words[at + 3].text != b"." or first.start in tables:
-            continue
-        named = first.kind in (Kind.WORD, Kind.QUOTED)
-        if named and first.name() in qualifiers and first.name() != schema:
-            edits.append((first.start, first.end, identifier(schema)))
-    return edits
+    def _column_edits(self, found: Sequence[Found], schema: str, words: Sequence[Token]) -> list[Edit]:
+        """Columns written ``schema.table.column``; all tables that are not a system schema's are in one."""
+        if all(one.system for one in found):
+            return []
+        routes = self.routes
+        edits: list[Edit] = []
+        tables = {one.ref.start for one in found}
+        for at in range(len(words) - 4):
+            first = words[at]
+            if words[at + 1].text != b"." or words[at + 3].text != b"." or first.start in tables:
+                continue
+            if first.kind not in (Kind.WORD, Kind.QUOTED) or first.name() == schema:
+                continue
+            if first.name() in routes.keyspaces or first.name() == routes.database:
+                edits.append((first.start, first.end, identifier(schema)))
+        return edits
 
 
 def identifier(*names: str) -> bytes:
