@@ -13,6 +13,7 @@ from homeworld.model.topology import Flavor
 from homeworld.replication.checksum import Sum, row_text
 from homeworld.replication.connection import Connection
 from homeworld.replication.tables import read_tables
+from tests.support.column_values import LAX, kinds_of
 from tests.support.mysqld import TestServer
 
 pytestmark = pytest.mark.servers
@@ -124,6 +125,21 @@ def test_each_sum_tells_rows_and_pairs_of_rows_apart(
         # Two that changed places, which a linear sum would not notice.
         for one, other in list(combinations(VARIANTS, 2))[:40]:
             assert summed(one, other) != summed(other, one), (way, one, other)
+
+
+def test_every_type_tells_its_least_change(server: TestServer, session: Connection, flavor: Flavor) -> None:
+    for at, kind in enumerate(kinds_of(flavor)):
+        statements = [LAX, f"CREATE TABLE k{at} (id INT NOT NULL PRIMARY KEY, c {kind.declared}, z INT)"]
+        for number, value in enumerate(kind.values):
+            statements.append(f"INSERT INTO k{at} VALUES ({number}, {value}, 1)")
+        server.execute(statements, "sums")
+        near = table(server, f"k{at}")
+        told = [
+            session.query_one(f"SELECT {row_text(near)} FROM k{at} WHERE id={number}")[0]
+            for number in range(len(kind.values))
+        ]
+        assert None not in told, kind
+        assert len({text[text.index(b",") :] for text in told if text}) == len(kind.values), (kind, told)
 
 
 def test_what_servers_answer_is_a_number(session: Connection, flavor: Flavor) -> None:
