@@ -33,6 +33,9 @@ FOUND = [
     ("select a.from, b.select from a join b on a.x = b.select join c", "a b c"),
     ("update a join b on a.set = b.set join c on c.id = a.id set a.x = 1", "a b c"),
     ("select 1.from t", "t"),
+    ("select * from a join ks.for join b on a.for = b.for join c", "a ks.for b c"),
+    ("select * from a join b on window = 1 join c", "a b c"),
+    ("select rank() over w from a window w as (order by a, b)", "a"),
     # clauses that are none
     ("select * from a use index for order by (i) join b on a.id = b.id", "a b"),
     ("select * from a ignore index for group by (i), b", "a b"),

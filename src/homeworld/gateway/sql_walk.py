@@ -65,6 +65,10 @@ class Walk:
         at = self.at + ahead
         return self.words[at].upper if at < len(self.words) else b""
 
+    def behind(self, *words: bytes) -> bool:
+        """Whether one of those words stands before this one."""
+        return self.words[self.at - 1].upper in words and not is_qualified(self.words, self.at - 1)
+
     def skip(self, words: Iterable[bytes]) -> None:
         """Pass over those words."""
         while self.peek() in words:
@@ -215,7 +219,7 @@ class Walk:
 
     def on_join(self, frame: _Frame) -> bool:
         """JOIN, unless it is that of an index hint (USE INDEX FOR JOIN)."""
-        if frame.from_list and self.words[self.at - 1].upper != b"FOR":
+        if frame.from_list and not self.behind(b"FOR"):
             frame.expects = True
             return True
         return False
@@ -233,7 +237,9 @@ class Walk:
         """A clause that ends a list of tables."""
         # Servers do not reserve all of these words: it may be a table's name or alias. And USE INDEX FOR
         # ORDER BY is no clause.
-        if frame.expects or self.words[self.at - 1].upper in {b"AS", b"FOR"}:
+        if frame.expects or self.behind(b"AS", b"FOR"):
+            return False
+        if self.peek() == b"WINDOW" and self.peek(2) != b"AS":
             return False
         frame.from_list = False
         return True
