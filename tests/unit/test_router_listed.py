@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeworld.gateway.plan import NeedSchema, Pass, Plan, Refuse, SessionView
+from homeworld.gateway.plan import NeedSchema, Pass, Plan, Refuse, SessionView, Target
 from homeworld.gateway.router import Router
+from homeworld.model.routing import BranchRoutes
 from tests.support.routing_world import REPLICA, KnownTables, branch, keyspace, view
 
 A: dict[str, Any] = {"column_vindexes": [{"column": "id", "name": "xxhash"}]}
@@ -83,3 +84,30 @@ def test_a_keyspace_that_must_be_named_is_not_where_a_table_is_found_instead() -
     found = ask(Router(shy, tables), tables)
     assert isinstance(found, Refuse)
     assert found.message == "Table 'sh.a' doesn't exist"
+
+
+def test_a_refusal_says_where_the_table_would_be() -> None:
+    """Whoever doubts it asks these keyspaces and no others."""
+
+    def would_be(text: bytes, asked: SessionView | None = None, routes: BranchRoutes = WORLD) -> set[str]:
+        tables = world(main=(), other=(), sh=())
+        found = ask(Router(routes, tables), tables, text, asked)
+        assert isinstance(found, Refuse)
+        assert found.errno == 1146
+        return set(found.keyspaces)
+
+    assert would_be(TEXT) == {"main", "other", "sh"}
+    assert would_be(b"explain " + TEXT) == {"main", "other", "sh"}
+    assert would_be(b"select * from sh.a") == {"sh"}
+    assert would_be(TEXT, view(Target("sh"))) == {"sh"}
+    assert would_be(TEXT, routes=branch(*WORLD.keyspaces.values(), rules={"a": "sh.a"})) == {"sh"}
+    shy = keyspace("other", {"require_explicit_routing": True})
+    sharded_first = branch(WORLD.keyspaces["sh"], WORLD.keyspaces["main"], shy)
+    assert would_be(TEXT, routes=sharded_first) == {"main", "sh"}
+    assert would_be(b"select * from b", routes=sharded_first) == {"main", "other", "sh"}
+
+
+def test_a_column_is_missing_where_its_table_is() -> None:
+    tables = world(main=(), other=(), sh=("a",))
+    found = ask(Router(WORLD, tables), tables, b"insert into a (id, x) values (1, 2)")
+    assert found == Refuse(1054, "42S22", "Unknown column 'x' in 'field list'", frozenset({"sh"}))

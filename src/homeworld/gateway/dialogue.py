@@ -66,13 +66,18 @@ class WaitHold:
 
 @dataclass(frozen=True, slots=True)
 class LoadSchema:
-    """Have the tracker know a keyspace's tables and columns. Result: None.
-
-    :param again: what is known may be old; it is read anew.
-    """
+    """Have the tracker know a keyspace's tables and columns. Result: None."""
 
     keyspace: str
-    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAgain:
+    """Have the tracker read keyspaces' tables and columns anew, side by side: what is known may be old.
+    Result: for each keyspace whose server cannot be asked, the UnavailableError.
+    """
+
+    keyspaces: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,7 @@ Effect = (
     | Relay
     | WaitHold
     | LoadSchema
+    | ReadAgain
     | TakeSequence
     | StoreVschema
     | Kill

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from homeworld.gateway.accounts import Accounts, Proof
@@ -19,6 +19,7 @@ from homeworld.gateway.dialogue import (
     Effect,
     Kill,
     LoadSchema,
+    ReadAgain,
     StoreVschema,
     TakeSequence,
     WaitHold,
@@ -30,7 +31,13 @@ from homeworld.gateway.pool import OWN_CAPABILITIES, Pool, ask
 from homeworld.gateway.sequences import Sequences
 from homeworld.gateway.session import Session
 from homeworld.gateway.tracker import load_queries
-from homeworld.model.errors import HomeworldError, ServerError, UnauthorizedError, UnavailableError
+from homeworld.model.errors import (
+    HomeworldError,
+    NotFoundError,
+    ServerError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from homeworld.model.ports import Clock
 from homeworld.model.routing import Account
 from homeworld.model.topology import BackendRole, TabletType
@@ -115,9 +122,10 @@ class Effects:
         match effect:
             case Connect(endpoint, capabilities, charset, schema):
                 return await self._pool.lease(endpoint, capabilities, charset, schema)
-            case LoadSchema(keyspace, again):
-                since = branch.tracker.moment + 1 if again else 1
-                await self._loads.load(branch, keyspace, since=since, patient=again)
+            case LoadSchema(keyspace):
+                await self._loads.load(branch, keyspace, since=1)
+            case ReadAgain(keyspaces):
+                return await self._read_again(branch, keyspaces)
             case TakeSequence(keyspace, table, count):
                 sequences = self._sequences.setdefault(branch.routes.branch_id, Sequences(self._pool))
                 return await sequences.take(branch, keyspace, table, count)
@@ -130,6 +138,21 @@ class Effects:
             case _:
                 raise HomeworldError(f"nobody performs {type(effect).__name__}")
         return None
+
+    async def _read_again(self, branch: Branch, keyspaces: Iterable[str]) -> dict[str, UnavailableError]:
+        since = branch.tracker.moment + 1
+        failed: dict[str, UnavailableError] = {}
+
+        async def read(keyspace: str) -> None:
+            try:
+                await self._loads.load(branch, keyspace, since=since, patient=True)
+            except UnavailableError as error:
+                failed[keyspace] = error
+            except NotFoundError:  # the branch has no such keyspace any more
+                _LOG.info("keyspace %s has gone while its tables were to be read", keyspace)
+
+        await asyncio.gather(*map(read, keyspaces))
+        return failed
 
     async def _store_vschema(self, branch: Branch, effect: StoreVschema) -> None:
         if self._on_alter_vschema is None:

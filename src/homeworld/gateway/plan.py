@@ -171,11 +171,16 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """An error for the client; nothing was sent anywhere."""
+    """An error for the client; nothing was sent anywhere.
+
+    :param keyspaces: of an error that says that something is missing: where it would be found. What is known
+        of others does not matter to it. Empty: anywhere.
+    """
 
     errno: int
     sqlstate: str
     message: str
+    keyspaces: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

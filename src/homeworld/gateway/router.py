@@ -53,6 +53,7 @@ from homeworld.gateway.router_vschema import alter_vschema
 from homeworld.gateway.sql_split import split_statements
 from homeworld.gateway.sql_tables import scan
 from homeworld.gateway.sql_tokens import Fingerprint, Kind, fingerprint, tokenize
+from homeworld.gateway.tracker import STALE_ERRNOS
 from homeworld.model.errors import HomeworldError
 from homeworld.model.routing import BranchRoutes
 from homeworld.model.topology import TabletType
@@ -301,7 +302,13 @@ class Router:
             raise unsupported(f"one statement on several keyspaces ({', '.join(sorted(keyspaces))})")
         keyspace = names.keyspace(keyspaces.pop())
         if keyspace.sharded:
-            return self._sharded.compile(context, keyspace, found, prepared=prepared)
+            try:
+                return self._sharded.compile(context, keyspace, found, prepared=prepared)
+            except RefusedError as error:
+                if error.plan.errno in STALE_ERRNOS:
+                    elsewhere = (name for one in found for name in one.elsewhere)
+                    error.plan = replace(error.plan, keyspaces=frozenset({keyspace.name, *elsewhere}))
+                raise
         destination, shard = context.first(keyspace)
         edits = names.physical(found, shard.schema, context.scan.words)
         return passing_edited(context, destination, context.footprint(found, keyspace.name), edits)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from homeworld.gateway.plan import NeedLastId, NeedSchema, NeedSequence, Refuse
 from homeworld.model.errors import HomeworldError
 
@@ -15,8 +17,9 @@ class RefusedError(HomeworldError):
     code = "refused"
     http_status = 422
 
-    def __init__(self, errno: int, sqlstate: str, message: str) -> None:
-        self.plan: Refuse = Refuse(errno, sqlstate, message)
+    def __init__(self, errno: int, sqlstate: str, message: str, keyspaces: Iterable[str] = ()) -> None:
+        """:param keyspaces: see :class:`~homeworld.gateway.plan.Refuse`."""
+        self.plan: Refuse = Refuse(errno, sqlstate, message, frozenset(keyspaces))
         super().__init__(message)
 
 

@@ -7,7 +7,7 @@ never chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from homeworld.gateway.plan import Destination, NeedSchema, SchemaView, Target
@@ -43,11 +43,15 @@ class Aim:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a reference means. ``keyspace`` is a system schema's name for its tables."""
+    """What a reference means. ``keyspace`` is a system schema's name for its tables.
+
+    :param elsewhere: keyspaces of which one would be meant instead if it had the table: nobody is known to.
+    """
 
     ref: TableRef
     keyspace: str
     table: str
+    elsewhere: frozenset[str] = frozenset()
 
     @property
     def system(self) -> bool:
@@ -121,42 +125,51 @@ class Names:
             return Found(ref, keyspace, table)
         if schema:
             return Found(ref, schema, ref.name)
-        return Found(ref, self._somewhere(ref.name, creates=creates), ref.name)
+        return self._somewhere(ref, creates=creates)
 
-    def _somewhere(self, table: str, *, creates: bool) -> str:
-        """The keyspace that has a table which is neither qualified nor under a rule."""
+    def _somewhere(self, ref: TableRef, *, creates: bool) -> Found:
+        """What a reference means that is neither qualified nor under a rule."""
+        table = ref.name
         if self.only is not None or len(self.routes.keyspaces) == 1:
-            return next(iter(self.routes.keyspaces))
+            return Found(ref, next(iter(self.routes.keyspaces)), table)
+        elsewhere = frozenset[str]()
         listed = [
             name
             for name, vschema in self.vschemas.items()
             if table in vschema.tables and not vschema.require_explicit_routing
         ]
         if listed:
-            listed = self._there(table, listed)
+            have = self._there(table, listed)
+            if not have:
+                elsewhere = frozenset(self._offering())
+            listed = have or listed
         else:
             listed = [name for name in self.routes.keyspaces if table in self._tables(name)]
         if len(listed) > 1:
             raise RefusedError(1105, "HY000", f"ambiguous table reference: {table}")
         if listed:
-            return listed[0]
+            return Found(ref, listed[0], table, elsewhere)
         default = self.routes.default_keyspace
         if not creates and self.keyspace(default).sharded:
-            raise RefusedError(1146, "42S02", f"table {table} not found")
-        return default
+            raise RefusedError(1146, "42S02", f"table {table} not found", self.routes.keyspaces)
+        return Found(ref, default, table)
 
     def _there(self, table: str, listed: list[str]) -> list[str]:
         """Of the keyspaces whose vschemas list a table those that have it; where none does, others that have
-        it: a vschema may be written long before its table is moved. Where nobody has it, the vschema stands.
+        it: a vschema may be written long before its table is moved. Where nobody has it (none), the vschema
+        stands.
 
         Tables are made and dropped behind the gateway before routes change; what is known is of after that
         (see :class:`~homeworld.gateway.plan.SchemaView`).
         """
         have = [name for name in listed if table in self._tables(name)]
         if not have:
-            others = (name for name, vschema in self.vschemas.items() if not vschema.require_explicit_routing)
-            have = [name for name in others if name not in listed and table in self._tables(name)]
-        return have or listed
+            have = [n for n in self._offering() if n not in listed and table in self._tables(n)]
+        return have
+
+    def _offering(self) -> Iterator[str]:
+        """The keyspaces whose tables need not be qualified where a vschema lists them."""
+        return (name for name, vschema in self.vschemas.items() if not vschema.require_explicit_routing)
 
     def _tables(self, keyspace: str) -> frozenset[str]:
         tables = self.schema.tables(keyspace)

@@ -19,6 +19,7 @@ from homeworld.gateway.dialogue import (
     Connect,
     Dialogue,
     LoadSchema,
+    ReadAgain,
     Relay,
     Request,
     StoreVschema,
@@ -161,10 +162,11 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
     """Have a statement planned, giving the router what it asks for.
 
     :raises ServerError: the router refuses the statement.
+    :raises UnavailableError: something is missing, or is where nobody can be asked.
     """
     ids: tuple[int, ...] = ()
     tracker = session.branch.tracker
-    doubted: set[str] = set()
+    doubted: dict[Refuse, dict[str, UnavailableError]] = {}
     for _ in range(_PATIENCE):
         found = plan(replace(session.view, sequence_ids=ids) if ids else session.view)
         match found:
@@ -175,15 +177,18 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
             case NeedSequence(keyspace, table, count):
                 ids = yield TakeSequence(keyspace, table, count)
             case Refuse(errno, sqlstate, message) if errno in STALE_ERRNOS:
-                if message in doubted:
-                    tracker.is_still_missing(message)
-                if tracker.is_missing(message):
+                failed = doubted.get(found)
+                if failed:
+                    reasons = "; ".join(error.message for error in failed.values())
+                    raise UnavailableError(f"{message}, where it could be looked for; {reasons}")
+                if failed is not None:
+                    tracker.is_still_missing(found)
+                if tracker.is_missing(found):
                     raise ServerError(errno, sqlstate, message)
                 # Somebody else may have made the table: nobody hears that it is not there before the one
                 # reading for all of them.
-                doubted.add(message)
-                for keyspace in tracker.known():
-                    yield LoadSchema(keyspace, again=True)
+                known = frozenset(tracker.known())
+                doubted[found] = yield ReadAgain(known & (found.keyspaces or known))
             case Refuse(errno, sqlstate, message):
                 raise ServerError(errno, sqlstate, message)
             case _:

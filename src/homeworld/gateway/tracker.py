@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from homeworld.gateway.plan import ColumnSpec, MadeValues
+from homeworld.gateway.plan import ColumnSpec, MadeValues, Refuse
 from homeworld.gateway.sql_functions import GRAMMAR, PURE
 from homeworld.gateway.sql_tables import tables_in
 from homeworld.model.errors import HomeworldError
@@ -103,7 +103,7 @@ class SchemaTracker:
         self._suspect: set[str] = set()
         self._read: dict[str, int] = {}
         self._forgotten: dict[str, int] = {}
-        self._missing: set[str] = set()
+        self._missing: set[Refuse] = set()
 
     def tables(self, keyspace: str) -> frozenset[str] | None:
         """Names of the keyspace's tables and views; None: not loaded."""
@@ -209,12 +209,12 @@ class SchemaTracker:
         self.version += 1
         self._missing.clear()
 
-    def is_missing(self, refusal: str) -> bool:
-        """Whether everything was loaded anew for such a refusal lately, and it stood."""
+    def is_missing(self, refusal: Refuse) -> bool:
+        """Whether its keyspaces were loaded anew for such a refusal lately, and it stood."""
         return refusal in self._missing
 
-    def is_still_missing(self, refusal: str) -> None:
-        """Everything was loaded anew, and the refusal stands: not again for it so soon."""
+    def is_still_missing(self, refusal: Refuse) -> None:
+        """Its keyspaces were loaded anew, and the refusal stands: not again for it so soon."""
         if len(self._missing) >= _MOST_MISSING:
             self._missing.clear()
         self._missing.add(refusal)
