@@ -147,3 +147,20 @@ def test_next_value() -> None:
     assert (found.columns[0].name, found.rows) == ("nextval", ((b"40",),))
     assert isinstance(one.plan(b"select next value from a", view()), Refuse)
     assert isinstance(one.plan(b"select next 0 values from users_seq", view()), Refuse)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "show columns from a where (select max(id) from moved) = 1",
+        "show status where variable_name in (select name from users)",
+        "show tables where (table b) = 1",
+    ],
+)
+def test_no_query_hides_in_a_show(text: str) -> None:
+    assert "queries in SHOW" in refused(text).message
+
+
+def test_names_in_a_show_that_are_no_queries() -> None:
+    for text in ("show create table main.select", "show table status", "show columns from a like 'select'"):
+        assert passed(text).destination.keyspace == "main"

@@ -7,6 +7,7 @@ from homeworld.gateway.plan import Footprint, Pass, Plan, Verb
 from homeworld.gateway.router_context import Compiled, Context, apply, fixed, passing_edited
 from homeworld.gateway.router_errors import unsupported
 from homeworld.gateway.router_names import Edit, Found, identifier
+from homeworld.gateway.sql_statement import is_qualified
 from homeworld.gateway.sql_tables import TableRef
 from homeworld.gateway.sql_tokens import Kind, Token, quote_string, string_value
 from homeworld.model.routing import KeyspaceRoute
@@ -23,6 +24,10 @@ def show(context: Context) -> Compiled:
     :raises RefusedError: not offered.
     """
     words = context.scan.words
+    for at, token in enumerate(words):
+        query = token.upper == b"SELECT" or (token.upper == b"TABLE" and words[at - 1].text == b"(")
+        if token.kind is Kind.WORD and query and not is_qualified(words, at):
+            raise unsupported("queries in SHOW, as nobody would look for their tables")
     at = 1
     while at < len(words) and words[at].upper in {b"FULL", b"EXTENDED", b"GLOBAL", b"SESSION", b"ALL"}:
         at += 1
