@@ -135,6 +135,18 @@ def test_who_goes_away_does_not_end_it_for_the_others() -> None:
     act(work)
 
 
+def test_a_fault_is_logged_though_nobody_waits_for_it_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(desk: Desk) -> None:
+        gone = desk.ask()
+        await turn()
+        gone.cancel()
+        desk.answers.pop(0).set_exception(ValueError("a row of another form"))
+        await turn()
+
+    act(work)
+    assert "a row of another form" in caplog.text
+
+
 def test_a_server_that_fails_is_told_to_all_and_asked_again_by_the_next() -> None:
     async def work(desk: Desk) -> None:
         asked = [desk.ask() for _ in range(3)]

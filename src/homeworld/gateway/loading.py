@@ -7,19 +7,22 @@ read from then on, or an error within the deadline; never more than one reading 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from homeworld.gateway.branch import Branch
 from homeworld.model.errors import DeadlineExceededError, HomeworldError, NotFoundError, UnavailableError
 
+_LOG = logging.getLogger(__name__)
 _LOAD_SECONDS = 10.0
 _PAUSE_SECONDS = 0.05
 
 
 def _noticed(task: asyncio.Task[None]) -> None:
-    """Whoever still waits for a reading gets its error; perhaps nobody does."""
-    if not task.cancelled():
-        task.exception()
+    """Whoever still waits for a reading gets its error; perhaps nobody does, and a fault of ours is logged."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, HomeworldError):
+        _LOG.error("the tables of a keyspace could not be read", exc_info=error)
 
 
 Read = Callable[[Branch, str, int], Awaitable[None]]
