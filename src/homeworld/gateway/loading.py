@@ -19,7 +19,7 @@ _PAUSE_SECONDS = 0.05
 
 
 def _noticed(task: asyncio.Task[None]) -> None:
-    """Whoever still waits for a reading gets its error; perhaps nobody does, and a fault of ours is logged."""
+    """Whoever still waits for a reading gets its error. Perhaps nobody does: a fault of ours is logged."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, HomeworldError):
         _LOG.error("the tables of a keyspace could not be read", exc_info=error)
