@@ -12,7 +12,7 @@ import xxhash
 
 from homeworld.model.movers import MoverProgress, Phase, Placement, TableVerification, Verification
 from homeworld.model.topology import Flavor
-from homeworld.replication import comparing, verifier
+from homeworld.replication import comparing, meeting, narrowing
 from homeworld.replication.mover import RunningMover
 from tests.support.moves import Move, Writers, make_move, wait_copied, wait_for
 from tests.support.mysqld import TestServer
@@ -135,7 +135,7 @@ def test_every_kind_of_damage_is_seen(move: Move, mover: RunningMover) -> None:
     renamed = 1  # a key that differs in bytes is one row too few and one too many
     assert found.mismatched == len(damages) - renamed
     assert (found.extra_source, found.extra_target, found.wrong_shard) == (renamed, renamed, 0)
-    assert len([d for d in found.differences if d.kind == "mismatched"]) == comparing.SAMPLES
+    assert len([d for d in found.differences if d.kind == "mismatched"]) == narrowing.SAMPLES
     shown = next(d for d in found.differences if d.key == {"k": key(12)})
     assert shown.source is not None
     assert shown.target is not None
@@ -192,7 +192,7 @@ def test_an_open_transaction_keeps_mysql_from_comparing_but_writers_go_on(
 ) -> None:
     if move.source.flavor is not Flavor.MYSQL:
         pytest.skip("MariaDB needs no lock")
-    monkeypatch.setattr(verifier, "LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr(meeting, "LOCK_ATTEMPTS", 2)
     with move.source.connect(schema=move.schema, autocommit=False) as connection:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE t SET v='open' WHERE o=1")

@@ -100,18 +100,31 @@ class StreamProgress:
 
 @dataclass(frozen=True, slots=True)
 class RowDifference:
-    """One row that differs: its key as text by column, and the row on each side (None: missing)."""
+    """One row that differs: its key as text by column, and the row on each side (None: missing).
+
+    :param shard: where it was found: a target shard, or a source shard where no target has it.
+    :param columns: those that differ, where both sides have the row.
+    :param owner: the target shard that it belongs to; empty: no shard does.
+    :param condition: the SQL condition that finds it.
+    """
 
     kind: str  # extra_source | extra_target | mismatched | wrong_shard
     shard: str
     key: Mapping[str, str]
     source: Mapping[str, str | None] | None
     target: Mapping[str, str | None] | None
+    columns: tuple[str, ...] = ()
+    owner: str = ""
+    condition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TableVerification:
-    """What comparing one table said. ``differences`` holds a sample; the counts are complete."""
+    """What comparing one table said. ``differences`` holds a sample; the counts are complete.
+
+    :param rows_total: the server's estimate until the table is compared to its end.
+    :param state: pending, started, completed or error.
+    """
 
     table: str
     rows_compared: int
@@ -120,6 +133,30 @@ class TableVerification:
     extra_target: int
     wrong_shard: int
     differences: tuple[RowDifference, ...] = ()
+    rows_total: int = 0
+    state: str = "completed"
+
+    @property
+    def different(self) -> bool:
+        """Something differed."""
+        return bool(self.mismatched or self.extra_source or self.extra_target or self.wrong_shard)
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationRound:
+    """One set of snapshots of both sides at one position of each source; a resumed verification has several.
+
+    :param begun_at: unix seconds.
+    :param positions: source shard to the position at which both sides were read.
+    :param rows_compared: rows of ranges that were equal in it and count.
+    :param note: what it could not take over from the rounds before, and why; empty: nothing.
+    """
+
+    number: int
+    begun_at: float
+    positions: Mapping[str, str]
+    rows_compared: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +170,16 @@ class Verification:
     eta_seconds: float
     tables: tuple[TableVerification, ...] = ()
     error: str = ""
+    rows_per_second: float = 0.0
+    rounds: tuple[VerificationRound, ...] = ()
 
     @property
     def equal(self) -> bool:
         """Every table was compared to its end and nothing differed."""
-        return self.state == "completed" and not any(
-            t.mismatched or t.extra_source or t.extra_target or t.wrong_shard for t in self.tables
+        return (
+            self.state == "completed"
+            and bool(self.tables)
+            and all(table.state == "completed" and not table.different for table in self.tables)
         )
 
 

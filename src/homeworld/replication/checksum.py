@@ -16,6 +16,7 @@ Invariant: two rows of the same shape have the same text only if each column is 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 
 from homeworld.model.names import quote
@@ -58,9 +59,12 @@ def _part(column: Column) -> str:
     return f"IFNULL(CONCAT({value}),'N')" if column.nullable else value
 
 
-def row_text(table: Table) -> str:
-    """The SQL expression of a row's text; generated columns follow from the others and are left out."""
-    columns = [column for column in table.columns if not column.generated]
+def row_text(table: Table, also: Collection[str] = ()) -> str:
+    """The SQL expression of a row's text.
+
+    :param also: generated columns that go in; the rest follow from the other columns and are left out.
+    """
+    columns = [column for column in table.columns if not column.generated or column.name in also]
     last = next((each for each in columns if each.type in _LENGTHY and not each.nullable), None)
     parts = [_part(column) for column in columns if column is not last]
     # Nothing comes after it: its length needs no telling, which is one number less to print for each row.
@@ -69,9 +73,9 @@ def row_text(table: Table) -> str:
     return f"CONCAT({_START},{text})"
 
 
-def row_hash(table: Table) -> str:
-    """The SQL expression of a row's SHA-256 in hexadecimal digits."""
-    return f"SHA2({row_text(table)},256)"
+def row_hash(table: Table, also: Collection[str] = ()) -> str:
+    """The SQL expression of a row's SHA-256 in hexadecimal digits; ``also`` as in :func:`row_text`."""
+    return f"SHA2({row_text(table, also)},256)"
 
 
 class Sum(Enum):
@@ -84,13 +88,13 @@ class Sum(Enum):
     CRCS = "two CRCs"
     """XOR of the products of two CRCs: MariaDB from 10.8, for two thirds of the CPU time."""
 
-    def expression(self, table: Table) -> str:
-        """The aggregate in SQL."""
+    def expression(self, table: Table, also: Collection[str] = ()) -> str:
+        """The aggregate in SQL; ``also`` as in :func:`row_text`."""
         if self is Sum.SHA:
-            return f"BIT_XOR(UNHEX({row_hash(table)}))"
+            return f"BIT_XOR(UNHEX({row_hash(table, also)}))"
         if self is Sum.SHORT_SHA:
-            return f"BIT_XOR(CAST(CONV(LEFT({row_hash(table)},16),16,10) AS UNSIGNED))"
-        text = row_text(table)
+            return f"BIT_XOR(CAST(CONV(LEFT({row_hash(table, also)},16),16,10) AS UNSIGNED))"
+        text = row_text(table, also)
         return f"BIT_XOR(CRC32({text})*CRC32C({text}))"
 
     def number(self, answered: bytes | None) -> int:

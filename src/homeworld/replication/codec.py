@@ -21,6 +21,7 @@ from homeworld.model.movers import (
     TableProgress,
     TableVerification,
     Verification,
+    VerificationRound,
 )
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 
@@ -77,13 +78,22 @@ def progress_from_json(raw: Json) -> MoverProgress:
 
 
 def _verification(raw: Json) -> Verification:
-    fields: Json = {**raw, "tables": tuple(_table(each) for each in raw["tables"])}
+    fields: Json = {
+        **raw,
+        "tables": tuple(_table(each) for each in raw["tables"]),
+        "rounds": tuple(VerificationRound(**each) for each in raw["rounds"]),
+    }
     return Verification(**fields)
 
 
 def _table(raw: Json) -> TableVerification:
-    fields: Json = {**raw, "differences": tuple(RowDifference(**each) for each in raw["differences"])}
+    fields: Json = {**raw, "differences": tuple(_difference(each) for each in raw["differences"])}
     return TableVerification(**fields)
+
+
+def _difference(raw: Json) -> RowDifference:
+    fields: Json = {**raw, "columns": tuple(raw["columns"])}
+    return RowDifference(**fields)
 
 
 def error_to_json(error: BaseException) -> Json:

@@ -1,8 +1,9 @@
 """The mover's memory, which lives where its rows live: schema ``_homeworld`` on each target server.
 
 A row of ``streams`` for each source shard and target shard (position, epoch), one of ``copies`` for each of
-their tables (spans done), one of ``ddls`` for a statement that is being carried over. The functions below run
-inside whatever transaction the connection has open; none commits.
+their tables (spans done), one of ``ddls`` for a statement that is being carried over, one of ``comparisons``
+for what a verification has found to be equal in a table. The functions below run inside whatever transaction
+the connection has open; none commits.
 
 Invariant: a row changes only for the epoch that claimed it last. A writer that finds no such row raises
 FencedError, its transaction is rolled back, and so nothing it wrote stays.
@@ -39,6 +40,9 @@ _TABLES = (
     f"CREATE TABLE IF NOT EXISTS {SCHEMA}.ddls ({_IDS}, before_position LONGBLOB NOT NULL, "
     "definitions LONGBLOB NOT NULL, "
     "PRIMARY KEY (workflow_id, direction, source_shard, target_shard)) ENGINE=InnoDB",
+    f"CREATE TABLE IF NOT EXISTS {SCHEMA}.comparisons ({_IDS}, table_name VARBINARY(256) NOT NULL, {_OWNED}, "
+    "verify_id VARBINARY(64) NOT NULL, found LONGBLOB NOT NULL, "
+    "PRIMARY KEY (workflow_id, direction, source_shard, target_shard, table_name)) ENGINE=InnoDB",
 )
 
 
@@ -119,7 +123,7 @@ def claim(connection: Connection, stream: StreamId, epoch: int, start_position: 
     known, position, events, stopped = rows[0]
     if int(known or 0) > epoch:
         raise FencedError(f"epoch {int(known or 0)} has taken over from {epoch}", stream=stream, epoch=epoch)
-    for table in ("streams", "copies"):
+    for table in ("streams", "copies", "comparisons"):
         connection.execute(
             f"UPDATE {SCHEMA}.{table} SET epoch={epoch:d}, writes=writes+1 WHERE {stream.where}"
         )
@@ -195,8 +199,14 @@ def save_copy(
 def save_definition(connection: Connection, stream: StreamId, epoch: int, table: Table) -> None:
     """Set what the source's table is from the stream's position on, within the transaction that moves it.
 
+    What was compared of the table before counts no more.
+
     :raises FencedError: another epoch has the stream; the caller rolls back.
     """
+    connection.execute(
+        f"DELETE FROM {SCHEMA}.comparisons WHERE workflow_id={_bytes(stream.workflow_id)} "
+        f"AND direction={_bytes(stream.direction)} AND table_name={_bytes(table.name)}"
+    )
     _guarded(
         connection,
         f"UPDATE {SCHEMA}.copies SET definition={_bytes(table_to_text(table))}, writes=writes+1 "
@@ -230,6 +240,56 @@ def begin_ddl(connection: Connection, stream: StreamId, position: str, definitio
     )
 
 
+def compared(connection: Connection, stream: StreamId, verify_id: str) -> dict[str, str]:
+    """What a verification has kept, by table."""
+    rows = connection.query_all(
+        f"SELECT table_name, found FROM {SCHEMA}.comparisons "
+        f"WHERE {stream.where} AND verify_id={_bytes(verify_id)}"
+    )
+    return {_text(name): _text(found) for name, found in rows}
+
+
+def begin_comparison(
+    connection: Connection, stream: StreamId, epoch: int, verify_id: str, tables: Iterable[str]
+) -> None:
+    """From here on only this verification is kept, and of it only what is said of these tables.
+
+    :raises FencedError: another epoch has the stream; the caller rolls back.
+    """
+    rows = connection.query_all(f"SELECT epoch FROM {SCHEMA}.streams WHERE {stream.where} LOCK IN SHARE MODE")
+    if [row[0] for row in rows] != [str(epoch).encode()]:
+        raise FencedError(f"epoch {epoch} has been taken over", epoch=epoch)
+    kept = ", ".join(map(_bytes, tables))
+    others = f" OR table_name NOT IN ({kept})" if kept else " OR TRUE"
+    connection.execute(
+        f"DELETE FROM {SCHEMA}.comparisons WHERE {stream.where} AND (verify_id<>{_bytes(verify_id)}{others})"
+    )
+
+
+def add_compared(
+    connection: Connection, stream: StreamId, epoch: int, verify_id: str, table: str, found: str
+) -> None:
+    """Set what a verification keeps of a table, whatever stood there."""
+    connection.execute(
+        f"REPLACE INTO {SCHEMA}.comparisons "
+        "(workflow_id, direction, source_shard, target_shard, table_name, epoch, verify_id, found) "
+        f"VALUES ({stream.values}, {_bytes(table)}, {epoch:d}, {_bytes(verify_id)}, {_bytes(found)})"
+    )
+
+
+def save_compared(
+    connection: Connection, stream: StreamId, epoch: int, verify_id: str, table: str, found: str
+) -> bool:
+    """Set what a verification keeps of a table; false: it counts no more, or another epoch owns it."""
+    return (
+        connection.execute(
+            f"UPDATE {SCHEMA}.comparisons SET found={_bytes(found)}, writes=writes+1 WHERE {stream.where} "
+            f"AND table_name={_bytes(table)} AND verify_id={_bytes(verify_id)} AND epoch={epoch:d}"
+        ).affected
+        == 1
+    )
+
+
 def forget(places: Iterable[ShardPlace], workflow_id: str, direction: str | None = None) -> None:
     """Remove a workflow's rows (of one direction) from the sidecars of these places; no-op without any."""
     condition = f"workflow_id={_bytes(workflow_id)}"
@@ -237,7 +297,7 @@ def forget(places: Iterable[ShardPlace], workflow_id: str, direction: str | None
         condition += f" AND direction={_bytes(direction)}"
     for place in places:
         with Connection(place.endpoint) as connection:
-            for table in ("ddls", "copies", "streams"):
+            for table in ("comparisons", "ddls", "copies", "streams"):
                 try:
                     connection.execute(f"DELETE FROM {quote(SCHEMA, table)} WHERE {condition}")
                 except ServerError as error:

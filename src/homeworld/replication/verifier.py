@@ -1,14 +1,13 @@
 """Verifying a move: both sides are looked at as of one exact position of each source.
 
-Theory of operation. The appliers are held and the feeds give transactions one by one. A snapshot of each
-source is opened whose position *g* is known exactly: on MariaDB the snapshot says it; on MySQL the moving
-tables are locked for reading while position and snapshot are taken, so that nothing of them lies between.
-Each applier goes on to the first end of a transaction that has all of *g* and is held again; what it has
-beyond *g* touches none of the tables. Then the targets' snapshots are opened, the appliers go on, and the
-comparison has all the time it needs.
+Theory of operation. Snapshots of both sides are opened that show one moment of each source (see
+:mod:`homeworld.replication.meeting`); from then on the comparison has all the time it needs. That is a round.
+One whose sessions are lost is followed by another, here or in a later mover's process, which goes on with
+what is left (docs/decisions/verify.md).
 
-Invariant: a verification is completed only when every table was compared to its end on such snapshots;
-everything else is an error with its reason.
+Invariant: a verification is completed only when every range of every table was compared on such snapshots,
+and nothing that happened since a range's round could have made its sides differ; everything else is an error
+with its reason.
 """
 
 from __future__ import annotations
@@ -16,25 +15,36 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
-from homeworld.model.errors import DeadlineExceededError, HomeworldError, ServerError
-from homeworld.model.movers import TableVerification, Verification
-from homeworld.model.topology import Endpoint, Flavor, ShardPlace
-from homeworld.replication.assembly import Assembly
+from homeworld.model.errors import (
+    DeadlineExceededError,
+    HomeworldError,
+    ServerError,
+    StoppedError,
+    is_outage,
+)
+from homeworld.model.movers import TableVerification, Verification, VerificationRound
+from homeworld.model.names import quote
+from homeworld.model.topology import Flavor, ShardPlace
+from homeworld.replication.assembly import Assembly, stream_id
 from homeworld.replication.checksum import Sum
 from homeworld.replication.coalesce import Route
-from homeworld.replication.comparing import Lane, TableComparison
+from homeworld.replication.compared import Kept, Record, Round, with_rows
+from homeworld.replication.comparing import Gaps, TableComparison
 from homeworld.replication.connection import Connection
-from homeworld.replication.fence import locked_for_reading
-from homeworld.replication.positions import current_position, snapshot_position
+from homeworld.replication.foreign_writes import foreign_writes
+from homeworld.replication.lanes import IncomparableError, Lane, LostLaneError
+from homeworld.replication.likeness import hold_alike
+from homeworld.replication.meeting import meet
 
-HOLD_SECONDS = 30.0
-REACH_SECONDS = 600.0
-LOCK_SECONDS = 1.0
-LOCK_ATTEMPTS = 60
-_BETWEEN_ATTEMPTS = 0.5
+ROUNDS_TRIED = 5
+"""How often a round that lost a session is followed by another before the verification is given up."""
+FIRST_PAUSE = 1.0
 _LONG_LIST = 1 << 30
+_IDLE_SECONDS = 7 * 86400
 _NO_SUCH_FUNCTION = 1305
 
 
@@ -42,6 +52,7 @@ class Verifier:
     """One verification. ``run`` is one thread's work; the rest may be called from any.
 
     :param made: a mover whose copy is complete.
+    :param verify_id: where a verification of this name was begun by an earlier mover, it is gone on with.
     """
 
     def __init__(self, made: Assembly, verify_id: str, stopping: threading.Event) -> None:
@@ -52,10 +63,17 @@ class Verifier:
         self._state = "pending"
         self._error = ""
         self._begun = 0.0
-        self._tables: list[TableVerification] = []
+        self._rows = 0  # compared by this process
+        self._tables: dict[str, TableVerification] = {}
+        self._kept: dict[str, Kept] = {}
+        self._rounds: tuple[Round, ...] = ()
         self._comparison: TableComparison | None = None
         self._sessions: list[Connection] = []
-        self._total = sum(table.rows_total for table in made.tables)
+        self._passed = 0
+        for table in made.tables:
+            known = self._tables.get(table.table.name)
+            before = known.rows_total if known else 0
+            self._tables[table.table.name] = _pending(table.table.name, before + table.rows_total)
 
     @property
     def done(self) -> bool:
@@ -65,37 +83,59 @@ class Verifier:
     def progress(self) -> Verification:
         """How far it is."""
         with self._lock:
-            tables = list(self._tables)
+            found = dict(self._tables)
             comparison, state, error = self._comparison, self._state, self._error
+            rows, kept, rounds = self._rows, dict(self._kept), self._rounds
         if comparison is not None:
-            tables.append(comparison.result())
+            rows += comparison.rows
+            found[comparison.table.name] = comparison.result("started")
+            name = comparison.table.name
+            kept[name] = with_rows(kept[name], rounds[-1].number, (), comparison.rows_equal)
+        tables = tuple(found.values())
         compared = sum(table.rows_compared for table in tables)
-        total = compared if state == "completed" else max(self._total, compared)
+        total = sum(table.rows_total for table in tables)
         spent = time.monotonic() - self._begun
-        eta = spent / compared * (total - compared) if compared and state == "started" else 0.0
-        return Verification(self._id, state, compared, total, eta, tuple(tables), error)
+        rate = rows / spent if state == "started" and rows and spent > 0 else 0.0
+        return Verification(
+            self._id,
+            state,
+            compared,
+            total,
+            (total - compared) / rate if rate else 0.0,
+            tables,
+            error,
+            rate,
+            tuple(
+                VerificationRound(
+                    one.number,
+                    one.begun_at,
+                    one.sources,
+                    sum(each.rows.get(one.number, 0) for each in kept.values()),
+                    one.note,
+                )
+                for one in rounds
+            ),
+        )
 
     def run(self) -> None:
         """Compare all tables. What goes wrong is told by :meth:`progress`; the mover goes on."""
         self._begun = time.monotonic()
         self._state = "started"
         try:
-            self._run()
+            self._go_on()
         except HomeworldError as error:
-            self._end("error", str(error) or error.message)
+            # Where the mover is ending, that is nothing about the data: a later one goes on.
+            if not self._stopping.is_set():
+                self._end("error", str(error) or error.message)
         except BaseException as error:
             self._end("error", f"{type(error).__name__}: {error}")
             raise
         else:
             self._end("completed", "")
-        finally:
-            self._close()
 
     def _end(self, state: str, error: str) -> None:
+        self._drop_comparison("error")
         with self._lock:
-            if self._comparison is not None:
-                self._tables.append(self._comparison.result())
-                self._comparison = None
             self._state, self._error = state, error
 
     def cut(self) -> None:
@@ -103,96 +143,175 @@ class Verifier:
         for session in tuple(self._sessions):
             session.abort()
 
-    def _close(self) -> None:
-        for session in self._sessions:
-            session.close()
+    def _go_on(self) -> None:
+        pause = FIRST_PAUSE
+        for number in range(ROUNDS_TRIED):
+            try:
+                self._round()
+            except HomeworldError as error:
+                lost = isinstance(error, LostLaneError) or (
+                    is_outage(error) and not isinstance(error, DeadlineExceededError)
+                )
+                if not lost or number == ROUNDS_TRIED - 1 or self._stopping.wait(pause):
+                    raise
+                pause *= 2
+                self._drop_comparison("pending")
+            else:
+                break
+            finally:
+                sessions, self._sessions = self._sessions, []
+                for session in sessions:
+                    session.close()
+        left = [table.table for table in self._tables.values() if table.state != "completed"]
+        if left:
+            raise IncomparableError(f"not compared to their end: {', '.join(left)}")
+
+    def _drop_comparison(self, state: str) -> None:
+        with self._lock:
+            if self._comparison is not None:
+                self._rows += self._comparison.rows
+                self._tables[self._comparison.table.name] = self._comparison.result(state)
+                self._comparison = None
 
     def _open(self, place: ShardPlace) -> Connection:
-        session = Connection(place.endpoint, timeout_seconds=3600.0)
-        self._sessions.append(session)
-        session.execute(f"SET SESSION group_concat_max_len={_LONG_LIST:d}")
+        session = self._hold(Connection(place.endpoint, timeout_seconds=3600.0))
+        # A lane waits while others work: its session must not be ended for that.
+        session.execute(
+            f"SET SESSION group_concat_max_len={_LONG_LIST:d}, wait_timeout={_IDLE_SECONDS:d}, "
+            f"net_write_timeout={_IDLE_SECONDS:d}"
+        )
         return session
 
-    def _run(self) -> None:
+    def _hold(self, session: Connection) -> Connection:
+        self._sessions.append(session)
+        if self._stopping.is_set():
+            raise StoppedError("the comparison was stopped")
+        return session
+
+    def _round(self) -> None:
         spec = self._made.spec
         with ExitStack() as stack:
             sources = [self._open(place) for place in spec.sources]
             targets = [self._open(place) for place in spec.targets]
             bounds = [self._open(place) for place in spec.sources]
-            self._meet(sources, targets)
-            source_lanes = [
+            stream = stream_id(spec, spec.sources[0], spec.targets[0])
+            writing = self._hold(Connection(spec.targets[0].endpoint))
+            record = Record(writing, stream, spec.epoch, self._id)
+            begun_at = time.time()
+            met = meet(self._made, sources, targets, self._stopping)
+            self._passed = met.passed
+            self._begin(record, Round(0, begun_at, met.sources, met.targets))
+            lanes = [
                 stack.enter_context(_lane(place, session))
-                for place, session in zip(spec.sources, sources, strict=True)
-            ]
-            target_lanes = [
-                stack.enter_context(_lane(place, session))
-                for place, session in zip(spec.targets, targets, strict=True)
+                for place, session in zip((*spec.sources, *spec.targets), (*sources, *targets), strict=True)
             ]
             way = _best_sum(spec.flavor, (*sources, *targets))
             for route in self._routes():
-                comparison = TableComparison(route, source_lanes, target_lanes, bounds, way, self._stopping)
-                with self._lock:
-                    self._comparison = comparison
-                found = comparison.run()
-                with self._lock:
-                    self._comparison = None
-                    self._tables.append(found)
+                self._compare(route, lanes[: len(sources)], lanes[len(sources) :], bounds, way, record)
+            self._hold_current()
+
+    def _begin(self, record: Record, one: Round) -> None:
+        """Begin the round: with what is left of earlier ones, as far as they still count."""
+        names = [placement.table for placement in self._made.spec.placements]
+        rounds, kept = record.load()
+        note = ""
+        if rounds:
+            lost = self._lost(names, rounds[-1], one)
+            kept = {name: each for name, each in kept.items() if name not in lost}
+            note = "; ".join(f"table {name} is compared anew: {why}" for name, why in lost.items())
+        number = rounds[-1].number + 1 if rounds else 1
+        rounds = (*rounds, replace(one, number=number, note=note))
+        made = record.begin(rounds, names, kept)
+        self._hold_current()
+        with self._lock:
+            self._rounds, self._kept = rounds, made
+            for name, each in made.items():
+                rows = sum(each.rows.values())
+                total = max(self._tables[name].rows_total, rows)
+                self._tables[name] = replace(
+                    _pending(name, total), rows_compared=rows, state="pending" if each.gaps else "completed"
+                )
+
+    def _lost(self, names: Sequence[str], last: Round, one: Round) -> dict[str, str]:
+        """The tables of which nothing that was compared before counts any more, and why."""
+        places = self._made.spec.targets
+        try:
+            return foreign_writes(places, names, last.targets, one.targets, self._stopping)
+        except StoppedError:
+            raise
+        except (HomeworldError, KeyError) as error:
+            why = f"what was written on the targets since cannot be told ({error})"
+            return dict.fromkeys(names, why)
+
+    def _hold_current(self) -> None:
+        """Hold the streams to have passed no schema statement since the snapshots were opened."""
+        if self._passed != self._passed_now():
+            raise IncomparableError("the schema of a table was changed while it was compared")
+
+    def _passed_now(self) -> int:
+        return sum(rule.passed for rule in self._made.rules)
+
+    def _compare(
+        self,
+        route: Route,
+        sources: Sequence[Lane],
+        targets: Sequence[Lane],
+        bounds: Sequence[Connection],
+        way: Sum,
+        record: Record,
+    ) -> None:
+        name, number = route.table.name, self._rounds[-1].number
+        kept = self._kept[name]
+        if not kept.gaps:
+            return
+        # From its first use to the snapshot's end nobody can alter a table; one altered before is refused.
+        for asked in [_touch(lane, name) for lane in (*sources, *targets)]:
+            asked.result()
+        spec = self._made.spec
+        also, rows = hold_alike(route.table, spec.sources, spec.targets)
+        self._hold_current()
+        gaps = Gaps(kept.gaps)
+
+        def left() -> Kept:
+            return with_rows(kept, number, gaps.open, comparison.rows_equal)
+
+        def judged() -> None:
+            self._hold_current()
+            _hold_kept(name, saved=record.save(name, left(), now=False))
+
+        comparison = TableComparison(
+            route, sources, targets, bounds, way, self._stopping,
+            gaps=gaps, also=also, rows_total=rows, rows_before=sum(kept.rows.values()), judged=judged,
+        )  # fmt: skip
+        with self._lock:
+            self._comparison = comparison
+        comparison.run()
+        _hold_kept(name, saved=record.save(name, left(), now=True))
+        with self._lock:
+            self._comparison = None
+            self._rows += comparison.rows
+            self._kept[name] = left()
+            self._tables[name] = comparison.result("completed")
 
     def _routes(self) -> list[Route]:
         first = self._made.spec.sources[0]
         return [table.route for table in self._made.tables if table.source == first]
 
-    def _meet(self, sources: Sequence[Connection], targets: Sequence[Connection]) -> None:
-        """Open snapshots of all shards at one position of each source server."""
-        spec = self._made.spec
-        followers = self._made.followers
-        try:
-            for follower in followers.values():
-                follower.hold(HOLD_SECONDS)
-            reached: dict[str, str] = {}
-            for server, follower in followers.items():
-                mine = [
-                    (place, session)
-                    for place, session in zip(spec.sources, sources, strict=True)
-                    if place.endpoint.server_id == server
-                ]
-                reached[server] = self._snapshot(follower.endpoint, mine)
-            for server, follower in followers.items():
-                follower.advance(reached[server], REACH_SECONDS)
-            for session in targets:
-                session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        finally:
-            for follower in followers.values():
-                follower.release()
 
-    def _snapshot(self, endpoint: Endpoint, mine: Sequence[tuple[ShardPlace, Connection]]) -> str:
-        """Open snapshots of one server's shards that show the same; the position that they show."""
-        places = [place for place, _ in mine]
-        sessions = [session for _, session in mine]
-        if endpoint.flavor is Flavor.MARIADB:
-            position = _same_snapshot(sessions)
-            if position is not None:
-                return position
-        with self._locked(places) as lock:
-            position = current_position(lock, endpoint.flavor)
-            for session in sessions:
-                session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-            return position
+def _pending(name: str, rows_total: int) -> TableVerification:
+    return TableVerification(name, 0, 0, 0, 0, 0, rows_total=rows_total, state="pending")
 
-    @contextmanager
-    def _locked(self, places: Sequence[ShardPlace]) -> Generator[Connection]:
-        """The moving tables locked for reading for a moment, tried so that no writer waits for long."""
-        names = [placement.table for placement in self._made.spec.placements]
-        with ExitStack() as stack:
-            for attempt in range(LOCK_ATTEMPTS):
-                try:
-                    lock = stack.enter_context(locked_for_reading(places, names, LOCK_SECONDS))
-                except DeadlineExceededError:
-                    if attempt == LOCK_ATTEMPTS - 1 or self._stopping.wait(_BETWEEN_ATTEMPTS):
-                        raise
-                else:
-                    yield lock
-                    return
+
+def _touch(lane: Lane, table: str) -> Future[object]:
+    sql = f"SELECT 1 FROM {quote(lane.place.schema, table)} LIMIT 1"
+    return lane.ask(table, lambda connection: connection.query_all(sql))
+
+
+def _hold_kept(table: str, *, saved: bool) -> None:
+    if not saved:
+        raise IncomparableError(
+            f"table {table!r} was altered, or its stream taken over, while it was compared"
+        )
 
 
 @contextmanager
@@ -218,16 +337,3 @@ def _has_castagnoli(session: Connection) -> bool:
             raise
         return False
     return True
-
-
-def _same_snapshot(sessions: Sequence[Connection]) -> str | None:
-    """MariaDB: snapshots that all show the same, without any lock; None where commits came between them."""
-    for _ in range(LOCK_ATTEMPTS):
-        found: set[str] = set()
-        for session in sessions:
-            session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        for session in sessions:
-            found.add(snapshot_position(session))
-        if len(found) == 1:
-            return found.pop()
-    return None
