@@ -140,8 +140,8 @@ class Playbook:
     def send(self, data: bytes) -> None:
         self._client.feed(data)
 
-    def close(self) -> None:
-        self.out.append("hang up")
+    def close(self, *, linger: bool = False) -> None:
+        self.out.append("hang up when it has read" if linger else "hang up")
 
     def pause(self, *, paused: bool) -> None:
         self.out.append("pause client" if paused else "resume client")

@@ -25,6 +25,9 @@ PLUGINS = (CACHING_SHA2, NATIVE)
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 3.0
 _MOST_PEERS = 10_000
+_MOST_WAITING = 50
+"""So many refused clients of one address may wait for their answer at once."""
+_LONGEST_NAME = 96
 
 
 @lru_cache(maxsize=4096)
@@ -61,6 +64,7 @@ class Accounts:
     def __init__(self) -> None:
         self._accounts: Mapping[str, Account] = {}
         self._failures: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}
         self._nobody = Account(
             username="",
             branch_id="",
@@ -110,19 +114,43 @@ class Accounts:
                 del self._failures[next(iter(self._failures))]
             using = "YES" if proof.answer else "NO"
             raise UnauthorizedError(
-                f"Access denied for user '{proof.user}'@'{peer}' (using password: {using})"
+                f"Access denied for user '{_shown(proof.user)}'@'{peer}' (using password: {using})"
             )
         if not may_connect(account, peer, now):
             raise UnauthorizedError(
-                f"Access denied for user '{proof.user}'@'{peer}' (expired, or not for this address)"
+                f"Access denied for user '{_shown(proof.user)}'@'{peer}' (expired, or not for this address)"
             )
         self._failures.pop(peer, None)
         return account
+
+    def failures(self, peer: str) -> int:
+        """How many proofs in a row from ``peer`` were wrong."""
+        return self._failures.get(peer, 0)
+
+    def begin_waiting(self, peer: str) -> bool:
+        """A refused client at ``peer`` is to wait for its answer; false: too many of them do."""
+        waiting = self._waiting.get(peer, 0)
+        if waiting >= _MOST_WAITING:
+            return False
+        self._waiting[peer] = waiting + 1
+        return True
+
+    def end_waiting(self, peer: str) -> None:
+        """One that :meth:`begin_waiting` let wait is gone."""
+        waiting = self._waiting.pop(peer, 0) - 1
+        if waiting > 0:
+            self._waiting[peer] = waiting
 
     def delay(self, peer: str) -> float:
         """Seconds to wait before a client at ``peer`` is told that its proof was wrong."""
         failures = self._failures.get(peer, 0)
         return min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(failures - 1, 10)) if failures else 0.0
+
+
+def _shown(name: str) -> str:
+    """A name that a client gave, fit for one line of a log and for an error packet."""
+    plain = name if name.isprintable() else ascii(name)[1:-1]
+    return plain if len(plain) <= _LONGEST_NAME else plain[:_LONGEST_NAME] + "…"
 
 
 def _proves(account: Account, proof: Proof) -> bool:

@@ -1,7 +1,8 @@
 """One client's TCP connection: login, TLS, then bytes between the transport and the session.
 
-The only code that sees a client's transport. Whatever bytes come, the worst that happens is that this one
-connection ends.
+The only code that sees a client's transport. Whatever bytes come, or do not come, the worst that happens is
+that this one connection ends: a login has a deadline, and :meth:`ClientConnection.look` finds clients that
+stopped in the middle of a packet, do not read, or have been idle for too long (``Patience``).
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from homeworld.gateway.accounts import Accounts, may_connect
 from homeworld.gateway.branch import Branch
+from homeworld.gateway.counts import Counts
 from homeworld.gateway.dialogue import Effect
 from homeworld.gateway.handlers import HANDLERS, greet
 from homeworld.gateway.link import Link
 from homeworld.gateway.login import LoginState, ServerLogin
 from homeworld.gateway.pool import keep_alive
-from homeworld.gateway.session import Session
+from homeworld.gateway.session import Session, Wait
 from homeworld.gateway.state import SessionState
 from homeworld.gateway.tls import TlsFilter
 from homeworld.model.errors import HomeworldError, ServerError, UnavailableError
@@ -33,6 +36,23 @@ from homeworld.wire.results import err_of
 
 _LOG = logging.getLogger(__name__)
 _LOGIN_PACKET = 1 << 17
+_LINGER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long clients are waited for, in seconds; the defaults are MySQL's own.
+
+    * ``handshake``: for the whole login (connect_timeout).
+    * ``read``: for more of a packet, or of an answer, that the client has begun (net_read_timeout).
+    * ``write``: for a client to read anything of what is sent to it (net_write_timeout).
+    * ``idle``: for the next command (wait_timeout).
+    """
+
+    handshake: float = 10.0
+    read: float = 30.0
+    write: float = 60.0
+    idle: float = 28_800.0
 
 
 class House(Protocol):
@@ -41,10 +61,11 @@ class House(Protocol):
     accounts: Accounts
     clock: Clock
     max_packet: int
-    handshake_seconds: float
+    patience: Patience
+    counts: Counts
 
-    def admit(self, connection: ClientConnection) -> bool:
-        """Count a new connection; false if there are too many."""
+    def admit(self, connection: ClientConnection, descriptor: int) -> bool:
+        """Count a new connection with that file descriptor; false if there are too many."""
         ...
 
     def left(self, connection: ClientConnection) -> None:
@@ -84,6 +105,10 @@ class House(Protocol):
         ...
 
 
+def _nowhere(data: bytes) -> None:
+    """What a client sends to whom it is not listened to any more."""
+
+
 class ClientConnection(asyncio.BaseProtocol):
     """An asyncio protocol. ``data_received`` is exchanged as the connection moves on, so that in the end the
     transport calls the session directly.
@@ -103,15 +128,23 @@ class ClientConnection(asyncio.BaseProtocol):
         self._context: ssl.SSLContext | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
+        self._judged = False
+        self._waiting = False
+        self._expected = 1
+        self._seen: tuple[Wait, int] | None = None
+        self._since = 0.0
 
     # ---------------------------------------------------------------- what asyncio calls
 
     def connection_made(self, transport: Any) -> None:  # noqa: D102 asyncio's
         self._transport = transport
         self.send = transport.write
-        self.peer = str(transport.get_extra_info("peername")[0])
-        keep_alive(transport.get_extra_info("socket"))
-        if not self._house.admit(self):
+        # A client that has gone already has no name any more.
+        self.peer = str((transport.get_extra_info("peername") or ("",))[0])
+        sock = transport.get_extra_info("socket")
+        keep_alive(sock)
+        if not self._house.admit(self, sock.fileno()):
+            self._house.counts.too_many += 1
             self.send(frame(err_of(ServerError(1040, "08004", "Too many connections"))))
             self.close()
             return
@@ -122,12 +155,16 @@ class ClientConnection(asyncio.BaseProtocol):
             tls=self._context is not None,
             tls_required=required,
         )
-        self._timer = asyncio.get_running_loop().call_later(self._house.handshake_seconds, self._too_slow)
+        self._timer = asyncio.get_running_loop().call_later(self._house.patience.handshake, self._too_slow)
         self.send(frame(self._login.greeting()))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102 asyncio's
         self._over = True
         self._cancel_timer()
+        if self._waiting:
+            self._waiting = False
+            self._house.accounts.end_waiting(self.peer)
+        self._packets = PacketBuffer(0)
         self._house.left(self)
         if self.session is not None:
             self.session.client_gone()
@@ -153,21 +190,25 @@ class ClientConnection(asyncio.BaseProtocol):
         self._transport.set_protocol(self)
 
     def _login_data(self, data: bytes) -> None:
-        if self._over:
+        if self._over or self._judged:
             return
         self._packets.feed(data)
         try:
             while self._login.state is not LoginState.DONE:
-                payload = self._packets.next()
+                payload = self._packets.next(self._expected)
                 if payload is None:
                     return
+                self._expected = self._packets.sequence
                 out = self._login.feed(payload)
                 if out:
                     self.send(frame(out, self._packets.sequence))
+                    self._expected = (self._expected + 1) & 0xFF
                 if self._login.state is LoginState.TLS and self._filter is None:
                     self._begin_tls()
                     return
         except HomeworldError as error:
+            self._house.counts.garbled += 1
+            _LOG.info("connection %d from %s: %s", self.number, self.peer, error)
             self._reject(error)
             return
         self._authenticate()
@@ -187,7 +228,8 @@ class ClientConnection(asyncio.BaseProtocol):
             plain = self._filter.feed(data)
         except ssl.SSLError as error:
             _LOG.debug("connection %d: %s", self.number, error)
-            self._transport.abort()
+            self._house.counts.garbled += 1
+            self.abort()
             return
         if not plain:
             return
@@ -199,12 +241,22 @@ class ClientConnection(asyncio.BaseProtocol):
     def _authenticate(self) -> None:
         proof = self._login.proof
         assert proof is not None  # noqa: S101 DONE has a proof
+        self._judged = True
+        accounts = self._house.accounts
         try:
-            account = self._house.accounts.check(proof, self.peer, self._house.clock.now())
+            account = accounts.check(proof, self.peer, self._house.clock.now())
         except HomeworldError as error:
-            delay = self._house.accounts.delay(self.peer)
-            _LOG.info("connection %d from %s: %s", self.number, self.peer, error)
-            asyncio.get_running_loop().call_later(delay, self._reject, error)
+            self._house.counts.refused += 1
+            failures = accounts.failures(self.peer)
+            if not failures & (failures - 1):  # the first, second, fourth …: who tries for ever fills no disk
+                _LOG.warning("connection %d (%d refused from there): %s", self.number, failures, error)
+            if not accounts.begin_waiting(self.peer):
+                # Many of them wait for their answer already; more would take the place of others.
+                self.abort()
+                return
+            self._waiting = True
+            self._packets.rest()
+            asyncio.get_running_loop().call_later(accounts.delay(self.peer), self._reject, error)
             return
         branch = self._house.branch_of(account)
         if branch is None:
@@ -246,19 +298,68 @@ class ClientConnection(asyncio.BaseProtocol):
 
     def _too_slow(self) -> None:
         if self.session is None:
-            self._transport.abort()
+            if not self._judged:
+                self._house.counts.slow_logins += 1
+                _LOG.info("connection %d from %s: no login in time", self.number, self.peer)
+            self.abort()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
+    def look(self, now: float) -> None:
+        """Look whether the client has been waited for long enough; called every now and then.
+
+        :param now: the loop's time.
+        """
+        session = self.session
+        if session is None or self._over:
+            return  # a login has its own timer
+        wait, amount = session.waits_for
+        if wait is Wait.READER:
+            amount = self._transport.get_write_buffer_size()
+        seen = (wait, amount)
+        if session.touched or seen != self._seen or wait is Wait.SERVER:
+            session.touched = False
+            self._seen = seen
+            self._since = now
+            return
+        patience, counts, lasted = self._house.patience, self._house.counts, now - self._since
+        if wait is Wait.READER and lasted >= patience.write:
+            counts.not_reading += 1
+            why = "does not read"
+        elif wait is Wait.REST and lasted >= patience.read:
+            counts.half_sent += 1
+            why = "stopped in the middle of a packet"
+            session.refuse(ServerError(1159, "08S01", "Got timeout reading communication packets"))
+        elif wait is Wait.COMMAND and lasted >= patience.idle:
+            counts.idle += 1
+            why = "was idle"
+        else:
+            return
+        _LOG.info("connection %d of %s ends: it %s", self.number, session.account.username, why)
+        session.end()
+        if wait is Wait.READER:
+            self.abort()  # what waits to be sent would wait for ever
+
     # ---------------------------------------------------------------- what the session calls
 
-    def close(self) -> None:
-        """Close once everything has been sent."""
-        if not self._over:
-            self._over = True
+    def close(self, *, linger: bool = False) -> None:
+        """Close once everything has been sent.
+
+        :param linger: the client is still sending. Were the connection closed on unread bytes, the kernel
+            would throw away what the client has not read yet; so it is read from for a while.
+        """
+        if self._over:
+            return
+        self._over = True
+        if not linger or self._filter is not None or not self._transport.can_write_eof():
             self._transport.close()
+            return
+        self._receive_by(_nowhere)
+        self._transport.resume_reading()
+        self._transport.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.abort)
 
     def abort(self) -> None:
         """Close at once."""

@@ -309,9 +309,8 @@ def _learn_reading(session: Session, link: Link, said: bytes) -> Dialogue[bytes 
         # The link is lost, the SET will be repeated on another: until it is set anew nothing is certain.
         session.charset_name = "unknown"
         return None
-    ((client, connection, modes),) = (
-        [(value or b"").decode("utf-8", "replace").lower() for value in row]
-        for row in reply.result().text_rows()
+    client, connection, modes = (
+        (value or b"").decode("utf-8", "replace").lower() for value in reply.result().one_row(3)
     )
     session.charset_name = texts_charset(client, connection)
     session.zero_is_value = "no_auto_value_on_zero" in modes

@@ -100,6 +100,7 @@ def _set_option(session: Session, payload: bytes) -> Dialogue[None]:
 def _forget_all(session: Session) -> None:
     """The session is as new; links give back what is open on them."""
     session.statements.clear()
+    session.long_bytes = 0
     session.drop_links()
     session.settings_over()
     session.transaction.over()

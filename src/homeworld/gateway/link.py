@@ -102,10 +102,12 @@ class Reply:
         :raises HomeworldError: the answer is an error.
         """
         self.check()
-        if self._collector is not None:
-            return self._collector
-        collector = Collector(self._capabilities)
-        collector.feed(self.raw)
+        collector = self._collector
+        if collector is None:
+            collector = Collector(self._capabilities)
+            collector.feed(self.raw)
+        if not collector.done:
+            raise MalformedPacketError("the answer is no result, or not all of one")
         return collector
 
 
@@ -247,18 +249,17 @@ class Link:
         if self.relaying:
             try:
                 end = self.walker.feed(data)
-            except MalformedPacketError as error:
-                self._broken(error)
-                return
-            if end == len(data):
+                if end < 0:
+                    self.started = True
+                    self.send(data)
+                    return
+                if end != len(data):
+                    raise MalformedPacketError("the server sent bytes nobody asked for")
                 self.send(data)
                 self.relaying = False
                 self.owner.relayed(self)
-            elif end < 0:
-                self.started = True
-                self.send(data)
-            else:
-                self._broken(MalformedPacketError("the server sent bytes nobody asked for"))
+            except MalformedPacketError as error:
+                self._broken(error)
             return
         try:
             self._collect(data)

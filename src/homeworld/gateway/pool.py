@@ -239,7 +239,8 @@ class Pool(LinkOwner):
     async def _learn_charsets(self, key: _Key, link: Link) -> None:
         """A reset gives MySQL connections the server's character set; keep what the handshake had given."""
         (reply,) = await ask(link, [commands.query(_CHARSETS)], self._connect_seconds)
-        client, results, collation = ((value or b"").decode() for value in reply.result().text_rows()[0])
+        row = reply.result().one_row(3)
+        client, results, collation = ((value or b"").decode("ascii", "replace") for value in row)
         if not all(name.replace("_", "").isalnum() for name in (client, results, collation)):
             raise UnavailableError("the server names a character set that cannot be read")
         self._restore[key] = (

@@ -38,6 +38,9 @@ from homeworld.wire.responses import Expect
 from homeworld.wire.results import ColumnDefinition, build_eof
 
 _CURSOR = 1
+_EXECUTE_HEAD = 10
+"""Bytes of COM_STMT_EXECUTE before its parameters: command, statement, flags, iterations."""
+_FETCH_HEAD = 9
 _UNSAFE_CHARSETS = frozenset({"big5", "sjis", "gbk", "cp932", "gb18030", "ucs2", "utf16", "utf16le", "utf32"})
 """Their characters may contain the byte of a backslash or a quote."""
 _MOST = 16_382
@@ -75,7 +78,7 @@ class Statement:
     schemas: dict[Link, str] = field(default_factory=dict[Link, str])
     elsewhere: dict[tuple[Link, str], bytes] = field(default_factory=dict[tuple[Link, str], bytes])
     bound: set[Link] = field(default_factory=set[Link])
-    long_data: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    long_data: dict[int, bytearray] = field(default_factory=dict[int, bytearray])
     cursor: Link | None = None
     bind_at: int = 0
     prepared_sql: bytes = b""
@@ -265,11 +268,12 @@ def execute(session: Session, payload: bytes) -> Dialogue[None]:
             raise ServerError(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")
         yield from _execute(session, statement, payload)
     finally:
-        statement.long_data.clear()
-        statement.too_long = False
+        _drop_long_data(session, statement)
 
 
 def _execute(session: Session, statement: Statement, payload: bytes) -> Dialogue[None]:
+    if len(payload) < _EXECUTE_HEAD:
+        raise MalformedPacketError
     bound = commands.parse_types(payload, statement.parameters)
     if bound:
         types = b"".join(bytes((kind, 0x80 if unsigned else 0)) for kind, unsigned in bound)
@@ -277,6 +281,9 @@ def _execute(session: Session, statement: Statement, payload: bytes) -> Dialogue
             statement.types = types
             statement.bound.clear()
             session.executions.pop(statement.id, None)
+    elif len(statement.types) != 2 * statement.parameters:
+        # A server would read whatever comes as types.
+        raise ServerError(1210, "HY000", "Incorrect arguments to mysqld_stmt_execute")
     sql = statement.sql
 
     def plan_once(view: SessionView) -> Plan:
@@ -340,6 +347,8 @@ def _execute_prepared(session: Session, statement: Statement, plan: Pass, payloa
 
 def fetch(session: Session, payload: bytes) -> Dialogue[None]:
     """COM_STMT_FETCH: read on from a cursor, wherever it is open."""
+    if len(payload) < _FETCH_HEAD:
+        raise MalformedPacketError
     statement = _find(session, payload, "mysqld_stmt_fetch")
     link = statement.cursor
     if link is None or link not in statement.on or session.links.get(link.endpoint_id) is not link:
@@ -353,8 +362,7 @@ def fetch(session: Session, payload: bytes) -> Dialogue[None]:
 def reset(session: Session, payload: bytes) -> Dialogue[None]:
     """COM_STMT_RESET: close its cursor, drop values sent ahead."""
     statement = _find(session, payload, "mysqld_stmt_reset")
-    statement.long_data.clear()
-    statement.too_long = False
+    _drop_long_data(session, statement)
     link, statement.cursor = statement.cursor, None
     if link is not None and link.alive and link in statement.on:
         yield from ask_one(link, frame(payload[:1] + statement.on[link]))
@@ -366,6 +374,7 @@ def close(session: Session, payload: bytes) -> Dialogue[None]:
     session.executions.pop(payload[1:5], None)
     statement = session.statements.pop(payload[1:5], None)
     if statement is not None:
+        _drop_long_data(session, statement)
         _close_everywhere(session, statement)
     return
     yield  # a dialogue without effects
@@ -384,16 +393,24 @@ def _close_everywhere(session: Session, statement: Statement) -> None:
 
 
 def send_long_data(session: Session, payload: bytes) -> Dialogue[None]:
-    """COM_STMT_SEND_LONG_DATA; it has no answer, errors show at the execution."""
+    """COM_STMT_SEND_LONG_DATA; it has no answer, errors show at the execution. All statements of the session
+    together may hold as much as one command may have.
+    """
     if len(payload) >= 7:
         statement = session.statements.get(payload[1:5])
         _, parameter, data = commands.long_data(payload)
         if statement is not None and parameter < statement.parameters:
-            held = sum(map(len, statement.long_data.values()))
-            if held + len(data) > session.max_packet:
+            if session.long_bytes + len(data) > session.max_packet:
+                _drop_long_data(session, statement)
                 statement.too_long = True
-                statement.long_data.clear()
             elif not statement.too_long:
-                statement.long_data[parameter] = statement.long_data.get(parameter, b"") + data
+                session.long_bytes += len(data)
+                statement.long_data.setdefault(parameter, bytearray()).extend(data)
     return
     yield  # a dialogue without effects
+
+
+def _drop_long_data(session: Session, statement: Statement) -> None:
+    session.long_bytes -= sum(map(len, statement.long_data.values()))
+    statement.long_data.clear()
+    statement.too_long = False

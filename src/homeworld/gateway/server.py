@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import ssl
 import threading
 import time
@@ -26,7 +27,8 @@ import uvloop
 from homeworld.gateway.accounts import Accounts
 from homeworld.gateway.branch import Branch, RouterFactory
 from homeworld.gateway.closing import Closings
-from homeworld.gateway.connection import ClientConnection
+from homeworld.gateway.connection import ClientConnection, Patience
+from homeworld.gateway.counts import Counts
 from homeworld.gateway.dialogue import Effect
 from homeworld.gateway.effects import Effects
 from homeworld.gateway.holding import HoldKeeper
@@ -58,6 +60,8 @@ _FIRST_NUMBER = 1 << 28
 _CALL_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
 _HOUSEKEEPING_SECONDS = 1.0
+_DESCRIPTORS_KEPT = 64
+"""Of the file descriptors that the process may have, for anything but clients."""
 
 
 class TlsMode(StrEnum):
@@ -98,7 +102,10 @@ class Gateway:
     :param tls: a server context (``gateway.tls.context_for``); None offers no TLS.
     :param on_alter_vschema: stores a vschema: branch id, keyspace, JSON text, JSON text of the one that was
         edited; called on a worker thread and may raise HomeworldError, which the client then gets.
+    :param max_connections: clients beyond these are told so and sent away; also where the process would come
+        close to the most file descriptors that it may have.
     :param max_packet: the largest command a client may send, in bytes.
+    :param patience: how long clients are waited for.
     """
 
     def __init__(
@@ -113,7 +120,7 @@ class Gateway:
         clock: Clock | None = None,
         max_connections: int = 2000,
         max_packet: int = 1 << 26,
-        handshake_seconds: float = 10.0,
+        patience: Patience = Patience(),  # noqa: B008 it is frozen
         versions: Mapping[Flavor, str] = VERSIONS,
     ) -> None:
         self.host = host
@@ -121,7 +128,8 @@ class Gateway:
         self.accounts = Accounts()
         self.clock: Clock = clock or _UtcClock()
         self.max_packet = max_packet
-        self.handshake_seconds = handshake_seconds
+        self.patience = patience
+        self.counts = Counts()
         self._router_factory = router_factory
         self._tls = tls
         self._tls_mode = tls_mode
@@ -137,6 +145,9 @@ class Gateway:
         self._connections: set[ClientConnection] = set()
         self._sessions: dict[int, Session] = {}
         self._next_number = _FIRST_NUMBER
+        self._next_look = 0.0
+        self._look_every = min(5.0, patience.read / 3, patience.write / 3, patience.idle / 3)
+        self._last_descriptor = 0
         self._expiry: asyncio.TimerHandle | None = None
         self._pool: Pool
         self._effects: Effects
@@ -207,6 +218,7 @@ class Gateway:
     async def _serve(self, started: Future[None], snapshot: RoutingSnapshot | None) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
+        self._last_descriptor = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _DESCRIPTORS_KEPT
         self._pool = Pool()
         self._effects = Effects(self._pool, self.accounts, self.clock, self._sessions, self._on_alter_vschema)
         if snapshot is not None:
@@ -233,9 +245,19 @@ class Gateway:
 
     def _housekeeping(self) -> None:
         self._pool.prune()
+        self._look_at_clients()
         for branch in self._branches.values():
             for keyspace in branch.tracker.take_suspects():
                 self._effects.refresh(branch, keyspace)
+
+    def _look_at_clients(self) -> None:
+        """Send away clients that were waited for long enough."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_look:
+            return
+        self._next_look = now + self._look_every
+        for connection in list(self._connections):
+            connection.look(now)
 
     async def _wind_down(self) -> None:
         deadline = time.monotonic() + self._stop_seconds
@@ -440,10 +462,16 @@ class Gateway:
 
     # ---------------------------------------------------------------- what connections and sessions need
 
-    def admit(self, connection: ClientConnection) -> bool:
-        """Count a new connection; false if there are too many."""
+    def admit(self, connection: ClientConnection, descriptor: int) -> bool:
+        """Count a new connection; false if there are too many. The kernel gives the lowest descriptor that is
+        free, so its number tells how many are in use: the last ones are kept for the process itself.
+        """
         self._connections.add(connection)
-        return len(self._connections) <= self._max_connections and not self._stopping.is_set()
+        return (
+            len(self._connections) <= self._max_connections
+            and descriptor < self._last_descriptor
+            and not self._stopping.is_set()
+        )
 
     def left(self, connection: ClientConnection) -> None:
         """The connection is gone."""

@@ -15,6 +15,9 @@ it. A statement that ends in a number and is handed through whatever the number 
 shown to the router again. Everything else is a dialogue (``statements``, ``prepared``, ``control``,
 ``handlers``).
 
+A client that does not read is served no further: once its channel is full (``client_full``) the answer under
+way is held back on its link and the next command waits, so that what is held for it is bounded.
+
 The invariant: what the client sees is one server's answer to one command after another, in order.
 """
 
@@ -22,23 +25,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 
 from homeworld.gateway.branch import Branch
 from homeworld.gateway.dialogue import Ask, Dialogue, Effect, ReadClient, Relay
 from homeworld.gateway.infile import FileTail
 from homeworld.gateway.link import Link, Reply
+from homeworld.gateway.phases import PHASES, Phase, Wait
 from homeworld.gateway.plan import Pass, Plan
 from homeworld.gateway.state import Outside, SessionState
 from homeworld.model.errors import (
     ConnectionLostError,
     HomeworldError,
     MalformedPacketError,
+    PacketsOutOfOrderError,
     ServerError,
     UnsupportedSqlError,
 )
 from homeworld.model.routing import Account
 from homeworld.wire.packets import PacketBuffer, frame
+
+__all__ = ["PHASES", "Handler", "Phase", "Session", "Wait"]
 
 _LOG = logging.getLogger(__name__)
 _INBOX_HIGH = 1 << 20
@@ -48,25 +54,6 @@ _HEADERS = tuple(max(0, size - 4).to_bytes(4, "little") for size in range(_SHORT
 _DIGITS = b"0123456789"
 _MOST_QUICK = 512
 
-
-class Phase(StrEnum):
-    """Where a session stands."""
-
-    IDLE = "idle"
-    RELAY = "relay"
-    FILE = "file"
-    DIALOGUE = "dialogue"
-    CLOSED = "closed"
-
-
-PHASES: dict[Phase, frozenset[Phase]] = {
-    Phase.IDLE: frozenset({Phase.RELAY, Phase.DIALOGUE, Phase.CLOSED}),
-    Phase.RELAY: frozenset({Phase.IDLE, Phase.FILE, Phase.DIALOGUE, Phase.CLOSED}),
-    Phase.FILE: frozenset({Phase.RELAY, Phase.DIALOGUE, Phase.CLOSED}),
-    Phase.DIALOGUE: frozenset({Phase.IDLE, Phase.RELAY, Phase.CLOSED}),
-    Phase.CLOSED: frozenset(),
-}
-"""Which phase may follow which."""
 
 _IDLE, _RELAY, _FILE, _DIALOGUE, _CLOSED = Phase
 
@@ -112,7 +99,8 @@ class Session(SessionState):
         self.end_after_refusal = False
         self.preplanned: Plan | None = None
         self._paused = False
-        self._held_back: Link | None = None
+        self._full = False
+        self._held_back: list[Link] = []
         self._link_full = False
         self._pumping = False
         self._replies: list[Reply | None] = []
@@ -120,6 +108,7 @@ class Session(SessionState):
         self._reading = False
         self._effect: Effect | None = None
         self._file = FileTail()
+        self._file_bytes = 0
 
     # ---------------------------------------------------------------- the client's side
 
@@ -206,6 +195,7 @@ class Session(SessionState):
         return True
 
     def _pass(self, plan: Pass, link: Link, packet: bytes) -> None:
+        self.touched = True
         self.current = plan
         if self.tracking:
             self.transaction.touch(plan.footprint, plan.destination)
@@ -221,7 +211,8 @@ class Session(SessionState):
             return
         self._inbox.feed(data)
         self._backlog = True
-        if len(self._inbox) > _INBOX_HIGH and self.phase not in {_IDLE, _CLOSED} and not self._reading:
+        waits = self._full or self.phase is not _IDLE
+        if len(self._inbox) > _INBOX_HIGH and waits and not self._reading:
             self._paused = True
             self.outside.pause(paused=True)
         self._pump()
@@ -232,12 +223,16 @@ class Session(SessionState):
             return
         self._pumping = True
         try:
-            while self._backlog and (self.phase is _IDLE or self._reading):
+            while self._backlog and not self._full and (self.phase is _IDLE or self._reading):
+                # Commands begin at 0; what is asked for within one goes on behind the answer so far.
+                first = self.sequence & 0xFF if self._reading else 0
                 try:
-                    payload = self._inbox.next()
+                    payload = self._inbox.next(first)
+                except PacketsOutOfOrderError as error:
+                    self._hang_up_with(ServerError(1156, "08S01", error.message))
+                    return
                 except MalformedPacketError as error:
-                    self.refuse(ServerError(1153, "08S01", error.message))
-                    self.end()
+                    self._hang_up_with(ServerError(1153, "08S01", error.message))
                     return
                 if payload is None:
                     # Half a command stays in the inbox; the rest will be added to it.
@@ -250,13 +245,19 @@ class Session(SessionState):
                     self._advance(payload)
                 else:
                     self._command(payload)
-            if self._paused and (self.phase is _IDLE or len(self._inbox) < _INBOX_HIGH):
+            if self._paused and not self._full and (self.phase is _IDLE or len(self._inbox) < _INBOX_HIGH):
                 self._paused = False
                 self.outside.pause(paused=False)
         finally:
             self._pumping = False
 
+    def _hang_up_with(self, error: ServerError) -> None:
+        """The client's bytes cannot be read any further: say so and hang up."""
+        self.refuse(error)
+        self.end(linger=True)
+
     def _command(self, payload: bytes) -> None:
+        self.touched = True
         handler = self._handlers.get(payload[0]) if payload else None
         if handler is None:
             self.refuse(ServerError(1047, "08S01", "Unknown command"))
@@ -269,14 +270,37 @@ class Session(SessionState):
 
     def client_full(self, *, full: bool) -> None:
         """The client cannot take more bytes for now, or can again."""
-        link = self.relaying
-        if full and link is not None and link.alive:
-            self._held_back = link
-            link.channel.pause_reading()
-        elif not full and self._held_back is not None:
+        if full:
+            self._full = True
+            self._hold_back()
+            if self.phase is not _CLOSED:
+                self._backlog = True  # whatever comes now waits in the inbox
+            return
+        self._full = False
+        held, self._held_back = self._held_back, []
+        for link in held:
             # It may have come to the end of its answer meanwhile; it must be able to begin another.
-            self._held_back.channel.resume_reading()
-            self._held_back = None
+            link.channel.resume_reading()
+        if self.phase is not _CLOSED:
+            self._pump()
+
+    def _hold_back(self) -> None:
+        """Let no more come of the answer that is handed through."""
+        link = self.relaying
+        if link is not None and link.alive and link not in self._held_back:
+            self._held_back.append(link)
+            link.channel.pause_reading()
+
+    @property
+    def waits_for(self) -> tuple[Wait, int]:
+        """What the session waits for, and a number that changes whenever some of it has come."""
+        if self._full:
+            return Wait.READER, 0
+        if self.phase is _FILE:
+            return Wait.REST, self._file_bytes
+        if self._reading or (self.phase is _IDLE and len(self._inbox)):
+            return Wait.REST, len(self._inbox)
+        return (Wait.COMMAND if self.phase is _IDLE else Wait.SERVER), 0
 
     @property
     def idle(self) -> bool:
@@ -395,6 +419,8 @@ class Session(SessionState):
             return ConnectionLostError()
         self.phase = _RELAY
         self.relaying = link
+        if self._full:
+            self._hold_back()
         send = self.outside.send if self.joined is None else self._send_joined
         link.relay(effect.request.packet, effect.request.expect, send)
         return None
@@ -484,23 +510,27 @@ class Session(SessionState):
 
     def _file_begin(self, link: Link) -> None:
         link.relaying = True
-        if self.joined is not None:
-            # Packet numbers would have to be rewritten both ways. An empty file ends the request instead.
+        if self.joined is not None or self.phase is _CLOSED:
+            # The client is gone, or packet numbers would have to be rewritten both ways. An empty file ends
+            # the request instead.
             link.walker.file_sent()
             link.mute()
             link.tell(b"\0\0\0" + bytes(((link.walker.sequence + 1) & 0xFF,)))
+            if self.phase is _CLOSED:
+                return
             self.refuse(UnsupportedSqlError("VT12001: unsupported: LOAD DATA LOCAL among other statements"))
             self.end()
             return
         self.phase = _FILE
         self._file = FileTail()
-        if self._backlog:
-            self._backlog = False
+        self._backlog = self._full
+        if len(self._inbox):
             self._file_data(self._inbox.rest())
 
     def _file_data(self, data: bytes) -> None:
         link = self.relaying
         assert link is not None  # noqa: S101 FILE has a link
+        self._file_bytes += len(data)
         end = self._file.feed(data)
         if end < 0:
             link.tell(data)
@@ -513,15 +543,20 @@ class Session(SessionState):
 
     # ---------------------------------------------------------------- the end
 
-    def end(self) -> None:
-        """End the session: the client's connection closes; writes under way are seen to their end."""
+    def end(self, *, linger: bool = False) -> None:
+        """End the session: the client's connection closes; writes under way are seen to their end.
+
+        :param linger: the client is still sending, and has to be able to read why it is ended.
+        """
         if self.phase is _CLOSED:
             return
         file, self.phase = self.phase is _FILE, _CLOSED
         self._reading = False
         self._effect = None
         self.closed = True
-        self.outside.close()
+        self._backlog = False
+        self._inbox = PacketBuffer(0)
+        self.outside.close(linger=linger)
         self.client_full(full=False)
         link = self.relaying
         if link is not None:

@@ -44,8 +44,11 @@ class Outside(Protocol):
         """Sends bytes to the client."""
         ...
 
-    def close(self) -> None:
-        """Close the client's connection once everything has been sent."""
+    def close(self, *, linger: bool = False) -> None:
+        """Close the client's connection once everything has been sent.
+
+        :param linger: the client is still sending: take no notice of it, but let it read first.
+        """
         ...
 
     def pause(self, *, paused: bool) -> None:
@@ -90,6 +93,8 @@ class SessionState:
     * ``zero_is_value``: its sql_mode has NO_AUTO_VALUE_ON_ZERO.
     * ``sequence``: number of the next packet of an answer of our own.
     * ``closed``: the client is gone, or its connection is being closed.
+    * ``long_bytes``: what was sent ahead for executions and is held until then.
+    * ``touched``: a command has come since somebody last set this to False.
     * ``finishing``: the dialogue must come to its end although the client is gone (COMMIT on
       several servers).
 
@@ -126,6 +131,7 @@ class SessionState:
         self.transaction = Transaction()
         self.statements: dict[bytes, Statement] = {}
         self.next_statement = 1
+        self.long_bytes = 0
         self.bonds = Bonds()
         self.last: Link | None = None
         self.tracking = False
@@ -140,6 +146,7 @@ class SessionState:
         self.sequence = 1
         self.finishing = False
         self.closed = False
+        self.touched = True
         self.view: SessionView
         self.renew_view()
 

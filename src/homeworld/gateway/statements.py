@@ -51,7 +51,13 @@ from homeworld.gateway.session import Session
 from homeworld.gateway.sql_statement import bare
 from homeworld.gateway.state import touch_of
 from homeworld.gateway.tracker import STALE_ERRNOS
-from homeworld.model.errors import HomeworldError, ServerError, UnavailableError, UnsupportedSqlError
+from homeworld.model.errors import (
+    HomeworldError,
+    MalformedPacketError,
+    ServerError,
+    UnavailableError,
+    UnsupportedSqlError,
+)
 from homeworld.model.topology import BackendRole, TabletType
 from homeworld.wire import commands
 from homeworld.wire.binary import binary_row
@@ -201,7 +207,9 @@ def _ask_last_id(session: Session) -> Dialogue[None]:
     links = list(session.said_ids)
     replies = yield from ask([Request(link, frame(commands.query(_LAST_ID))) for link in links])
     for link, reply in zip(links, replies, strict=True):
-        ((value,),) = reply.result().text_rows()
+        (value,) = reply.result().one_row(1)
+        if value is not None and not value.isdigit():
+            raise MalformedPacketError("the server's LAST_INSERT_ID() is no number")
         session.learn_last_id(link, int(value or 0))
 
 

@@ -125,6 +125,13 @@ class MalformedPacketError(HomeworldError):
     sqlstate = "HY000"
 
 
+class PacketsOutOfOrderError(MalformedPacketError):
+    """Got packets out of order"""
+
+    mysql_errno = 1156
+    sqlstate = "08S01"
+
+
 class ServerError(HomeworldError):
     """A MySQL server answered with an error.
 

@@ -323,6 +323,16 @@ class Collector:
         count = len(self.columns)
         return [parse_text_row(row, count) for row in self.rows]
 
+    def one_row(self, columns: int) -> TextRow:
+        """The only row of a result that must have just one, of so many columns.
+
+        :raises MalformedPacketError: it has not.
+        """
+        rows = self.text_rows()
+        if len(rows) != 1 or len(rows[0]) != columns:
+            raise MalformedPacketError("a result has other rows or columns than were asked for")
+        return rows[0]
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the server; empty means it has hung up."""
         if not data:

@@ -7,7 +7,7 @@ gateway needs when one execution has to become text for several shards.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from homeworld.model.errors import MalformedPacketError
@@ -136,7 +136,7 @@ def parse_execute(
     payload: bytes,
     parameters: int,
     known: Sequence[tuple[int, bool]] = (),
-    long_data: dict[int, bytes] | None = None,
+    long_data: Mapping[int, bytes | bytearray] | None = None,
     *,
     backslashes: bool = True,
 ) -> Execute:
@@ -165,9 +165,9 @@ def parse_execute(
     for number, (kind, unsigned) in enumerate(types):
         if number in ahead:
             literals.append(
-                quote_blob(ahead[number])
+                quote_blob(bytes(ahead[number]))
                 if kind in _BLOBS
-                else quote_string(ahead[number], backslashes=backslashes)
+                else quote_string(bytes(ahead[number]), backslashes=backslashes)
             )
         elif nulls[number >> 3] & 1 << (number & 7) or kind == Type.NULL:
             literals.append(b"NULL")

@@ -6,7 +6,7 @@ Knows bytes only: no command, no socket. The invariant: whatever bytes come in, 
 
 from __future__ import annotations
 
-from homeworld.model.errors import MalformedPacketError
+from homeworld.model.errors import MalformedPacketError, PacketsOutOfOrderError
 
 MAX_PAYLOAD = 0xFFFFFF
 """A packet of exactly this payload length is continued by the next one."""
@@ -37,7 +37,7 @@ class PacketBuffer:
     :param limit: the largest payload accepted, in bytes.
     """
 
-    __slots__ = ("_data", "_parts", "_size", "limit", "sequence")
+    __slots__ = ("_data", "_next", "_parts", "_size", "limit", "sequence")
 
     def __init__(self, limit: int = 1 << 30) -> None:
         self._data = bytearray()
@@ -45,6 +45,7 @@ class PacketBuffer:
         self._size = 0
         self.limit = limit
         self.sequence = 0
+        self._next = 0
 
     def __len__(self) -> int:
         return len(self._data) + self._size
@@ -53,15 +54,19 @@ class PacketBuffer:
         """Take bytes as they came from the network, in any portions."""
         self._data += data
 
-    def next(self) -> bytes | None:
+    def next(self, first: int | None = None) -> bytes | None:
         """The next whole payload, or None until more bytes come. ``sequence`` is then the number that a
         reply begins with.
 
+        :param first: the number that its (first) packet must have; None: any.
         :raises MalformedPacketError: the payload is larger than ``limit``.
+        :raises PacketsOutOfOrderError: a packet has another number.
         """
         data = self._data
         while len(data) >= 4:
             length = data[0] | data[1] << 8 | data[2] << 16
+            if first is not None and data[3] != (self._next if self._parts else first):
+                raise PacketsOutOfOrderError
             if self._size + length > self.limit:
                 raise MalformedPacketError("Got a packet bigger than 'max_allowed_packet' bytes")
             if len(data) < 4 + length:
@@ -79,6 +84,7 @@ class PacketBuffer:
                 return whole
             self._parts.append(piece)
             self._size += length
+            self._next = self.sequence
         return None
 
     def rest(self) -> bytes:

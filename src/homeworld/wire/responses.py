@@ -28,6 +28,8 @@ from homeworld.wire.constants import Cap
 _MORE = 8
 _CURSOR = 64
 _FEW = 20
+_LARGE = 0xFFFFFF
+"""Nothing but a row, or a file, is continued in a second packet."""
 
 
 class Expect(IntEnum):
@@ -61,6 +63,8 @@ _SKIP: Final[int] = _Part.SKIP.value
 _META: Final[int] = _Part.METADATA_EOF.value
 _END: Final[int] = _Part.END.value
 _BIG: Final[int] = _Part.BIG.value
+_SHORTEST: Final = {_PREPARE: 9, _META: 5}
+"""The fewest bytes of packets that are looked into."""
 
 
 class Walker:
@@ -201,6 +205,8 @@ class Walker:
                 self._part = _END
                 self._skip = 0
                 return pos + shift
+        if part != _ROWS and part != _BIG and data[pos : pos + 3] == b"\0\0\0":  # noqa: PLR1714 as fast as can be
+            raise MalformedPacketError  # an empty packet
         self._part = part
         self._left = left
         if pos >= size:
@@ -253,16 +259,17 @@ class Walker:
         """A packet that stands alone at its place; gives the next part."""
         if part == _END:
             raise MalformedPacketError("the server sent bytes nobody asked for")
-        if part == _LONE:
-            if head == 0xFF:
-                self.error = data[pos:after]
-                self.noted = True
-            return _END
+        if after - pos < (_SHORTEST.get(part, 1) if head != 0xFF else 3) or after - pos >= _LARGE:
+            raise MalformedPacketError
         if head == 0xFF:
             self.error = data[pos:after]
             self.noted = True
             return _END
+        if part == _LONE:
+            return _END
         if part == _META:
+            if head != 0xFE:
+                raise MalformedPacketError
             status = int.from_bytes(data[pos + 3 : pos + 5], "little")
             if self._prep_columns >= 0:
                 # Between the parameters and the columns of a PREPARE, or behind the columns.
@@ -274,6 +281,8 @@ class Walker:
                 return self._ended(data, pos + 1, after, more=False)
             return _FIELDS
         if part == _PREPARE:
+            if head:
+                raise MalformedPacketError
             self.noted = True
             self.prepared = data[pos:after]
             columns = int.from_bytes(data[pos + 5 : pos + 7], "little")
@@ -293,8 +302,14 @@ class Walker:
             self.noted = self.local_infile = True
             return _END
         self.ok = b""
+        return self._counted(head, data, pos, after)
+
+    def _counted(self, head: int, data: bytes, pos: int, after: int) -> int:
+        """The number of a result's columns: no server has results of none, or of more than 65,535."""
         self._prep_columns = -1
         self._left = head if head < 0xFB else int.from_bytes(data[pos + 1 : pos + 3], "little")
+        if not self._left or head > 0xFC or after - pos != (1 if head < 0xFB else 3):
+            raise MalformedPacketError
         return _SKIP
 
     def _defined(self) -> int:
