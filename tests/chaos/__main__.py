@@ -1,0 +1,107 @@
+"""``python -m tests.chaos``: many runs of the fault matrix in a row; see ``docs/decisions/chaos.md``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from homeworld.model.topology import Flavor
+from tests.chaos import cells, faults
+from tests.chaos.report import matrix, repeat
+from tests.chaos.run import Outcome, Run
+from tests.chaos.world import World
+
+
+def arguments() -> argparse.Namespace:
+    """What is asked."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos")
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=None, help="without one: a new one, which is printed")
+    parser.add_argument("--flavor", type=Flavor, choices=list(Flavor), default=None, help="default: both")
+    parser.add_argument(
+        "--cell", action="append", default=[], help="plan/step/moment/fault/seed, again and again"
+    )
+    parser.add_argument("--faults", default="", help="only these, with commas")
+    parser.add_argument("--plans", default="", help="only these, with commas")
+    parser.add_argument("--json", type=Path, default=Path("chaos-report.json"))
+    parser.add_argument("--keep", action="store_true", help="keep the worker's log of runs with findings")
+    return parser.parse_args()
+
+
+def chosen(asked: argparse.Namespace, seed: int) -> list[cells.Cell]:
+    """The cells in their order."""
+    if asked.cell:
+        return [cells.Cell.parse(text) for text in asked.cell]
+    names = [name for name in asked.faults.split(",") if name] or faults.possible()
+    plans = [name for name in asked.plans.split(",") if name]
+    found = cells.choose(asked.runs * (1 if not plans else 12), seed, names, faults.WEIGHTS)
+    return [cell for cell in found if not plans or cell.plan in plans][: asked.runs]
+
+
+def main() -> int:
+    """Run; 0 where nothing was found."""
+    asked = arguments()
+    seed = asked.seed if asked.seed is not None else int(time.time()) % 1_000_000
+    flavors = [asked.flavor] if asked.flavor else list(Flavor)
+    todo = chosen(asked, seed)
+    print(f"{len(todo)} runs, seed {seed}, {', '.join(flavors)}", flush=True)
+    outcomes: list[Outcome] = []
+    # Each flavour has every n-th cell, so that both see all steps and all faults.
+    for number, flavor in enumerate(flavors):
+        mine = todo if asked.cell else todo[number :: len(flavors)]
+        outcomes += walk(flavor, mine, asked)
+        write(asked.json, seed, outcomes)
+    print(matrix(outcomes))
+    failed = [outcome for outcome in outcomes if outcome.findings]
+    for outcome in failed:
+        print(f"\n{outcome.cell} on {outcome.flavor}: {outcome.findings[0][:300]}\n  {repeat(outcome)}")
+    print(f"\n{len(outcomes)} runs, {len(failed)} with findings; seed {seed}")
+    return 1 if failed else 0
+
+
+def walk(flavor: Flavor, todo: list[cells.Cell], asked: argparse.Namespace) -> list[Outcome]:
+    """Run cells in one world, which is made anew after a finding that it did not recover from."""
+    outcomes: list[Outcome] = []
+    world: World | None = None
+    try:
+        for number, cell in enumerate(todo, 1):
+            if world is None:
+                memory = Path("/dev/shm")
+                root = Path(tempfile.mkdtemp(prefix="chaos-", dir=memory if memory.is_dir() else None))
+                world = World(flavor, root)
+                world.make()
+            outcome = Run(world, cell).run()
+            outcomes.append(outcome)
+            told = f"{number}/{len(todo)} {flavor} {outcome.cell}: {outcome.how}, {outcome.seconds} s"
+            print(told + "".join(f"\n    {text[:600]}" for text in outcome.findings[:6]), flush=True)
+            if outcome.findings:
+                if asked.keep:
+                    name = f"chaos-{flavor}-{os.getpid()}-{number}.log"
+                    Path(tempfile.gettempdir(), name).write_bytes(world.log.read_bytes())
+                    print(
+                        f"    log: {Path(tempfile.gettempdir(), name)}\n    " + "\n    ".join(outcome.story)
+                    )
+                try:
+                    world.begin_anew()
+                except Exception as error:  # noqa: BLE001 - then everything is made anew
+                    print(f"    a new world is made: {error!r}", flush=True)
+                    world.close()
+                    world = None
+    finally:
+        if world is not None:
+            world.close()
+    return outcomes
+
+
+def write(path: Path, seed: int, outcomes: list[Outcome]) -> None:
+    """The report."""
+    path.write_text(json.dumps({"seed": seed, "runs": [one.as_json() for one in outcomes]}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,309 @@
+"""A world for many runs: servers, store, proxies, and one worker process at a time.
+
+Servers and store outlive the runs; between two the tables are made anew from a template, and whatever a run
+left anywhere fails the next one's start (:meth:`World.leftovers`). Knows no fault.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from homeworld.model.machine import Kind
+from homeworld.model.names import quote
+from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
+from homeworld.model.topology import Flavor
+from homeworld.store.guards import facts
+from homeworld.store.store import Store
+from homeworld.store.workflows import Workflow
+from homeworld.workflows.provisioning import Placement
+from tests.chaos import ledger as money
+from tests.chaos.clock import Offset
+from tests.chaos.control import Control
+from tests.chaos.nursery import Forked, Nursery
+from tests.chaos.proxy import Proxies
+from tests.chaos.servers import Machines, Server
+from tests.chaos.worker import engine_of
+from tests.support.bank import OPENING_BALANCE, Login
+from tests.support.mysqld import binary, free_port
+from tests.support.stack import Stack
+from tests.support.warden import guard
+
+SOURCE, TARGET = "shop", "shop_sharded"
+TEMPLATE = "chaos_template"
+SIDECARS = ("streams", "copies", "ddls")
+
+
+class World:
+    """See the module. ``folder`` is absolute and empty."""
+
+    def __init__(self, flavor: Flavor, folder: Path) -> None:
+        self.flavor = flavor
+        self.folder = folder
+        self.mysqld = str(binary(flavor))
+        self.proxies = Proxies()
+        self.control = Control(folder / "control.sock")
+        self.store: Store
+        self.machines: Machines
+        self.login: Login
+        self.process: Forked | None = None
+        self.nursery: Nursery | None = None
+        self.log = folder / "worker.log"
+        self.clock = Offset(folder / "clock")
+        self.workflow_id = ""
+        self.branch_id = ""
+        self.database_id = ""
+        self._proxied = False
+        self._chance = random.Random(1)
+        self.old: dict[int, money.Entry] = {}
+        self.groups: list[list[int]] = []
+        guard(folder, delete=True)
+
+    # -- making ----------------------------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """Servers, database, keyspaces, template. Takes a while, once."""
+        engine = engine_of(self.folder, self.mysqld)
+        stack = Stack(engine, self.folder, Placement.DEDICATED)
+        stack.start()
+        try:
+            stack.open(replicas=1)
+            stack.add_keyspace(TARGET, money.VSCHEMA, shards=2, replicas=1)
+            self.branch_id, self.database_id = stack.branch_id, stack.database_id
+            servers: list[Server] = []
+            with stack.store.read() as tx:
+                for name, side in ((SOURCE, "source"), (TARGET, "target")):
+                    for shard in tx.keyspaces.shards(stack.keyspace(name).id):
+                        assert shard.primary_server_id is not None
+                        made = Server(
+                            shard.primary_server_id, side, True, shard.name, quote(shard.schema_name)
+                        )
+                        servers.append(made)
+                        servers += (
+                            replace(made, server_id=replica, primary=False)
+                            for replica in shard.replica_server_ids
+                        )
+            self.machines = Machines(engine, self.folder, servers)
+            self._make_template()
+        finally:
+            user, password = stack.login
+            stack.close()
+        self.store = Store.open(self.store_url)
+        self.login = Login("127.0.0.1", free_port(), user, password)
+        for server in self.machines.all:
+            socket = engine.endpoint(server.server_id, next(iter(engine.credentials()))).socket
+            for group in ("gateway", "worker"):
+                self.proxies.open(f"{server.server_id}/{group}", socket)
+        if Machines.can_have_disks():
+            engine.stop_all()
+            self.machines.give_disks()
+
+    @property
+    def store_url(self) -> str:
+        """Where the control plane's memory is."""
+        return f"sqlite:///{self.folder / 'homeworld.db'}"
+
+    def _make_template(self) -> None:
+        chance = random.Random(7)
+        shards = [server.shard for server in self.machines.of("target")]
+        by_shard: dict[str, list[int]] = {shard: [] for shard in shards}
+        for account in range(1, money.ACCOUNTS + 1):
+            by_shard[money.shard_of(account, shards)].append(account)
+        self.groups = list(by_shard.values())
+        balances = dict.fromkeys(range(1, money.ACCOUNTS + 1), OPENING_BALANCE)
+        for ref in range(-money.OLD_TRANSFERS, 0):
+            source, target = chance.sample(self.groups[chance.randrange(len(self.groups))], 2)
+            amount = chance.randrange(1, 100)
+            self.old[ref] = (source, target, amount)
+            balances[source] -= amount
+            balances[target] += amount
+        pad = "x" * money.PADDING
+        (source,) = self.machines.of("source")
+        with self.machines.connect(source) as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {TEMPLATE} CHARACTER SET utf8mb4")
+            cursor.execute(f"USE {TEMPLATE}")
+            for statement in money.SCHEMA:
+                cursor.execute(statement)
+            cursor.executemany(
+                "INSERT INTO accounts VALUES (%s, %s, %s)", [(i, b, pad) for i, b in balances.items()]
+            )
+            cursor.executemany(
+                "INSERT INTO transfers (ref, source, target, amount, note) VALUES (%s, %s, %s, %s, %s)",
+                [(ref, *entry, pad) for ref, entry in self.old.items()],
+            )
+
+    def close(self) -> None:
+        """End everything and delete it."""
+        self.kill()
+        if self.nursery is not None:
+            self.nursery.close()
+        self.control.close()
+        self.proxies.close()
+        self.store.close()
+        for server in self.machines.all:
+            if server.server_id in self.machines.disks:
+                self.machines.free_disk(server)
+        self.machines.engine.stop_all(0)
+        self.machines.take_disks()
+        shutil.rmtree(self.folder)
+
+    # -- the worker ------------------------------------------------------------------------------------------
+
+    def start(self, *, proxied: bool = False) -> None:
+        """Start a worker and return once it serves.
+
+        :param proxied: it reaches servers through the proxies.
+        """
+        self._proxied = proxied
+        config = {
+            "folder": str(self.folder),
+            "mysqld": self.mysqld,
+            "store": self.store_url,
+            "gateway_port": self.login.port,
+            "control": str(self.folder / "control.sock"),
+            "proxies": self.proxies.ports if proxied else {},
+        }
+        self.control.forget()
+        if self.nursery is None:
+            self.nursery = Nursery(self.folder / "nursery.sock", self.log, self.mysqld, self.folder / "clock")
+        config["nursery"] = self.nursery.path
+        (self.folder / "worker.json").write_text(json.dumps(config))
+        self.process = self.nursery.worker(self.folder / "worker.json", self.log)
+        self.control.hello(90.0, self.alive)
+
+    def restart(self) -> None:
+        """Another one like the last."""
+        self.start(proxied=self._proxied)
+
+    def ready(self, *, proxied: bool) -> None:
+        """Have a worker of that kind."""
+        if self.process is None or not self.alive() or self._proxied is not proxied:
+            self.kill()
+            self.start(proxied=proxied)
+
+    def alive(self) -> bool:
+        """Whether the worker runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """kill -9 of the worker."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def freeze(self, on: bool) -> None:
+        """Stop the worker's process, or let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+
+    def mover_pids(self) -> list[int]:
+        """The processes that move rows."""
+        return [] if self.nursery is None else self.nursery.movers()
+
+    # -- the workflow ----------------------------------------------------------------------------------------
+
+    def workflow(self) -> Workflow:
+        """As it is stored now."""
+        with self.store.read() as tx:
+            return tx.workflows.get(self.workflow_id)
+
+    def create(self) -> None:
+        """Ask for a workflow, as the API does."""
+        with self.store.write() as tx:
+            ids = [tx.keyspaces.by_name(self.branch_id, name).id for name in (SOURCE, TARGET)]
+            self.workflow_id = tx.workflows.create(
+                self.database_id, self.branch_id, "move", ids[0], ids[1], money.TABLES
+            ).id
+
+    def ask(self, trigger: Trigger) -> bool:
+        """Ask for a transition as the API does; whether it was allowed. Lag is not asked."""
+        with self.store.write() as tx:
+            workflow = tx.workflows.get(self.workflow_id)
+            now = replace(facts(workflow), lag_low=True)
+            offered = {(row.source, row.trigger) for row in MOVE_TABLES.rows if row.kind is Kind.ASKED}
+            if (workflow.state, trigger) not in offered:
+                return False
+            row = MOVE_TABLES.take(workflow.state, trigger, now.holds)
+            tx.workflows.transition(workflow.id, workflow.state, row)
+            return True
+
+    def wait(self, what: str, holds: Callable[[], object], seconds: float) -> None:
+        """Until it is so; fails with ``what`` otherwise."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+            assert self.alive(), f"{what}: the worker has ended"
+            time.sleep(0.02)
+
+    # -- between runs ----------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """The tables as in the template, vschemas and rules as at first, and nothing else anywhere."""
+        for server in self.machines.primaries:
+            self.wait("a server answers", lambda server=server: self.machines.answers(server), 60)
+            self._empty(server)
+        (source,) = self.machines.of("source")
+        for table in money.TABLES:
+            self.machines.run(
+                source,
+                f"CREATE TABLE {source.schema}.{table} LIKE {TEMPLATE}.{table}",
+                f"INSERT INTO {source.schema}.{table} SELECT * FROM {TEMPLATE}.{table}",
+            )
+        with self.store.write() as tx:
+            for name, text in ((SOURCE, "{}"), (TARGET, json.dumps(money.VSCHEMA))):
+                tx.keyspaces.update(tx.keyspaces.by_name(self.branch_id, name).id, vschema=text)
+            tx.routes.replace_rules(self.branch_id, {})
+            version = tx.routes.version()
+        self.wait("the reset is served", lambda: self._served(version), 20)
+
+    def _served(self, _version: int) -> bool:
+        # The worker publishes what others store within half a second; a statement that names a table of the
+        # source proves it.
+        time.sleep(0.6)
+        with self.login.connect(SOURCE) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT COUNT(*) FROM transfers")
+            row = cursor.fetchone()
+        return row == (money.OLD_TRANSFERS,)
+
+    def _empty(self, server: Server) -> None:
+        rows = self.machines.run(server, f"SHOW TABLES FROM {server.schema}")
+        names = ", ".join(f"{server.schema}.`{row[0]}`" for row in rows)
+        if names:
+            self.machines.run(server, f"DROP TABLE {names}")
+
+    def begin_anew(self) -> None:
+        """After a run that ended nobody knows how: no workflow is under way, no sidecar has rows."""
+        self.kill()
+        self.clock.set(0.0)
+        for server in self.machines.primaries:
+            self.machines.free_disk(server)
+        self.machines.engine.start_all()
+        with self.store.write() as tx:
+            workflow = tx.workflows.get(self.workflow_id) if self.workflow_id else None
+            if workflow is not None and workflow.state not in MOVE_TABLES.terminal:
+                self._bury(tx)
+        for server in self.machines.primaries:
+            for table in SIDECARS:
+                if self.machines.has_table(server, "_homeworld", table):
+                    self.machines.run(server, f"DELETE FROM _homeworld.{table}")
+
+    def _bury(self, tx: Any) -> None:
+        from homeworld.store.tables.workflows import workflows
+
+        tx.work.connection.execute(
+            workflows.update()
+            .where(workflows.c.id == self.workflow_id)
+            .values(state=State.CANCELLED.value, settled=True, facts={})
+        )
+        tx.routes.replace_rules(self.branch_id, {})
+        closing = tx.routes.closing(self.branch_id)
+        if closing is not None:
+            tx.routes.forget_closing(self.branch_id, closing.subject)
