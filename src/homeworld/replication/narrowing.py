@@ -193,7 +193,7 @@ class Narrowing:
                 "utf16le",
                 "utf32",
             }:
-                parts.append(f"{column.name}='{value.decode()}'")
+                parts.append(f"{column.name} = '{value.decode()}'")
             else:
                 parts.append(column.compare("=", value))
         return " AND ".join(parts)
