@@ -54,6 +54,11 @@ LATE = (
         "DROP TABLE late",
         "table late",
     ),
+    (
+        "CREATE VIEW elsewhere.late AS SELECT * FROM orders",
+        "DROP VIEW elsewhere.late",
+        "view elsewhere.late",
+    ),
 )
 
 
@@ -61,6 +66,7 @@ def test_what_came_to_use_the_tables_holds_traffic_back_in_either_direction(stac
     workflow = begin(stack, shards=1)
     for keyspace in ("shop", "target"):
         stack.on_server(keyspace, "CREATE TABLE other (id INT PRIMARY KEY)")
+    stack.on_server("shop", "CREATE DATABASE elsewhere")
     for make, remove, named in LATE:
         stack.on_server("shop", make)
         refused = stack.ask(workflow, T.SWITCH_PRIMARIES, S.RUNNING)

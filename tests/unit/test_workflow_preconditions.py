@@ -183,6 +183,12 @@ WRONG: dict[str, tuple[World, str]] = {
     "trigger": (good(triggers=(Trigger("t1", "orders"),)), "has the trigger t1"),
     "view uses": (good(bodies=(Body("view", "v", "select * from `shop`.`orders`"),)), "view v on shop/-"),
     "trigger uses": (good(bodies=(Body("trigger", "t2", "INSERT INTO orders VALUES (1)"),)), "trigger t2"),
+    "view elsewhere": (
+        good(bodies=(Body("view", "v", "select * from `shop`.`orders`", "crm"),)), "view crm.v on shop/-",
+    ),
+    "procedure elsewhere": (
+        good(bodies=(Body("procedure", "p", "DELETE FROM `shop` . orders", "crm"),)), "procedure crm.p on",
+    ),
     "target rows": (
         with_target(good(), tables={"orders": table()}, filled=frozenset({"orders"})), "is not empty",
     ),
@@ -283,6 +289,7 @@ def test_a_name_inside_another_name_is_no_mention() -> None:
     bodies = (
         Body("procedure", "p", "select orders_archive.id, `reorders`.x from $orders"),
         Body("view", "v", "select `s`.`orders` AS `orders` from `shop`.`sales` `s`"),
+        Body("procedure", "q", "select * from orders, workshop.orders, shop.sales", "crm"),
     )
     assert judge(good(bodies=bodies)) == ()
 

@@ -1,7 +1,8 @@
 """Views, routines, events and other tables' triggers that name a moving table would go on using the old one.
 
 Of views the server keeps a text in which every table stands with its schema, so their uses are exact. Other
-texts are searched for the name as a word; a mention in a comment counts too, which a person can see.
+texts are searched for the name as a word, behind the schema's where they are in another schema; a mention in
+a comment counts too, which a person can see.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ def mentions(body: Body, schema: str, tables: tuple[str, ...]) -> tuple[str, ...
     if body.kind == "view":
         text = body.text.lower()
         return tuple(name for name in tables if quote(schema, name).lower() in text)
+    qualifier = rf"{re.escape(schema)}`?\s*\.\s*`?" if body.schema else ""
     return tuple(
         name
         for name in tables
-        if re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", body.text, re.IGNORECASE)
+        if re.search(rf"(?<![\w$]){qualifier}{re.escape(name)}(?![\w$])", body.text, re.IGNORECASE)
     )
 
 
@@ -29,7 +31,8 @@ def users(shard: ShardFacts, tables: tuple[str, ...]) -> Iterator[str]:
     """Each use of one of the tables on a shard."""
     for body in shard.bodies:
         for name in mentions(body, shard.schema, tables):
-            yield f"{body.kind} {body.name} on {shard.where} uses table {name} and would be left behind"
+            which = f"{body.schema}.{body.name}" if body.schema else body.name
+            yield f"{body.kind} {which} on {shard.where} uses table {name} and would be left behind"
 
 
 def _check(world: World) -> Iterator[str]:

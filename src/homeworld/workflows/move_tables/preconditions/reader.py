@@ -44,6 +44,18 @@ _BODIES = (
     "SELECT 'event', EVENT_NAME, EVENT_DEFINITION FROM information_schema.EVENTS "
     "WHERE EVENT_SCHEMA = {schema}",
 )
+# The same in the server's other schemas, where the text has the schema's name in it.
+_BODIES_ELSEWHERE = tuple(
+    f"SELECT {kind}, {name}, {text}, {owner} FROM information_schema.{table} "  # noqa: S608 - our own names
+    f"WHERE {owner} NOT IN ({{schema}}, 'mysql', 'sys', 'performance_schema', 'information_schema') "
+    f"AND LOCATE({{schema}}, {text})"
+    for kind, name, text, owner, table in (
+        ("'view'", "TABLE_NAME", "VIEW_DEFINITION", "TABLE_SCHEMA", "VIEWS"),
+        ("'trigger'", "TRIGGER_NAME", "ACTION_STATEMENT", "TRIGGER_SCHEMA", "TRIGGERS"),
+        ("LOWER(ROUTINE_TYPE)", "ROUTINE_NAME", "ROUTINE_DEFINITION", "ROUTINE_SCHEMA", "ROUTINES"),
+        ("'event'", "EVENT_NAME", "EVENT_DEFINITION", "EVENT_SCHEMA", "EVENTS"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +175,7 @@ def read_shard(place: ShardPlace, names: Sequence[str]) -> ShardFacts:
 
 
 def read_users(connection: Connection, place: ShardPlace, names: Sequence[str]) -> ShardFacts:
-    """What else in the shard's schema may use these tables; nothing of the tables themselves.
+    """What else on the shard's server may use these tables; nothing of the tables themselves.
 
     :param connection: to the place's server, in utf8mb4.
     """
@@ -180,7 +192,7 @@ def read_users(connection: Connection, place: ShardPlace, names: Sequence[str]) 
         triggers=tuple(Trigger(*row) for row in triggers),
         bodies=tuple(
             Body(*row)
-            for query in _BODIES
+            for query in (*_BODIES, *_BODIES_ELSEWHERE)
             for row in _texts(connection, query.format(schema=schema, tables=wanted))
         ),
     )

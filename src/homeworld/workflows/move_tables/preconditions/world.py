@@ -39,11 +39,15 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Something with SQL in it that may name tables: a view, trigger, routine or event."""
+    """Something with SQL in it that may name tables: a view, trigger, routine or event.
+
+    :param schema: the other schema of the server that it is in; empty: the shard's own.
+    """
 
     kind: str
     name: str
     text: str
+    schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
