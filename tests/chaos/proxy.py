@@ -1,6 +1,7 @@
 """Loopback proxies between homeworld and the servers, in which the network fails on purpose.
 
-Each proxy listens on a port of its own and leads to a server's unix socket. What fails is a *link*: nothing
+Each proxy listens on a port of its own and leads to a server's port (not its unix socket: a server takes a
+session there for safe, and the dialogue of MySQL's passwords is another one). What fails is a *link*: nothing
 passes towards the server, or nothing towards homeworld, or every connection is reset and new ones are refused.
 What was held back passes when the link is mended, as it does in TCP after a short cut. One event loop in a
 thread of its own serves all.
@@ -34,7 +35,7 @@ class Link:
     """One proxy. ``cut`` is what it suffers from now."""
 
     name: str
-    socket_path: str
+    upstream: Callable[[], int]
     port: int = 0
     cut: Cut = Cut.NONE
     mended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,9 +51,9 @@ class Proxies:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
         self._thread.start()
 
-    def open(self, name: str, socket_path: str) -> int:
-        """A link to the server at ``socket_path``; its port."""
-        link = self._links[name] = Link(name, socket_path)
+    def open(self, name: str, upstream: Callable[[], int]) -> int:
+        """A link to the server whose port ``upstream`` says, for each connection anew; the link's own port."""
+        link = self._links[name] = Link(name, upstream)
         link.mended.set()
         self._call(lambda: self._listen(link)).result(10)
         return link.port
@@ -100,7 +101,7 @@ class Proxies:
             _reset(writer)
             return
         try:
-            up_reader, up_writer = await asyncio.open_unix_connection(link.socket_path)
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", link.upstream())
         except OSError:
             _reset(writer)  # the server is down: as if its port were closed
             return

@@ -19,7 +19,7 @@ from typing import Any
 from homeworld.model.machine import Kind
 from homeworld.model.names import quote
 from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
-from homeworld.model.topology import Flavor
+from homeworld.model.topology import BackendRole, Flavor
 from homeworld.store.guards import facts
 from homeworld.store.store import Store
 from homeworld.store.workflows import Workflow
@@ -98,9 +98,11 @@ class World:
         self.store = Store.open(self.store_url)
         self.login = Login("127.0.0.1", free_port(), user, password)
         for server in self.machines.all:
-            socket = engine.endpoint(server.server_id, next(iter(engine.credentials()))).socket
             for group in ("gateway", "worker"):
-                self.proxies.open(f"{server.server_id}/{group}", socket)
+                self.proxies.open(
+                    f"{server.server_id}/{group}",
+                    lambda server_id=server.server_id: engine.endpoint(server_id, BackendRole.OWNER).port,
+                )
         if Machines.can_have_disks():
             engine.stop_all()
             self.machines.give_disks()

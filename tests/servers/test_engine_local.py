@@ -21,7 +21,7 @@ from homeworld.engines.watcher import Did, Watcher
 from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
 from homeworld.model.ports import Engine
 from homeworld.model.topology import BackendRole, Flavor
-from tests.support.engines import as_role, owner, pid_of, position, run
+from tests.support.engines import as_role, owner, pid_of, position, run, until
 from tests.support.mysqld import binary
 from tests.support.warden import guard
 
@@ -298,6 +298,24 @@ def test_a_server_that_cannot_start_says_why(engine: LocalEngine, engine_root: P
     (data / "ibdata1.aside").rename(data / "ibdata1")
     engine.start_server("one")
     assert engine.status("one").accepting
+
+
+def test_files_that_cannot_be_written_are_one_servers_trouble(engine: LocalEngine, engine_root: Path) -> None:
+    """As on a full disk. The others are looked after in the same round, and nobody's start ends with it."""
+    for server_id in ("one", "two"):
+        engine.create_server(server_id)
+    in_the_way = engine_root / "servers" / "one" / "my.new"
+    in_the_way.mkdir()
+    pids = [pid_of(engine, server_id) for server_id in ("one", "two")]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(engine.status(name).running for name in ("one", "two")), "both are dead")
+    told = {event.server_id: event for event in Watcher(engine).look()}
+    assert {name: event.did for name, event in told.items()} == {"one": Did.FAILED, "two": Did.RESTARTED}
+    assert "cannot be written" in told["one"].detail
+    assert set(engine.start_all()) == {"one"}
+    in_the_way.rmdir()
+    assert engine.start_all() == {}
 
 
 def test_an_older_server_gets_the_rights_of_this_version(engine: LocalEngine, engine_root: Path) -> None:

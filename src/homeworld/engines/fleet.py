@@ -155,9 +155,18 @@ class Fleet:
         """Start the server's process where it does not run; returns at once.
 
         :returns: whether it was started.
-        :raises UnavailableError: it could not be started.
+        :raises UnavailableError: it could not be started, or its files cannot be written (a full disk).
         :raises InvalidError: the data are of the other flavour.
         """
+        try:
+            return self._ensure_process(record)
+        except OSError as error:
+            # One server's disk is no reason for anybody to leave the others alone.
+            raise UnavailableError(
+                f"the files of server {record.server_id} cannot be written: {error.strerror}"
+            ) from error
+
+    def _ensure_process(self, record: Record) -> bool:
         place = self.layout.place(record.server_id)
         if process.find(place.config, place.pid) is not None:
             return False
