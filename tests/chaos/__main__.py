@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -45,6 +46,8 @@ def chosen(asked: argparse.Namespace, seed: int) -> list[cells.Cell]:
 
 def main() -> int:
     """Run; 0 where nothing was found."""
+    # So that what was mounted and started is taken away, whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     asked = arguments()
     seed = asked.seed if asked.seed is not None else int(time.time()) % 1_000_000
     flavors = [asked.flavor] if asked.flavor else list(Flavor)
@@ -54,8 +57,7 @@ def main() -> int:
     # Each flavour has every n-th cell, so that both see all steps and all faults.
     for number, flavor in enumerate(flavors):
         mine = todo if asked.cell else todo[number :: len(flavors)]
-        outcomes += walk(flavor, mine, asked)
-        write(asked.json, seed, outcomes)
+        outcomes += walk(flavor, mine, asked, seed, outcomes)
     print(matrix(outcomes))
     failed = [outcome for outcome in outcomes if outcome.findings]
     for outcome in failed:
@@ -64,7 +66,9 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def walk(flavor: Flavor, todo: list[cells.Cell], asked: argparse.Namespace) -> list[Outcome]:
+def walk(
+    flavor: Flavor, todo: list[cells.Cell], asked: argparse.Namespace, seed: int, before: list[Outcome]
+) -> list[Outcome]:
     """Run cells in one world, which is made anew after a finding that it did not recover from."""
     outcomes: list[Outcome] = []
     world: World | None = None
@@ -77,6 +81,7 @@ def walk(flavor: Flavor, todo: list[cells.Cell], asked: argparse.Namespace) -> l
                 world.make()
             outcome = Run(world, cell).run()
             outcomes.append(outcome)
+            write(asked.json, seed, [*before, *outcomes])
             told = f"{number}/{len(todo)} {flavor} {outcome.cell}: {outcome.how}, {outcome.seconds} s"
             print(told + "".join(f"\n    {text[:600]}" for text in outcome.findings[:6]), flush=True)
             if outcome.findings:

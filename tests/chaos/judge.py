@@ -11,6 +11,7 @@ from typing import Any
 
 import pymysql
 
+from homeworld.model.errors import HomeworldError
 from homeworld.model.states.move_tables import State
 from homeworld.model.vschema import parse
 from tests.chaos import ledger as money
@@ -114,6 +115,10 @@ def _locked(world: World, server: Server) -> list[str]:
             if "metadata lock" in state or "table lock" in state.lower() or "global read lock" in state:
                 found.append(f"waits: {one[4:8]}")
         if not server.primary:
+            try:
+                world.machines.engine.wait_replica(server.server_id, 2.0)
+            except HomeworldError as error:
+                found.append(f"does not follow: {error}")
             return found
         cursor.execute("SET SESSION lock_wait_timeout=2, innodb_lock_wait_timeout=2")
         cursor.execute(f"SHOW TABLES FROM {server.schema}")

@@ -22,6 +22,7 @@ import pymysql
 
 from homeworld.model.keyranges import KeyRange
 from homeworld.model.vindexes import make_vindex, range_finder
+from tests.chaos.owners import Work
 from tests.support.bank import OPENING_BALANCE, OWN_FAULT, Login
 
 ACCOUNTS = 400
@@ -72,6 +73,7 @@ class Ledger:
     doubt: dict[int, Entry] = field(default_factory=dict[int, Entry])
     troubles: list[Trouble] = field(default_factory=list[Trouble])
     wrong: list[str] = field(default_factory=list[str])
+    works: list[Work] = field(default_factory=list[Work])
     longest: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -242,7 +244,11 @@ class Teller(_Client):
                 )
             with self.ledger.lock:
                 self.ledger.doubt[ref] = entry
+            sent = time.monotonic()
             cursor.execute("COMMIT")
+            work = Work(ref, returns, sent, time.monotonic())
+            with self.ledger.lock:
+                self.ledger.works.append(work)
 
     def _wrong(self, text: str) -> None:
         with self.ledger.lock:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from homeworld.model.states.move_tables import State, Trigger
-from tests.chaos import cells, faults, judge
+from tests.chaos import cells, faults, judge, owners
 from tests.chaos import ledger as money
 from tests.chaos.cells import Cell, Moment
 from tests.chaos.control import Armed, NotInTimeError
@@ -19,6 +19,12 @@ from tests.chaos.world import SOURCE, World
 
 S, T = State, Trigger
 TELLERS = 3
+# Transitions with which the ownership of writes changes, or may have: a way back of replicas alone has the same.
+OWNERS_CHANGE = {
+    (S.SWITCHING_PRIMARIES, S.SWITCHED_PRIMARIES),
+    (S.REVERSING_TRAFFIC, S.RUNNING),
+    (S.REVERSING_TRAFFIC_FOR_CANCEL, S.CANCELLING),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,7 @@ class Run:
             self.world.clock.set(0.0)
             self.world.ready(proxied=self.kind.proxied)
             self.world.reset()
+            self.begun_at = owners.beginning(self.world.machines)
             self._go(outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what came of this run
             outcome.findings.append(str(error) or repr(error))
@@ -334,12 +341,23 @@ class Run:
         outcome.findings += judge.audit(self.world, self.ledger, side)
         if side == "target":
             outcome.findings += judge.misplaced(self.world)
+        outcome.findings += self._owned()
         outcome.findings += judge.unlocked(self.world)
         outcome.findings += judge.leftovers(self.world, last)
         hits = self.fault.hits
         if "source" in self.owners and "target" in self.owners and hits & {"source", "target"}:
             hits |= {"source", "target"}  # the side changed while it lasted
         outcome.findings += judge.unexcused(self.ledger, self.struck, self.over, hits, frozenset(self.owners))
+
+    def _owned(self) -> list[str]:
+        """One owner of writes at each moment."""
+        with self.world.store.read() as tx:
+            moves = sum(
+                (row.from_state, row.to_state) in OWNERS_CHANGE
+                for row in tx.journal.transitions("workflow", self.world.workflow_id)
+            )
+        sides = owners.written(self.world.machines, self.begun_at)
+        return owners.judge(self.ledger.works, self.ledger.doubt, sides, moves)
 
     def _stop(self, outcome: Outcome) -> None:
         clients = (*self.tellers, *self.readers)
