@@ -9,6 +9,7 @@ positions, as far as the log tells (a session with ``sql_log_bin=0`` writes none
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from homeworld.replication.tables import definition_session, read_table
 SECONDS = 120.0
 _EVENTS = 5000
 _WAIT = 0.2
+_PREPARED = re.compile(r"\s*CREATE (DATABASE|TABLE) IF NOT EXISTS\b", re.IGNORECASE)
 _MARKS = frozenset({(sidecar.SCHEMA, "streams"), (sidecar.SCHEMA, "copies")})
 
 
@@ -106,6 +108,8 @@ class _Log:
         for ddl in batch.ddl:
             for schema, name in ddl.tables:
                 if schema == sidecar.SCHEMA:
+                    if _PREPARED.match(ddl.sql):
+                        continue  # each mover begins so; MySQL logs it where the table was there, too
                     raise HomeworldError("the sidecar's tables were altered")
                 self.found[name] = f"its definition was changed on {self._where[schema]}"
                 self._tables.pop((schema, name), None)
