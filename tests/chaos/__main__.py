@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 
 from homeworld.model.topology import Flavor
 from tests.chaos import cells, faults
@@ -44,10 +45,14 @@ def chosen(asked: argparse.Namespace, seed: int) -> list[cells.Cell]:
     return [cell for cell in found if not plans or cell.plan in plans][: asked.runs]
 
 
+def _end(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(1)
+
+
 def main() -> int:
     """Run; 0 where nothing was found."""
     # So that what was mounted and started is taken away, whoever ends this.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _end)
     asked = arguments()
     seed = asked.seed if asked.seed is not None else int(time.time()) % 1_000_000
     flavors = [asked.flavor] if asked.flavor else list(Flavor)

@@ -1,7 +1,7 @@
 """The cells of the fault matrix: each step of each plan, each moment of it, each fault. Pure.
 
-They are enumerated from the code's own plans, so a step that is added there is in the matrix at once. Knows no
-server and no time. The invariant: the same seed and the same plans give the same cells in the same order.
+They are enumerated from the code's own plans, so a step that is added there is in the matrix at once. Knows
+no server and no time. The invariant: the same seed and the same plans give the same cells in the same order.
 """
 
 from __future__ import annotations

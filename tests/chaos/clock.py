@@ -1,10 +1,10 @@
 """A wall clock that the controller can move, for the worker and its movers.
 
 The product asks for the wall clock's time in three ways: ``time.time``, the store's ``SystemClock`` and the
-gateway's own. :func:`install` puts an offset into all of them, in the process that calls it and its forks; the
-offset lies in a file that is mapped into memory, so that all of them step at the same moment. Monotonic time is
-not touched, as it is not when a machine's clock is set. (A preloaded library that would do it for the whole
-process, libfaketime, lets ``time.sleep`` fail on Python 3.11.) The servers' clocks stay.
+gateway's own. :func:`install` puts an offset into all of them, in the process that calls it and its forks;
+the offset lies in a file that is mapped into memory, so that all of them step at the same moment. Monotonic
+time is not touched, as it is not when a machine's clock is set. (A preloaded library that would do it for the
+whole process, libfaketime, lets ``time.sleep`` fail on Python 3.11.) The servers' clocks stay.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def install(path: Path) -> None:
     def stepped() -> float:
         return real() + offset.get()
 
-    def now(_self: object) -> datetime:
+    def now(self: object) -> datetime:
         return datetime.fromtimestamp(stepped(), UTC)
 
     time.time = stepped
-    engine.SystemClock.now = now
-    server._UtcClock.now = now
+    engine.SystemClock.now = now  # type: ignore[method-assign]
+    server._UtcClock.now = now  # type: ignore[reportPrivateUsage]

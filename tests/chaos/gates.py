@@ -1,8 +1,8 @@
-"""The worker's side of the gates: at the armed moment of a step the thread that performs it waits to be let on.
+"""The worker's side of the gates: at an armed moment of a step its thread waits to be let on.
 
-Plans are wrapped, not changed: names, sorts and order stay, so the product's own decisions run as ever. A gate
-that is not armed costs a look into a dictionary. Knows no fault; the controller at the other end of the socket
-does. Invariant: the thread goes on only by what the controller says, or when the controller is gone.
+Plans are wrapped, not changed: names, sorts and order stay, so the product's own decisions run as ever. A
+gate that is not armed costs a look into a dictionary. Knows no fault; the controller at the other end of the
+socket does. Invariant: the thread goes on only by what the controller says, or when the controller is gone.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The ledger under the fault matrix: transfers and their returns in transactions, each commit noted by its client.
+"""The ledger under the fault matrix: transfers and their returns, each commit noted by its client.
 
 A transaction moves money between two accounts of one shard and writes or deletes the transfer's row there, so
-that it is one server's transaction on either side: whatever dies, all of it is there or nothing. The invariant
-that :meth:`Ledger.audit` holds the end to: each acknowledged transfer is there exactly once, each acknowledged
-return has taken its transfer away, a commit whose answer was lost took place whole or not at all, everything
-that failed before its COMMIT did not, and every balance is what the transfers make it. Readers hold every sum
-of balances that they ever see to what it was at the opening.
+that it is one server's transaction on either side: whatever dies, all of it is there or nothing. The
+invariant that :meth:`Ledger.audit` holds the end to: each acknowledged transfer is there exactly once, each
+acknowledged return has taken its transfer away, a commit whose answer was lost took place whole or not at
+all, everything that failed before its COMMIT did not, and every balance is what the transfers make it.
+Readers hold every sum of balances that they ever see to what it was at the opening.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Makes workers and movers by fork from a process that has imported everything already.
 
-Starting Python and importing the product costs more than most faults last, and a run starts several processes.
-The nursery itself has one thread and does nothing but fork; it ends when its input does. What a child becomes is
-said by a line of JSON over a unix socket, with the file descriptors that are to be its input and output.
+Starting Python and importing the product costs more than most faults last, and a run starts several
+processes. The nursery itself has one thread and does nothing but fork; it ends when its input does. What a
+child becomes is said by a line of JSON over a unix socket, with the file descriptors that are to be its input
+and output.
 
 A mover made here is no child of the worker, so the kernel does not kill it with the worker as it does in the
-product: it ends by the end of its input, a moment later. That is the harder case, and the same invariant holds.
+product: it ends by the end of its input, a moment later. That is the harder case, and the same invariant
+holds.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import pymysql
 
 from tests.chaos.servers import Machines, Server
 
-_CLIENTS = re.compile(
+CLIENTS = re.compile(
     r"^(?:# )?(INSERT INTO transfers \(.*?\) VALUES \(|DELETE FROM transfers WHERE ref = )(\d+)\b"
 )
 
@@ -63,7 +63,7 @@ def _texts(machines: Machines, server: Server, file: str, position: int) -> list
     with machines.connect(server, 60) as connection, connection.cursor(pymysql.cursors.SSCursor) as cursor:
         cursor.execute(f"SHOW BINLOG EVENTS IN '{file}' FROM {position}")
         for row in cursor:
-            matched = _CLIENTS.match(str(row[5])) if row[2] in {"Annotate_rows", "Rows_query"} else None
+            matched = CLIENTS.match(str(row[5])) if row[2] in {"Annotate_rows", "Rows_query"} else None
             if matched:
                 found.append((int(matched[2]), matched[1].startswith("DELETE")))
     return found
@@ -89,8 +89,8 @@ def judge(
         wanted = times == 1 or (times == 0 and key not in acknowledged)
         if not wanted or (times and key not in acknowledged and key[0] not in unsure):
             found.append(
-                f"{'return' if key[1] else 'transfer'} {key[0]}: {counts['source'][key]} times in the source's "
-                f"binlog, {counts['target'][key]} in the target's"
+                f"{'return' if key[1] else 'transfer'} {key[0]}: {counts['source'][key]} times in the "
+                f"source's binlog, {counts['target'][key]} in the target's"
             )
     least = _changes(
         [work for work in works if counts["source"][work.key]],

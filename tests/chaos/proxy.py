@@ -2,9 +2,9 @@
 
 Each proxy listens on a port of its own and leads to a server's port (not its unix socket: a server takes a
 session there for safe, and the dialogue of MySQL's passwords is another one). What fails is a *link*: nothing
-passes towards the server, or nothing towards homeworld, or every connection is reset and new ones are refused.
-What was held back passes when the link is mended, as it does in TCP after a short cut. One event loop in a
-thread of its own serves all.
+passes towards the server, or nothing towards homeworld, or every connection is reset and new ones are
+refused. What was held back passes when the link is mended, as it does in TCP after a short cut. One event
+loop in a thread of its own serves all.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Proxies:
         self._thread.start()
 
     def open(self, name: str, upstream: Callable[[], int]) -> int:
-        """A link to the server whose port ``upstream`` says, for each connection anew; the link's own port."""
+        """A link to the server whose port ``upstream`` says for each connection; the link's own port."""
         link = self._links[name] = Link(name, upstream)
         link.mended.set()
         self._call(lambda: self._listen(link)).result(10)

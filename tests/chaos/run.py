@@ -1,4 +1,4 @@
-"""One run of the fault matrix: a walk with the ledger under it, one fault at one moment, and the judgement."""
+"""One run of the matrix: a walk with the ledger under it, one fault at one moment, and the judgement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tests.chaos.world import SOURCE, World
 
 S, T = State, Trigger
 TELLERS = 3
-# Transitions with which the ownership of writes changes, or may have: a way back of replicas alone has the same.
+# Transitions with which the ownership of writes changes, or may have: a way back of replicas alone has the
+# same.
 OWNERS_CHANGE = {
     (S.SWITCHING_PRIMARIES, S.SWITCHED_PRIMARIES),
     (S.REVERSING_TRAFFIC, S.RUNNING),
@@ -31,8 +32,8 @@ OWNERS_CHANGE = {
 class Route:
     """How to come to a plan and on from it.
 
-    :param before: goals to walk to first; ``ask`` then starts the plan; ``after``: the goals from there on, of
-        which the first is where the plan itself leads.
+    :param before: goals to walk to first; ``ask`` then starts the plan; ``after``: the goals from there on,
+        of which the first is where the plan itself leads.
     """
 
     before: tuple[State, ...]
@@ -43,6 +44,7 @@ class Route:
 def routes_of(cell: Cell) -> tuple[Route, ...]:
     """The ways through the cell's plan; the seed chooses one."""
     home = (S.VERIFIED_DATA, S.CANCELLED)
+    at_cutover = (S.SWITCHED_PRIMARIES, S.CUTOVER)
     match cell.plan:
         case "start":
             return (Route((), None, (S.RUNNING, *home)),)
@@ -62,10 +64,11 @@ def routes_of(cell: Cell) -> tuple[Route, ...]:
                 Route((S.SWITCHED_REPLICAS,), T.SWITCH_PRIMARIES, (S.SWITCHED_PRIMARIES, S.CANCELLED)),
                 # The second time: the forward stream has been dormant in between.
                 Route(
-                    (S.SWITCHED_PRIMARIES, S.RUNNING), T.SWITCH_PRIMARIES,
+                    (S.SWITCHED_PRIMARIES, S.RUNNING),
+                    T.SWITCH_PRIMARIES,
                     (S.SWITCHED_PRIMARIES, S.RUNNING, *home),
                 ),
-            )  # fmt: skip
+            )
         case "reverse-replicas":
             return (
                 Route((S.SWITCHED_REPLICAS,), T.REVERSE_TRAFFIC, (S.RUNNING, *home)),
@@ -89,12 +92,10 @@ def routes_of(cell: Cell) -> tuple[Route, ...]:
             )
         case "settle":
             return (
-                Route((S.SWITCHED_PRIMARIES, S.CUTOVER), T.REVERSE_CUTOVER, (S.REVERSED_CUTOVER, S.COMPLETED)),
-                Route((S.SWITCHED_PRIMARIES, S.CUTOVER), T.COMPLETE, (S.COMPLETED,)),
-                Route(
-                    (S.SWITCHED_PRIMARIES, S.CUTOVER, S.REVERSED_CUTOVER), T.CUTOVER, (S.CUTOVER, S.COMPLETED)
-                ),
-            )  # fmt: skip
+                Route(at_cutover, T.REVERSE_CUTOVER, (S.REVERSED_CUTOVER, S.COMPLETED)),
+                Route(at_cutover, T.COMPLETE, (S.COMPLETED,)),
+                Route((*at_cutover, S.REVERSED_CUTOVER), T.CUTOVER, (S.CUTOVER, S.COMPLETED)),
+            )
         case _:
             return _stream_routes(cell)
 
@@ -196,7 +197,7 @@ class Run:
             if route.before[-1] in {S.CUTOVER, S.REVERSED_CUTOVER}:
                 self.walk.settled()
         self._arm()
-        self._aim(route.before[-1:] or route.after[:1], route.after, first=True)
+        self._aim(route.before[-1:] or route.after[:1], first=True)
         if route.ask is not None:
             self.walk.ask(route.ask)
         elif not route.before:
@@ -204,7 +205,7 @@ class Run:
         self._strike()
         self._works_again()
         for goal in route.after:
-            self._aim((goal,), route.after)
+            self._aim((goal,))
             self.walk.to(goal)
             if goal in {S.RUNNING, S.SWITCHED_PRIMARIES, S.SWITCHED_REPLICAS}:
                 self._equal(outcome)
@@ -221,7 +222,7 @@ class Run:
             client.start()
         self._commits(1, "tellers begin", 20)
 
-    def _aim(self, now: Sequence[State], after: Sequence[State], *, first: bool = False) -> None:
+    def _aim(self, now: Sequence[State], *, first: bool = False) -> None:
         """Before a cutover applications name no keyspace any more, as they have to."""
         leaving = {S.CUTOVER, S.COMPLETED}
         ask_is_cutover = first and self.cell.plan == "cut-over"

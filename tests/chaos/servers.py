@@ -25,7 +25,7 @@ DISK_MB = 640
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server. ``side`` is source or target, ``primary`` whether it is one; ``schema`` its shard's, quoted."""
+    """One server. ``side`` is source or target, ``schema`` its shard's, quoted."""
 
     server_id: str
     side: str

@@ -1,4 +1,4 @@
-"""Walking a workflow: to the state before a plan, through the plan, and on to an end, whatever happens on the way.
+"""Walking a workflow: to the state before a plan, through it, and on to an end, whatever happens.
 
 A walk asks as a patient person would: where a switch came back with its reason it asks again, where an error
 may be retried it retries. Knows no fault. Everything it met is in :attr:`Walk.story`.

@@ -1,7 +1,8 @@
-"""A homeworld of the fault matrix: the product's parts, composed as ``main.py`` does, with gates and short deadlines.
+"""A homeworld of the fault matrix: the product's parts as ``main.py`` has them, with gates, short deadlines.
 
 Forked by the nursery; says hello on the control socket once everything serves,
-and runs until it is killed. Without an API: the controller writes what is asked into the store, as the API does.
+and runs until it is killed. Without an API: the controller writes what is asked into the store, as the API
+does.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ GATEWAY_ROLES = frozenset({BackendRole.READER, BackendRole.WRITER, BackendRole.R
 
 
 class ProxiedEngine(LocalEngine):
-    """Servers reached through the controller's proxies where it has some: one for the gateway's connections to
-    a server, one for all others.
+    """Servers reached through the controller's proxies where it has some: for each server one for the
+    gateway's connections, one for all others.
 
     :param proxies: ``server id/gateway`` or ``server id/worker`` to a loopback port.
     """
@@ -95,7 +96,7 @@ def main(config: dict[str, Any]) -> None:
     preconditions = make_preconditions(store, engine)
     plans = gated(all_plans(preconditions), gates)
     handler = MoveTables(ports, preconditions, plans)
-    handler._performer = GatedPerformer(ports, plans, gates)
+    handler._performer = GatedPerformer(ports, plans, gates)  # type: ignore[reportPrivateUsage]
     executor = Executor(
         store, (handler,), "chaos", publish=publish, ttl_seconds=deadlines.TTL_SECONDS, workers=2
     )

@@ -69,8 +69,12 @@ class World:
 
     # -- making ----------------------------------------------------------------------------------------------
 
-    def make(self) -> None:
-        """Servers, database, keyspaces, template. Takes a while, once."""
+    def make(self, *, disks: bool = True) -> None:
+        """Servers, database, keyspaces, template. Takes a while, once.
+
+        :param disks: give each primary a file system of its own where that can be had, so that it can be
+            full.
+        """
         engine = engine_of(self.folder, self.mysqld)
         stack = Stack(engine, self.folder, Placement.DEDICATED)
         stack.start()
@@ -104,7 +108,7 @@ class World:
                     f"{server.server_id}/{group}",
                     lambda server_id=server.server_id: engine.endpoint(server_id, BackendRole.OWNER).port,
                 )
-        if Machines.can_have_disks():
+        if disks and Machines.can_have_disks():
             engine.stop_all()
             self.machines.give_disks()
 
@@ -262,8 +266,8 @@ class World:
                 f"INSERT INTO {source.schema}.{table} SELECT * FROM {TEMPLATE}.{table}",
             )
         with self.store.write() as tx:
-            for name, text in ((SOURCE, "{}"), (TARGET, json.dumps(money.VSCHEMA))):
-                tx.keyspaces.update(tx.keyspaces.by_name(self.branch_id, name).id, vschema=text)
+            for name, vschema in ((SOURCE, {}), (TARGET, money.VSCHEMA)):
+                tx.keyspaces.update(tx.keyspaces.by_name(self.branch_id, name).id, vschema=vschema)
             tx.routes.replace_rules(self.branch_id, {})
             version = tx.routes.version()
         self.wait("the reset is served", lambda: self._served(version), 20)
