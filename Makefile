@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test soak bench lint mysql clean
+.PHONY: setup demo test soak chaos bench lint mysql clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -37,9 +37,15 @@ soak: setup mysql              ## the ledger under every step of a move for seve
 	scripts/install-debian test
 	HOMEWORLD_REQUIRE_MYSQL=1 HOMEWORLD_DWELL_SECONDS=15 $(BIN)/pytest -s tests/scenarios/test_ledger.py $(TEST_ARGS)
 
+chaos: setup mysql             ## faults at every step of a move: RUNS=n SEED=s FLAVOR=mariadb|mysql, or CELL=…
+	scripts/install-debian test
+	$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(filter command% environment%,$(origin FLAVOR)),--flavor $(FLAVOR)) \
+	  $${CELL:+--cell "$$CELL"} $(CHAOS_ARGS)
+
 bench: setup mysql             ## the figures, each against its peer in the same run
 	scripts/install-debian bench
 	$(BIN)/python -m bench --json bench-report.json $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache demo-report.json bench-report.json
+	rm -rf $(VENV) .pytest_cache .ruff_cache demo-report.json bench-report.json chaos-report.json
