@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TypeVar
 
 from homeworld.gateway.plan import (
@@ -45,13 +46,14 @@ from homeworld.gateway.router_info import (
     of_system,
 )
 from homeworld.gateway.router_names import Aim, Found, Names
+from homeworld.gateway.router_programs import check_programs
 from homeworld.gateway.router_sequences import next_values
-from homeworld.gateway.router_session import control
+from homeworld.gateway.router_session import check_hints, control
 from homeworld.gateway.router_sharded import Sharded
 from homeworld.gateway.router_show import describe, explain, explain_prefix, show
 from homeworld.gateway.router_vschema import alter_vschema
 from homeworld.gateway.sql_split import split_statements
-from homeworld.gateway.sql_tables import scan
+from homeworld.gateway.sql_tables import Scan, scan
 from homeworld.gateway.sql_tokens import Fingerprint, Kind, fingerprint, tokenize
 from homeworld.gateway.tracker import STALE_ERRNOS
 from homeworld.model.errors import HomeworldError
@@ -76,6 +78,8 @@ _NOT_OFFERED = frozenset(
         b"STOP", b"UNINSTALL", b"VEXPLAIN", b"VTEXPLAIN", b"WHILE", b"XA",
     }
 )  # fmt: skip
+_FILES = frozenset({(b"INTO", b"OUTFILE"), (b"INTO", b"DUMPFILE")})
+_FILES_OF_TABLES = _FILES | {(b"DATA", b"DIRECTORY"), (b"INDEX", b"DIRECTORY")}
 _OF_SERVER = frozenset(
     {b"DATABASE", b"SCHEMA", b"USER", b"ROLE", b"SERVER", b"TABLESPACE", b"LOGFILE", b"INSTANCE"}
 )
@@ -246,6 +250,9 @@ class Router:
         found = context.scan
         if found.doubtful:
             raise unsupported("executable comments for some servers only that change what the statement is")
+        if b"/*+" in sql:
+            check_hints(token for token in tokenize(sql) if token.kind in {Kind.HINT, Kind.CODE})
+        check_programs(self._names, view.target, found)
         first = found.word(0)
         if first == b"ALTER" and found.word(1) == b"VSCHEMA":
             altered = alter_vschema(self._names, found, view.target)
@@ -353,6 +360,14 @@ def _plan_of(error: HomeworldError | RecursionError | ValueError) -> Plan:
     return unsupported("a number or name in the statement that cannot be read").plan
 
 
+def _reaches_files(found: Scan) -> bool:
+    reaching = _FILES_OF_TABLES if found.verb is Verb.DDL else _FILES
+    return any(
+        (one.upper, other.upper) in reaching and Kind.QUOTED not in {one.kind, other.kind}
+        for one, other in pairwise(found.words)
+    )
+
+
 def _check_offered(context: Context) -> None:
     """Refuse statements that reach around the router or past the branch.
 
@@ -364,6 +379,10 @@ def _check_offered(context: Context) -> None:
         check_compound(found.words, _OF_SERVER)
     if first in _NOT_OFFERED:
         raise unsupported(f"{first.decode()} statements")
+    if first == b"LOAD" and b"LOCAL" not in {found.word(2), found.word(3)}:
+        raise unsupported("LOAD of a file or index of the server; LOAD DATA LOCAL reads the client's file")
+    if _reaches_files(found):
+        raise unsupported("INTO OUTFILE, INTO DUMPFILE, DATA DIRECTORY: a server's files are out of reach")
     if found.qualified_functions and context.names.only is None:
         raise unsupported("stored functions of a named keyspace on a branch with several keyspaces")
     if first == b"ANALYZE" and second in {b"SELECT", b"UPDATE", b"DELETE", b"INSERT", b"REPLACE", b"FORMAT"}:

@@ -40,17 +40,29 @@ _ASCII_STAYS = (
 _UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
 _BREAKS_REPLICATION = frozenset(
     {
+        "binlog_alter_two_phase",
+        "binlog_annotate_row_events",
+        "binlog_ddl_skip_rewrite",
         "binlog_direct_non_transactional_updates",
         "binlog_format",
         "binlog_row_image",
         "binlog_row_metadata",
         "binlog_row_value_options",
+        "binlog_rows_query_log_events",
+        "binlog_transaction_compression",
         "gtid_domain_id",
         "gtid_next",
         "gtid_seq_no",
+        "immediate_server_version",
+        "original_commit_timestamp",
+        "original_server_version",
+        "pseudo_replica_mode",
+        "pseudo_slave_mode",
         "server_id",
+        "skip_parallel_replication",
         "skip_replication",
         "sql_log_bin",
+        "wsrep_on",
     }
 )
 # Settings of Vitess that have no meaning here: accepted, as clients made for it send them.
@@ -72,8 +84,20 @@ _VITESS = frozenset(
         "workload",
     }
 )
+_READS_TEXTS = frozenset(
+    {
+        "character_set_client",
+        "character_set_connection",
+        "collation_connection",
+        "sql_auto_is_null",
+        "sql_mode",
+    }
+)
 _NOT_SCATTERED = frozenset({"sql_select_limit", "div_precision_increment", "max_sort_length"})
 _SCOPES = frozenset({b"SESSION", b"LOCAL"})
+_ASSIGNS = frozenset({b"=", b":="})
+_SETTING = re.compile(r"[a-z0-9_$]+(\.[a-z0-9_$]+)*")
+_HINT = re.compile(rb"\bset_var\b\s*\(\s*`?([^`=\s]*)", re.IGNORECASE)
 
 
 def control(names: Names, sql: bytes, found: Scan) -> Plan:
@@ -92,6 +116,18 @@ def control(names: Names, sql: bytes, found: Scan) -> Plan:
         case _:
             pass
     return Control(found.verb, sql)
+
+
+def check_hints(hints: Iterable[Token]) -> None:
+    """Look at optimizer hints: what SET may not set, SET_VAR may not for one statement either.
+
+    :raises RefusedError: it may not.
+    """
+    for hint in hints:
+        for written in _HINT.findall(hint.text):
+            name = written.decode("utf-8", "replace").lower()
+            if name in _BREAKS_REPLICATION | _NOT_SCATTERED or name in _READS_TEXTS:
+                raise unsupported(f"SET_VAR({name}); use SET")
 
 
 def _use_name(found: Scan) -> str:
@@ -122,16 +158,11 @@ def _set(names: Names, sql: bytes, found: Scan) -> Plan:
         raise unsupported(f"SET {first.decode()}")
     if first == b"TRANSACTION" or (first in _SCOPES and second == b"TRANSACTION"):
         return Control(Verb.SET, sql)
-    if first in {b"NAMES", b"CHARSET"} or (first == b"CHARACTER" and second == b"SET"):
-        at = 3 if first == b"CHARACTER" else 2
-        if at < len(found.words):
-            _check_charset(_plain(found.words[at]))
-        return Control(Verb.SET, sql)
     ours = 0
     edits: list[Edit] = []
     parts = list(_assignments(found.words[1:]))
     for part in parts:
-        ours += _check_assignment(names, part, edits)
+        ours += _check_part(names, part, edits)
     if ours == len(parts):
         return Done()
     if ours:
@@ -150,33 +181,57 @@ def _check_charset(charset: str) -> None:
         raise unsupported(f"character set {charset} for statements; use utf8mb4")
 
 
-def _check_assignment(names: Names, part: list[Token], edits: list[Edit]) -> bool:
-    """Look at ``variable = value``; True: it is a setting that only Vitess has. ``edits`` gets what must be
-    changed in the text.
+def _check_part(names: Names, part: list[Token], edits: list[Edit]) -> bool:
+    """Look at one of the things that a SET sets; True: it is a setting that only Vitess has. ``edits`` gets
+    what must be changed in the text.
     """
-    at = 0
-    if part and part[0].upper in {b"GLOBAL", b"PERSIST", b"PERSIST_ONLY"}:
-        raise unsupported("SET GLOBAL")
-    if part and part[0].upper in _SCOPES:
-        at = 1
-    if at >= len(part):
+    words = [token.upper for token in part[:2]]
+    if words[:1] in ([b"NAMES"], [b"CHARSET"]) or words == [b"CHARACTER", b"SET"]:
+        at = 2 if words[0] == b"CHARACTER" else 1
+        if len(part) > at and part[at].text not in _ASSIGNS:
+            if part[at].kind not in {Kind.WORD, Kind.QUOTED, Kind.STRING}:
+                raise unsupported("this name of a character set")
+            _check_charset(_plain(part[at]))
+            return False
+    at = next((at for at, token in enumerate(part) if token.text in _ASSIGNS), 0)
+    if not at:
+        raise unsupported("a SET that assigns nothing")
+    head, value = part[:at], part[at + 1 :]
+    variable = head[0]
+    if len(head) == 1 and variable.kind is Kind.VARIABLE and not variable.text.startswith(b"@@"):
+        _check_user_variable(names, variable.text, value)
         return False
-    variable = part[at]
-    text = variable.text
-    value = part[at + 1 :]
-    if variable.kind is Kind.VARIABLE and not text.startswith(b"@@"):
-        _check_user_variable(names, text, value)
-        return False
-    name = text.lstrip(b"@").strip(b"`").decode("utf-8", "replace").lower()
-    scope, dot, rest = name.partition(".")
-    if dot and scope in {"global", "persist", "persist_only"}:
-        raise unsupported("SET GLOBAL")
-    if dot and scope in {"session", "local"}:
-        name = rest
+    name = _setting(head)
     if name.partition(".")[0] in _VITESS:
         return True
-    _check_value(names, name, value[1:] if value and value[0].text in {b"=", b":="} else value, edits)
+    _check_value(names, name, value, edits)
     return False
+
+
+def _setting(head: list[Token]) -> str:
+    """The name of a system variable without its scope, however it is written.
+
+    :raises RefusedError: it is the server's, or cannot be read.
+    """
+    scoped = head[0].kind is Kind.WORD and len(head) > 1 and head[1].text != b"."
+    scope = head[0].upper.decode("utf-8", "replace").lower() if scoped else ""
+    if any(
+        token.kind not in {Kind.WORD, Kind.QUOTED, Kind.VARIABLE} and token.text != b"." for token in head
+    ):
+        raise unsupported("this SET")
+    name = (
+        b"".join(token.text for token in head[scoped:]).replace(b"`", b"").decode("utf-8", "replace").lower()
+    )
+    first, dot, rest = name.removeprefix("@@").partition(".")
+    if dot and not scope and first in {"global", "persist", "persist_only", "session", "local"}:
+        scope, name = first, rest
+    else:
+        name = name.removeprefix("@@")
+    if scope in {"global", "persist", "persist_only"}:
+        raise unsupported("SET GLOBAL")
+    if scope not in {"", "session", "local"} or not _SETTING.fullmatch(name):
+        raise unsupported("this SET")
+    return name
 
 
 def _check_user_variable(names: Names, text: bytes, value: list[Token]) -> None:
