@@ -391,6 +391,19 @@ def test_verification_reports_what_it_found() -> None:
     assert after("completed", equal=False) == d.Take(T.DIFFERENT, "3 rows differ")
     assert after("error", equal=False) == d.Take(T.NOT_IN_TIME, "3 rows differ")
     assert isinstance(after("started", equal=False), Rest)
+    # Differences that were found before it broke off hold switches back, too.
+    broken = d.Compared("v", "error", equal=False, summary="2 rows differ", different=True)
+    seen = d.Seen(S.VERIFYING_DATA, Facts(), verify_id="v", forward=replace(FOLLOWING, compared=broken))
+    assert d.decide(seen, PLANS) == d.Take(T.DIFFERENT, "2 rows differ")
+
+
+def test_a_verification_is_gone_on_with_by_a_later_stream() -> None:
+    seen = d.Seen(S.VERIFYING_DATA, Facts(), verify_id="v", forward=FOLLOWING)
+    assert d.decide(seen, PLANS) == d.Compare("v")
+    for state in ("completed", "error"):
+        stale = replace(FOLLOWING, passed=1, compared=d.Compared("v", state, equal=True, summary=""))
+        # A schema statement came in between: not what was compared goes on, all begins anew.
+        assert d.decide(replace(seen, forward=stale), PLANS) == d.Compare()
 
 
 def test_a_stream_that_has_just_started_is_not_asked_to_compare() -> None:

@@ -12,6 +12,7 @@ from homeworld.model.movers import (
     TableProgress,
     TableVerification,
     Verification,
+    VerificationRound,
 )
 from homeworld.store.journal import StepStatus
 from homeworld.store.progress import LOGS_KEPT
@@ -19,8 +20,9 @@ from homeworld.store.store import Store
 from tests.support.stores import TestClock, make_shop
 
 MISMATCH = RowDifference(
-    "mismatched", "-80", {"id": "7"}, {"id": "7", "note": "a"}, {"id": "7", "note": None}
-)
+    "mismatched", "-80", {"id": "7"}, {"id": "7", "note": "a"}, {"id": "7", "note": None}, ("note",), "-80",
+    "`id` = 7",
+)  # fmt: skip
 
 
 def moving(store: Store) -> str:
@@ -166,6 +168,46 @@ def test_a_verification_is_told_with_samples(store: Store, clock: TestClock) -> 
     assert (orders.mismatched_rows_count, orders.extra_source_rows_count, orders.shard) == (3, 1, "-80")
     assert orders.mismatched_rows[0]["key"] == {"id": "7"}
     assert orders.mismatched_rows[0]["target"] == {"id": "7", "note": None}
+    shown = orders.mismatched_rows[0]
+    assert (shown["columns"], shown["owner"], shown["condition"]) == (["note"], "-80", "`id` = 7")
+
+
+def test_how_far_each_table_is_and_what_was_compared_when(store: Store) -> None:
+    workflow_id = moving(store)
+    half = TableVerification("orders", 6, 0, 0, 0, 0, rows_total=12, state="started")
+    ahead = TableVerification("lines", 0, 0, 0, 0, 0, rows_total=30, state="pending")
+    rounds = tuple(VerificationRound(n, 5.5 * n, {"-": f"gtid:{n}"}, 3, "note" * (n - 1)) for n in (1, 2))
+    told = Verification("v", "started", 6, 42, 9.0, (half, ahead), rows_per_second=4.0, rounds=rounds)
+    with store.write() as tx:
+        tx.progress.tell_verification(workflow_id, told)
+        vdiff = tx.progress.newest_vdiffs([workflow_id])[workflow_id]
+        reports = tx.progress.reports_of(["v"])
+    assert (vdiff.rows_per_second, vdiff.eta_seconds) == (4.0, 9.0)
+    assert [dict(one) for one in vdiff.rounds] == [
+        {"number": n, "begun_at": 5.5 * n, "positions": {"-": f"gtid:{n}"}, "rows_compared": 3,
+         "note": "note" * (n - 1)} for n in (1, 2)
+    ]  # fmt: skip
+    assert [(r.table_name, r.state, r.rows_compared, r.rows_total) for r in reports] == [
+        ("lines", "pending", 0, 30),
+        ("orders", "started", 6, 12),
+    ]
+
+
+def test_a_verification_that_nobody_brings_to_its_end_is_ended_with_a_reason(store: Store) -> None:
+    workflow_id = moving(store)
+    with store.write() as tx:
+        tx.progress.tell_verification(workflow_id, Verification("a", "completed", 5, 5, 0.0))
+        tx.progress.tell_verification(workflow_id, Verification("b", "started", 2, 5, 3.0))
+        tx.progress.end_verifications(workflow_id, "the mover died")
+        # What a late word of it says changes nothing.
+        tx.progress.tell_verification(workflow_id, Verification("b", "started", 4, 5, 1.0))
+        tx.progress.tell_verification(workflow_id, Verification("b", "completed", 5, 5, 0.0))
+        vdiff = tx.progress.newest_vdiffs([workflow_id])[workflow_id]
+    assert (vdiff.id, vdiff.state, vdiff.error, vdiff.rows_compared) == ("b", "error", "the mover died", 2)
+    assert vdiff.completed_at is not None
+    with store.write() as tx:
+        tx.progress.end_verifications(workflow_id, "again")
+        assert tx.progress.newest_vdiffs([workflow_id])[workflow_id].error == "the mover died"
 
 
 def test_steps_are_found_again_in_order(store: Store) -> None:

@@ -12,13 +12,21 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 
-from homeworld.model.movers import MoverProgress, RowDifference, StreamProgress, TableProgress, Verification
+from homeworld.model.movers import (
+    MoverProgress,
+    RowDifference,
+    StreamProgress,
+    TableProgress,
+    Verification,
+    VerificationRound,
+)
 from homeworld.model.names import new_id
 from homeworld.store.tables import workflows as tables
 from homeworld.store.work import Work
 
 LOGS_KEPT = 100
 LOGS_SHOWN = 20
+_OVER = ("completed", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,8 @@ class VDiff:
     rows_compared: int
     rows_total: int
     eta_seconds: float
+    rows_per_second: float
+    rounds: Sequence[Mapping[str, object]]
     has_mismatch: bool
     error: str
     started_at: datetime | None
@@ -90,13 +100,19 @@ class VDiff:
 
 @dataclass(frozen=True, slots=True)
 class VDiffReport:
-    """A verification's result for one table and shard; the rows are samples, the counts complete."""
+    """A verification's result for one table; the rows are samples, the counts complete.
+
+    :param shard: where the samples are, separated by commas.
+    :param state: pending, started, completed or error.
+    """
 
     id: str
     vdiff_id: str
     table_name: str
     shard: str
+    state: str
     rows_compared: int
+    rows_total: int
     mismatched_rows_count: int
     extra_source_rows_count: int
     extra_target_rows_count: int
@@ -313,18 +329,21 @@ class Progress:
         return vdiff_id
 
     def tell_verification(self, workflow_id: str, verification: Verification) -> None:
-        """Write what a verification says of itself; made if ``start_verification`` was not called."""
+        """Write what a verification says of itself; made if ``start_verification`` was not called.
+
+        One that was ended stays so, whatever is still said of it.
+        """
         table = tables.vdiffs
         known = self._work.first(select(table).where(table.c.id == verification.verify_id), VDiff)
         if known is None:
             self.start_verification(workflow_id, vdiff_id=verification.verify_id)
-        over = verification.state in {"completed", "error"}
+        elif known.state in _OVER and verification.state != known.state:
+            return
+        over = verification.state in _OVER
         started_at = known.started_at if known else None
         if verification.state != "pending":
             started_at = started_at or self._work.now
-        mismatch = any(
-            t.mismatched or t.extra_source or t.extra_target or t.wrong_shard for t in verification.tables
-        )
+        mismatch = any(found.different for found in verification.tables)
         self._work.change(
             table,
             table.c.id,
@@ -334,6 +353,8 @@ class Progress:
                 "rows_compared": verification.rows_compared,
                 "rows_total": verification.rows_total,
                 "eta_seconds": verification.eta_seconds,
+                "rows_per_second": verification.rows_per_second,
+                "rounds": [_round(one) for one in verification.rounds],
                 "has_mismatch": mismatch,
                 "error": verification.error,
                 "started_at": started_at,
@@ -342,6 +363,21 @@ class Progress:
             },
         )
         self._replace_reports(verification)
+
+    def end_verifications(self, workflow_id: str, why: str) -> None:
+        """Say of what was begun and not ended that it will not be, and why."""
+        table = tables.vdiffs
+        self._work.connection.execute(
+            table.update()
+            .where(table.c.workflow_id == workflow_id, table.c.state.not_in(_OVER))
+            .values(
+                state="error",
+                error=why,
+                eta_seconds=0.0,
+                completed_at=self._work.now,
+                updated_at=self._work.now,
+            )
+        )
 
     def _replace_reports(self, verification: Verification) -> None:
         table = tables.vdiff_reports
@@ -357,7 +393,9 @@ class Progress:
                     "vdiff_id": verification.verify_id,
                     "table_name": found.table,
                     "shard": ",".join(sorted({difference.shard for difference in found.differences})),
+                    "state": found.state,
                     "rows_compared": found.rows_compared,
+                    "rows_total": max(found.rows_total, found.rows_compared),
                     "mismatched_rows_count": found.mismatched,
                     "extra_source_rows_count": found.extra_source,
                     "extra_target_rows_count": found.extra_target,
@@ -421,6 +459,16 @@ class Progress:
             .order_by(table.c.vdiff_id, table.c.table_name, table.c.shard)
         )
         return self._work.all(query, VDiffReport)
+
+
+def _round(one: VerificationRound) -> dict[str, object]:
+    return {
+        "number": one.number,
+        "begun_at": one.begun_at,
+        "positions": dict(one.positions),
+        "rows_compared": one.rows_compared,
+        "note": one.note,
+    }
 
 
 def _shown(difference: RowDifference) -> dict[str, object]:

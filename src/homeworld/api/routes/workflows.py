@@ -18,7 +18,7 @@ from homeworld.api.schemas.workflows import CreateWorkflow, WorkflowOut, show_wo
 from homeworld.model.errors import InvalidError, NotFoundError, PreconditionsFailedError
 from homeworld.model.ports import MoveWish
 from homeworld.model.states.lifecycle import Life
-from homeworld.model.states.move_tables import MOVE_TABLES, Trigger
+from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
 from homeworld.store.branches import Branch
 from homeworld.store.guards import facts
 from homeworld.store.keyspaces import Keyspace
@@ -185,6 +185,8 @@ def _ask(api: Api, caller: Caller, path: Path, number: int, operation: str, trig
         workflow = call.tx.workflows.transition(
             workflow.id, workflow.state, row, actor_id=call.actor_id, **fields
         )
+        if row.source is State.VERIFYING_DATA:
+            call.tx.progress.end_verifications(workflow.id, f"{trigger} was asked for before it had ended")
         call.audit(f"workflow.{trigger}", "workflow", workflow.id, workflow.name)
         return show_workflow(call, workflow)
 

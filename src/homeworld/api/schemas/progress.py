@@ -59,12 +59,19 @@ class WorkflowTableOut(BaseModel):
 
 
 class VDiffReportOut(BaseModel):
-    """A verification's result for one table. The queries find the sampled rows on a server."""
+    """A verification's result for one table. The queries find the sampled rows on a server.
+
+    ``state`` and figures of rows are beyond what others tell, and each sampled row says its ``key``, the
+    ``shard`` it was found on, the one it belongs to (``owner``) and the ``columns`` that differ.
+    """
 
     id: str
     table_name: str
     shard: str
+    state: str
     rows_compared: int
+    rows_total: int
+    rows_percentage: int
     mismatched_rows_count: int
     extra_source_rows_count: int
     extra_target_rows_count: int
@@ -79,8 +86,18 @@ class VDiffReportOut(BaseModel):
     updated_at: datetime
 
 
+class VDiffRoundOut(BaseModel):
+    """One time at which both sides were read; a verification that went on after a death has several."""
+
+    number: int
+    begun_at: datetime
+    positions: Mapping[str, str]
+    rows_compared: int
+    note: str
+
+
 class WorkflowVDiffOut(BaseModel):
-    """The newest verification."""
+    """The newest verification. ``rows_…``, ``rounds`` and ``error`` are beyond what others tell."""
 
     id: str
     state: str
@@ -93,6 +110,8 @@ class WorkflowVDiffOut(BaseModel):
     eta_seconds: int
     rows_compared: int
     rows_total: int
+    rows_per_second: int
+    rounds: Sequence[VDiffRoundOut]
     error: str
     table_reports: Sequence[VDiffReportOut]
 
@@ -185,6 +204,8 @@ def _vdiff(vdiff: VDiff, reports: Sequence[VDiffReportOut]) -> WorkflowVDiffOut:
         eta_seconds=max(0, round(vdiff.eta_seconds)),
         rows_compared=vdiff.rows_compared,
         rows_total=vdiff.rows_total,
+        rows_per_second=round(vdiff.rows_per_second),
+        rounds=[VDiffRoundOut.model_validate(one) for one in vdiff.rounds],
         error=vdiff.error,
         table_reports=reports,
     )
@@ -195,7 +216,10 @@ def _report(report: VDiffReport) -> VDiffReportOut:
         id=report.id,
         table_name=report.table_name,
         shard=report.shard,
+        state=report.state,
         rows_compared=report.rows_compared,
+        rows_total=report.rows_total,
+        rows_percentage=_done(report),
         mismatched_rows_count=report.mismatched_rows_count,
         extra_source_rows_count=report.extra_source_rows_count,
         extra_target_rows_count=report.extra_target_rows_count,
@@ -211,6 +235,12 @@ def _report(report: VDiffReport) -> VDiffReportOut:
     )
 
 
+def _done(report: VDiffReport) -> int:
+    if report.state == "completed":
+        return 100
+    return min(99, _percentage(report.rows_compared, report.rows_total))
+
+
 def _percentage(part: int, whole: int) -> int:
     return min(100, part * 100 // whole) if whole else 0
 
@@ -219,7 +249,9 @@ def _query(table: str, samples: Sequence[Mapping[str, object]]) -> str:
     """A query for people to paste: it finds the sampled rows by their keys."""
     keys = [cast("Mapping[str, str]", sample["key"]) for sample in samples]
     wanted = [
-        " AND ".join(f"{quote(column)} = {_literal(value)}" for column, value in key.items()) for key in keys
+        str(sample.get("condition") or "")
+        or " AND ".join(f"{quote(column)} = {_literal(value)}" for column, value in key.items())
+        for sample, key in zip(samples, keys, strict=True)
     ]
     return f"SELECT * FROM {quote(table)} WHERE ({') OR ('.join(wanted)})" if wanted else ""  # noqa: S608 - shown, not run
 

@@ -76,12 +76,13 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A verification as a stream tells of it."""
+    """A verification as a stream tells of it. ``different``: it found something, whether or not it ended."""
 
     verify_id: str
     state: str
     equal: bool
     summary: str
+    different: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,12 @@ class StopStream:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Begin a verification under a new id."""
+    """Begin a verification under a new id, or go on with one that an earlier stream began.
+
+    :param verify_id: that one's; empty: a new one.
+    """
+
+    verify_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,11 +386,12 @@ def _verifying(seen: Seen, stream: Stream) -> Action:
         return Rest(SOON_SECONDS)  # just started: it has nothing to compare yet
     compared = stream.compared
     if compared is None or not seen.verify_id or compared.verify_id != seen.verify_id:
-        return Compare()
-    if compared.state == "error":
-        return Take(Trigger.NOT_IN_TIME, compared.summary)
-    if compared.state == "completed" and stream.passed != seen.verify_passed:
+        return Compare(seen.verify_id)
+    if compared.state in ("completed", "error") and stream.passed != seen.verify_passed:
         return Compare()  # a schema statement was passed meanwhile: that says nothing of what is there now
+    if compared.state == "error":
+        # What it found before is there all the same.
+        return Take(Trigger.DIFFERENT if compared.different else Trigger.NOT_IN_TIME, compared.summary)
     if compared.state == "completed":
         return Take(Trigger.EQUAL if compared.equal else Trigger.DIFFERENT, compared.summary)
     return Rest(SOON_SECONDS)

@@ -155,8 +155,8 @@ class MoveTables:
             case d.Settle():
                 self._settle(context)
                 context.let_go()
-            case d.Compare():
-                self._compare(context, memory)
+            case d.Compare(verify_id):
+                self._compare(context, memory, verify_id)
             case d.Outdate():
                 with context.write() as tx:
                     tx.workflows.update(context.workflow.id, verified=False)
@@ -165,13 +165,15 @@ class MoveTables:
             case _:
                 raise TypeError(f"no way to perform {action!r}")
 
-    def _compare(self, context: Context, memory: Memory) -> None:
-        verify_id = new_id()
+    def _compare(self, context: Context, memory: Memory, begun: str) -> None:
+        verify_id = begun or new_id()
         # Told before it begins: what is passed from here on may be behind what it compares.
         progress = progress_of(context, d.FORWARD_STREAM)
         passed = progress.passed if progress is not None else 0
         with context.write() as tx:
-            tx.progress.start_verification(context.workflow.id, vdiff_id=verify_id)
+            if not begun:
+                tx.progress.end_verifications(context.workflow.id, "the schema was changed; it is begun anew")
+                tx.progress.start_verification(context.workflow.id, vdiff_id=verify_id)
             context.set_facts(tx, **{VERIFY_ID: verify_id, VERIFY_PASSED: passed})
         try:
             context.mover(d.FORWARD_STREAM).verify(verify_id)
@@ -204,6 +206,7 @@ class MoveTables:
                 self._teller.tell_verification(tx, context)
                 if workflow.state is State.VERIFYING_DATA:
                     context.set_facts(tx, **{VERIFY_ID: None})  # whoever asks again wants to know it anew
+                    tx.progress.end_verifications(workflow.id, action.why or "it was not brought to its end")
                 tx.workflows.transition(workflow.id, workflow.state, row, why=action.why, **fields)
                 self._teller.tell_transition(tx, context, row.to)
         except ConflictError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from homeworld.model.movers import MoverProgress, Verification
+from homeworld.model.movers import MoverProgress, RowDifference, Verification
 from homeworld.store.guards import facts
 from homeworld.store.journal import StepRecord, StepStatus
 from homeworld.store.store import Transaction
@@ -131,14 +131,18 @@ def _stream(progress: MoverProgress | None) -> Stream | None:
 def _compared(verification: Verification | None) -> Compared | None:
     if verification is None:
         return None
-    return Compared(verification.verify_id, verification.state, verification.equal, _summary(verification))
+    return Compared(
+        verify_id=verification.verify_id,
+        state=verification.state,
+        equal=verification.equal,
+        summary=_summary(verification),
+        different=any(table.different for table in verification.tables),
+    )
 
 
 def _summary(verification: Verification) -> str:
     """What a verification found, in a sentence a table; the report has the rows."""
-    if verification.error:
-        return f"the data could not be verified: {verification.error}"
-    lines: list[str] = []
+    lines = [f"the data could not be verified: {verification.error}"] if verification.error else []
     for table in verification.tables:
         counts = {
             "differ": table.mismatched,
@@ -148,10 +152,12 @@ def _summary(verification: Verification) -> str:
         }
         found = [f"{count} {what}" for what, count in counts.items() if count]
         if found:
-            keys = [_key(difference.key) for difference in table.differences[:DIFFERENCES_SHOWN]]
-            lines.append(f"table {table.table}: of its rows {', '.join(found)} (keys: {'; '.join(keys)})")
+            shown = "; ".join(map(_row, table.differences[:DIFFERENCES_SHOWN]))
+            lines.append(f"table {table.table}: of its rows {', '.join(found)} (keys: {shown})")
     return "; ".join(lines)
 
 
-def _key(key: Mapping[str, str]) -> str:
-    return ", ".join(f"{column}={value[:40]}" for column, value in key.items())
+def _row(difference: RowDifference) -> str:
+    key = ", ".join(f"{column}={value[:40]}" for column, value in difference.key.items())
+    columns = f" in {', '.join(difference.columns[:DIFFERENCES_SHOWN])}" if difference.columns else ""
+    return f"{key} on {difference.shard}{columns}"
