@@ -115,6 +115,8 @@ class Check:
         for operation in ("get_database", "list_database_regions", "list_read_only_regions"):
             self.ask(operation, **at)
         self.ask("update_database_settings", {"insights_raw_queries": True}, **at)
+        self.ask("update_database_throttler", {"ratio": 10}, **at)
+        self.ask("get_database_throttler", **at)
         self._ready("get_database", **at)
         main = {**at, "branch": "main"}
         self._branches(at, main)

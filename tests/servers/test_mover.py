@@ -363,7 +363,7 @@ def test_a_throttle_holds_the_copy_but_not_the_stream(trio: list[TestServer]) ->
     mover.start()
     try:
         progress = wait_for(mover, lambda p: any(stream.throttled_by for stream in p.streams))
-        assert {stream.throttled_by for stream in progress.streams} == {"replica"}
+        assert {stream.throttled_by for stream in progress.streams} == {"copy: replica"}
         move.source.query("UPDATE accounts SET note='throttled' WHERE id < 9", move.schema)
         mover.drain(move.positions(), 30)
         assert not mover.progress().copied

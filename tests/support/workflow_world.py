@@ -15,7 +15,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from homeworld.model.errors import DeadlineExceededError, FencedError, NotFoundError
-from homeworld.model.movers import MoverProgress, MoverSpec, Phase, TableVerification, Verification
+from homeworld.model.movers import (
+    MoverProgress,
+    MoverSpec,
+    Phase,
+    TableVerification,
+    ThrottleLimits,
+    Verification,
+)
 from homeworld.model.ports import MoveWish, ServerStatus
 from homeworld.model.routing import Closing, HoldRequest, RoutingSnapshot
 from homeworld.model.tables import Column, Index, Table
@@ -155,6 +162,7 @@ class FakeMover:
     def __init__(self, world: World, spec: MoverSpec) -> None:
         self.world = world
         self.spec = spec
+        self.limits = spec.limits
         self.stopped = False
         self.verification: Verification | None = None
         self.fault: MoverProgress | None = None
@@ -206,6 +214,12 @@ class FakeMover:
         self.pump()
         if (self.sidecar.position or 0) < max(map(int, positions.values())):
             raise DeadlineExceededError("not drained in time")
+
+    def limit(self, limits: ThrottleLimits) -> None:
+        self.limits = limits
+
+    def hurry(self, seconds: float) -> None:
+        self.world.calls.append(f"hurry {self.spec.direction}")
 
     def verify(self, verify_id: str) -> None:
         self.pump()

@@ -20,6 +20,7 @@ from homeworld.api.routes import (
     organizations,
     passwords,
     service_tokens,
+    throttler,
     workflows,
 )
 from homeworld.store.store import Store
@@ -32,6 +33,7 @@ ROUTERS = (
     passwords.router,
     service_tokens.router,
     workflows.router,
+    throttler.router,
 )
 
 

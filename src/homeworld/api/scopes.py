@@ -102,6 +102,8 @@ SCOPES: Mapping[str, Scope] = {
     "get_database": Scope(_SEES_DATABASE),
     "update_database_settings": _of("write_database"),
     "delete_database": _of("delete_database"),
+    "get_database_throttler": _of("read_deploy_request", "create_deploy_request", "write_database"),
+    "update_database_throttler": _of("write_database"),
     "list_database_regions": Scope(_SEES_DATABASE),
     "list_read_only_regions": Scope(_SEES_DATABASE),
     "list_branches": _SEES_BRANCH,
@@ -154,4 +156,6 @@ SCOPES: Mapping[str, Scope] = {
     "workflow_complete": _WORKFLOW,
     "workflow_cancel": _WORKFLOW,
     "workflow_retry": _WORKFLOW,
+    "get_workflow_throttler": _SEES_WORKFLOWS,
+    "update_workflow_throttler": _WORKFLOW,
 }

@@ -78,6 +78,59 @@ def show(database: str, number: int, ready_file: ReadyFile = None) -> None:
         Console().print(draw(client.get_workflow(organization, database, number), 0.0))
 
 
+Limit = Annotated[str, typer.Option(metavar="NUMBER|off")]
+
+
+@app.command()
+def throttle(
+    database: str,
+    number: int,
+    replica_lag: Limit = "",
+    threads_running: Limit = "",
+    history_length: Limit = "",
+    ratio: Annotated[
+        int | None, typer.Option(min=0, max=95, help="Percent of the time, for the workflow's keyspaces.")
+    ] = None,
+    ready_file: ReadyFile = None,
+) -> None:
+    """Show or change above what a workflow gives way to others.
+
+    Copying waits while a replica of either side lags by more seconds than --replica-lag, or the source has
+    more running threads or a longer InnoDB history; "off" means that it does not.
+    """
+    client, organization = _reach(ready_file)
+    asked = {
+        "replica_lag_seconds": replica_lag,
+        "source_threads_running": threads_running,
+        "source_history_length": history_length,
+    }
+    changes = {name: _limit(name, text) for name, text in asked.items() if text}
+    with _told():
+        if ratio is not None:
+            workflow = client.get_workflow(organization, database, number)
+            names = {workflow[side]["name"] for side in ("source_keyspace", "target_keyspace")}
+            client.update_throttler(organization, database, keyspaces=dict.fromkeys(names, ratio))
+        if changes:
+            client.update_workflow_throttler(organization, database, number, **changes)
+        limits = client.get_workflow_throttler(organization, database, number)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in ("limit", "value"):
+        table.add_column(name)
+    for name, value in limits.items():
+        table.add_row(name, "off" if value is None else f"{value:g}")
+    Console().print(table)
+
+
+def _limit(name: str, text: str) -> float | str:
+    if text == "off":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{name} is a number or off, not {text}") from None
+    return int(value) if value.is_integer() else value
+
+
 @app.command()
 def watch(database: str, number: int, ready_file: ReadyFile = None) -> None:
     """Follow a workflow until it has ended or needs somebody; Ctrl-C stops watching, not the workflow."""

@@ -58,7 +58,7 @@ def draw(workflow: dict[str, Any], rate: float) -> RenderableType:
         name = f"{stream['source_shard']} → {stream['target_shard']}"
         told = str(stream.get("info") or stream["state"])
         throttled = stream.get("component_throttled")
-        table.add_row(name, Text(told, "dim"), "", f"throttled by {throttled}" if throttled else "")
+        table.add_row(name, Text(told, "dim"), "", Text(f"waits: {throttled}" if throttled else "", "yellow"))
     parts: list[RenderableType] = [table]
     if workflow.get("vdiff"):
         parts.append(_verification(workflow["vdiff"]))

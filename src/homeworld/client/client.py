@@ -103,6 +103,24 @@ class HomeworldClient:
         """Ask it away."""
         self._call("DELETE", _database(organization, database))
 
+    def get_throttler(self, organization: str, database: str) -> Resource:
+        """The share of the time, by keyspace, for which work rests."""
+        return self._call("GET", _database(organization, database, "throttler"))
+
+    def update_throttler(
+        self,
+        organization: str,
+        database: str,
+        *,
+        ratio: int | None = None,
+        keyspaces: Mapping[str, int] | None = None,
+    ) -> Resource:
+        """Change it, in percent: ``ratio`` for all keyspaces, or one for each of ``keyspaces``."""
+        body: dict[str, Any] = {} if ratio is None else {"ratio": ratio}
+        if keyspaces:
+            body["configurations"] = [{"keyspace_name": k, "ratio": v} for k, v in keyspaces.items()]
+        return self._call("PATCH", _database(organization, database, "throttler"), body)
+
     # branches
 
     def list_branches(self, organization: str, database: str) -> list[Resource]:
@@ -279,6 +297,19 @@ class HomeworldClient:
         if action == "cancel":
             return self.cancel_workflow(organization, database, number)
         return self._call("PATCH", _database(organization, database, "workflows", str(number), action))
+
+    def get_workflow_throttler(self, organization: str, database: str, number: int) -> Resource:
+        """Above what a workflow gives way to others."""
+        return self._call("GET", _database(organization, database, "workflows", str(number), "throttler"))
+
+    def update_workflow_throttler(
+        self, organization: str, database: str, number: int, **limits: float | str
+    ) -> Resource:
+        """Change it: ``replica_lag_seconds``, ``source_threads_running``, ``source_history_length``, each a
+        number, or ``"off"`` for no limit.
+        """
+        path = _database(organization, database, "workflows", str(number), "throttler")
+        return self._call("PATCH", path, limits)
 
     def cancel_workflow(self, organization: str, database: str, number: int) -> Resource:
         """Ask for the workflow's end with everything as it was before."""

@@ -14,6 +14,8 @@ ACCESSES: Mapping[str, str] = {
     "read_database": "Read a database",
     "write_database": "Change a database and run its workflows",
     "delete_database": "Delete a database",
+    "read_deploy_request": "Read how work on a database is slowed",
+    "create_deploy_request": "Read how work on a database is slowed",
     "read_branch": "Read branches and keyspaces",
     "create_branch": "Create branches and keyspaces",
     "delete_branch": "Delete development branches and their keyspaces",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from homeworld.model.topology import Flavor, ShardPlace
+from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 
 
 class OnDdl(StrEnum):
@@ -38,6 +38,30 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class ThrottleLimits:
+    """Above what copying (and a little, applying) gives way to others; None: whatever is measured.
+
+    :param replica_lag_seconds: of any replica of a shard of either side.
+    :param source_threads_running: Threads_running of a source server.
+    :param source_history_length: InnoDB's history list length of a source server.
+    :param ratio: percent of the time that work rests in any case, 0 to 95.
+    """
+
+    replica_lag_seconds: float | None = 5.0
+    source_threads_running: int | None = 100
+    source_history_length: int | None = 1_000_000
+    ratio: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPlace:
+    """A replica of a server on which a shard's primary is."""
+
+    primary_id: str
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
 class MoverSpec:
     """One direction of one workflow: from the source shards' tables to the target shards'.
 
@@ -47,6 +71,7 @@ class MoverSpec:
         FencedError instead of writing.
     :param copy_rows: copy existing rows first (forward); False: only follow from ``start_positions``.
     :param start_positions: source shard name to position; used only where the sidecar has none yet.
+    :param limits: what the mover begins with.
     """
 
     workflow_id: str
@@ -62,6 +87,9 @@ class MoverSpec:
     on_ddl: OnDdl
     copy_threads: int = 2
     max_lag_seconds: float = 10.0
+    limits: ThrottleLimits = ThrottleLimits()
+    source_replicas: tuple[ReplicaPlace, ...] = ()
+    target_replicas: tuple[ReplicaPlace, ...] = ()
 
 
 class Phase(StrEnum):
@@ -87,7 +115,11 @@ class TableProgress:
 
 @dataclass(frozen=True, slots=True)
 class StreamProgress:
-    """One stream: one source shard to one target shard."""
+    """One stream: one source shard to one target shard.
+
+    :param throttled_by: what waits and for what, as ``copy: …`` or ``apply: …``; empty: nothing does.
+    :param unmeasured: a figure that a limit wants and nobody knows, and why; empty: there is none.
+    """
 
     source_shard: str
     target_shard: str
@@ -96,6 +128,7 @@ class StreamProgress:
     events_applied: int
     lag_seconds: float
     throttled_by: str = ""
+    unmeasured: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from homeworld.model.movers import MoverProgress, MoverSpec
+from homeworld.model.movers import MoverProgress, MoverSpec, ThrottleLimits
 from homeworld.model.routing import HoldRequest, RoutingSnapshot
 from homeworld.model.topology import BackendRole, Endpoint, Flavor, ShardPlace
 
@@ -134,6 +134,14 @@ class Mover(Protocol):
 
     def verify(self, verify_id: str) -> None:
         """Begin comparing both sides; ``progress().verification`` tells how it goes."""
+        ...
+
+    def limit(self, limits: ThrottleLimits) -> None:
+        """Give way by these limits from now on. Without effect on a mover that has ended."""
+        ...
+
+    def hurry(self, seconds: float) -> None:
+        """Hold no applying back for so long, whatever the limits say. Without effect on an ended one."""
         ...
 
     def stop(self, timeout_seconds: float) -> None:

@@ -16,10 +16,12 @@ from homeworld.model.movers import (
     OnDdl,
     Phase,
     Placement,
+    ReplicaPlace,
     RowDifference,
     StreamProgress,
     TableProgress,
     TableVerification,
+    ThrottleLimits,
     Verification,
     VerificationRound,
 )
@@ -43,8 +45,21 @@ def spec_from_json(raw: Json) -> MoverSpec:
         "sources": tuple(_place(each) for each in raw["sources"]),
         "targets": tuple(_place(each) for each in raw["targets"]),
         "placements": tuple(_placement(each) for each in raw["placements"]),
+        "limits": limits_from_json(raw["limits"]),
+        "source_replicas": tuple(_replica(each) for each in raw["source_replicas"]),
+        "target_replicas": tuple(_replica(each) for each in raw["target_replicas"]),
     }
     return MoverSpec(**fields)
+
+
+def limits_to_json(limits: ThrottleLimits) -> Json:
+    """The limits."""
+    return asdict(limits)
+
+
+def limits_from_json(raw: Json) -> ThrottleLimits:
+    """Read :func:`limits_to_json` back."""
+    return ThrottleLimits(**raw)
 
 
 def _placement(raw: Json) -> Placement:
@@ -53,9 +68,17 @@ def _placement(raw: Json) -> Placement:
 
 
 def _place(raw: Json) -> ShardPlace:
-    endpoint: Json = {**raw["endpoint"], "flavor": Flavor(raw["endpoint"]["flavor"])}
-    fields: Json = {**raw, "endpoint": Endpoint(**endpoint)}
+    fields: Json = {**raw, "endpoint": _endpoint(raw["endpoint"])}
     return ShardPlace(**fields)
+
+
+def _replica(raw: Json) -> ReplicaPlace:
+    return ReplicaPlace(raw["primary_id"], _endpoint(raw["endpoint"]))
+
+
+def _endpoint(raw: Json) -> Endpoint:
+    fields: Json = {**raw, "flavor": Flavor(raw["flavor"])}
+    return Endpoint(**fields)
 
 
 def progress_to_json(progress: MoverProgress) -> Json:

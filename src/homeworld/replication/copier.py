@@ -12,8 +12,9 @@ rows older than the follower's position never displace others (docs/decisions/da
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 from homeworld.model.errors import HomeworldError, RowRefusedError, ServerError, UnavailableError
@@ -31,7 +32,7 @@ from homeworld.replication.keyorder import Key
 from homeworld.replication.loading import select_list
 from homeworld.replication.moving import MovingTable
 from homeworld.replication.snapshots import open_snapshot
-from homeworld.replication.throttle import Throttle
+from homeworld.replication.throttle import Throttle, rest_after
 
 AIM_BYTES = 2 << 20
 MOST_BYTES = 16 << 20
@@ -45,6 +46,7 @@ ALTERED_SECONDS = 0.5
 AGAIN_SECONDS = 0.1
 
 _PAUSE_SECONDS = 0.02
+_WAIT_SECONDS = 0.1
 # The table was altered under the snapshot, or has not the columns that the log says it has by now.
 _ALTERED = frozenset({1054, 1412, 1146})
 
@@ -77,7 +79,6 @@ class CopyBoard:
     stopping: threading.Event
     several_sources: bool
     chunk_bytes: int = AIM_BYTES
-    throttled_by: str = field(default="")
 
     def follower(self, table: MovingTable) -> Follower:
         """Who follows the table's server."""
@@ -109,15 +110,26 @@ class Copier:
         board = self._board
         try:
             while not board.stopping.is_set():
-                board.throttled_by = board.throttle.reason()
-                if board.throttled_by:
-                    board.stopping.wait(0.1)
-                elif not any(self._copy_next(table) for table in board.tables):
-                    if board.complete():
-                        return
+                begun = time.monotonic()
+                if board.throttle.reason():
+                    board.stopping.wait(_WAIT_SECONDS)
+                elif any(self._copy_next(table) for table in board.tables):
+                    self._rest(time.monotonic() - begun)
+                elif board.complete():
+                    return
+                else:
                     board.stopping.wait(_PAUSE_SECONDS)
         finally:
             self.close()
+
+    def _rest(self, worked_seconds: float) -> None:
+        """Rest for the share of the time that is asked for; what is asked may change meanwhile."""
+        board, begun = self._board, time.monotonic()
+        while not board.stopping.is_set() and not board.complete():
+            left = rest_after(worked_seconds, board.throttle.ratio) - (time.monotonic() - begun)
+            if left <= 0:
+                return
+            board.stopping.wait(min(left, _WAIT_SECONDS))
 
     def cut(self) -> None:
         """End all sessions from any thread."""

@@ -7,7 +7,7 @@ So it can be interrupted and called again at any time. It knows no feed; changes
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from homeworld.model.errors import ServerError, StoppedError
@@ -21,6 +21,7 @@ from homeworld.replication.tables import definition_session, read_table
 
 _ALL = TargetForm(defer_keys=True, keep_auto_increment=False, keep_foreign_keys=False)
 _DUPLICATE_KEY_NAME = 1061
+_WAIT_SECONDS = 0.1
 
 
 class KeyBuilder:
@@ -28,6 +29,7 @@ class KeyBuilder:
 
     :param tables: definitions of the source's tables, by name.
     :param streams: one stream of each target, for the epoch.
+    :param wait: the reason to wait before the next table, or empty.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class KeyBuilder:
         streams: Sequence[StreamId],
         epoch: int,
         stopping: threading.Event,
+        wait: Callable[[], str] = str,
     ) -> None:
+        self._wait = wait
         self._tables = tables
         self._targets = tuple(zip(targets, streams, strict=True))
         self._epoch = epoch
@@ -66,6 +70,8 @@ class KeyBuilder:
             try:
                 for name, table in self._tables.items():
                     while statements := self._missing(connection, place, name, table):
+                        while self._wait() and not self._stopping.wait(_WAIT_SECONDS):
+                            pass
                         if self._stopping.is_set():
                             return
                         sidecar.check_epoch(connection, stream, self._epoch)

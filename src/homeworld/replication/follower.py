@@ -30,6 +30,7 @@ from homeworld.replication.moving import MovingTable
 from homeworld.replication.on_ddl import DdlStopError, OnDdlRule
 from homeworld.replication.reading import FeedReader, Singly
 from homeworld.replication.rivals import Rivals
+from homeworld.replication.throttle import YIELD_SECONDS, Throttle, rest_after
 
 AGAIN_SECONDS = 0.05
 PATIENCE_SECONDS = 300.0
@@ -46,7 +47,8 @@ class Follower:
     :param start: position to go on from; every target has what it names.
     :param stopping: set by whoever ends the mover.
 
-    * ``rivals``: set before it runs where tables come from several source shards.
+    * ``rivals``: set before it runs where tables come from several source shards; ``throttle``: where others
+      are to be given way to.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Follower:
         self.appliers = appliers
         self.gate = Gate()
         self.rivals: Rivals | None = None
+        self.throttle: Throttle | None = None
+        self.throttled_by = ""
         self.settled = True
         self.events = 0
         self.reader = FeedReader(endpoint, start, self._definitions(), stopping)
@@ -80,6 +84,7 @@ class Follower:
         self._held = threading.Event()
         self._known_at = time.time()
         self._current = False
+        self._worked = 0.0  # seconds that the last batch took
         self.reader.give_singly(Singly.AHEAD, singly=appliers.uneven)
 
     @property
@@ -115,7 +120,9 @@ class Follower:
                     continue
                 batch = self.reader.take(_TICK)
                 if batch is not None:
+                    self._give_way(batch)
                     self._take(batch)
+                self.throttled_by = ""
             if self.settled:
                 self.appliers.flush(self._position)
         finally:
@@ -125,10 +132,30 @@ class Follower:
             if self._order is not None:
                 self._order.close()
 
+    def _give_way(self, batch: FeedBatch) -> None:
+        """Wait before a batch for as long as others are to be given way to, but never so that the targets are
+        more than YIELD_SECONDS behind by it. Nothing is open and the gate is free.
+        """
+        throttle = self.throttle
+        if throttle is None or self._parts or not batch.changes:
+            return
+        begun = time.monotonic()
+        rest = rest_after(self._worked, throttle.ratio)
+        while not self._stopping.is_set() and not self._holding:
+            waited = time.monotonic() - begun
+            why = throttle.applying() or (throttle.resting() if waited < rest else "")
+            self.throttled_by = why
+            # What is not applied yet is younger than what is known of; the second guards against odd clocks.
+            if not why or time.time() - self._known_at > YIELD_SECONDS or waited > YIELD_SECONDS:
+                return
+            self._current = False
+            self._stopping.wait(_TICK)
+
     def _definitions(self) -> dict[TableName, Table]:
         return {name: table.table for name, table in self.tables.items()}
 
     def _take(self, batch: FeedBatch) -> None:
+        begun = time.monotonic()
         if batch.discard_unfinished and self._parts:
             self._roll_back()
             self._leave()
@@ -140,6 +167,7 @@ class Follower:
             done = self._apply(batch.changes, end, end)
         else:
             done = True
+        self._worked = time.monotonic() - begun
         if not done:
             return  # nor may what comes behind it count as done
         self._current = batch.caught_up

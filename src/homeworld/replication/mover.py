@@ -30,11 +30,13 @@ from homeworld.model.movers import (
     Phase,
     StreamProgress,
     TableProgress,
+    ThrottleLimits,
 )
 from homeworld.replication.assembly import Assembly, assemble, stream_id
 from homeworld.replication.copier import AIM_BYTES, Copier, CopyBoard
 from homeworld.replication.deferred_keys import KeyBuilder
 from homeworld.replication.follower import Follower
+from homeworld.replication.gauges import Gauges
 from homeworld.replication.moving import MovingTable
 from homeworld.replication.on_ddl import DdlStopError
 from homeworld.replication.throttle import Throttle, ThrottleRule, limit
@@ -59,6 +61,9 @@ class RunningMover:
         self._chunk_bytes = chunk_bytes
         self._rules = tuple(throttle)
         self._stopping = threading.Event()
+        lag = limit("lag of the stream", lambda: self.lag_seconds, spec.max_lag_seconds)
+        self._gauges = Gauges(spec, self._stopping)
+        self._throttle = Throttle((lag, *self._rules), readings=self._gauges.readings, limits=spec.limits)
         self._ended = threading.Event()
         self._news = threading.Event()
         self._grace = _STOP_GRACE
@@ -83,13 +88,12 @@ class RunningMover:
         :raises UnavailableError: a server cannot be reached.
         """
         made = self._assembly = assemble(self.spec, self._stopping)
-        lag = limit("lag", lambda: self.lag_seconds, self.spec.max_lag_seconds)
         self._board = CopyBoard(
             epoch=self.spec.epoch,
             tables=sorted(made.tables, key=lambda table: -table.rows_total),
             targets=self.spec.targets,
             followers=made.followers,
-            throttle=Throttle((lag, *self._rules)),
+            throttle=self._throttle,
             stopping=self._stopping,
             several_sources=len(self.spec.sources) > 1,
             chunk_bytes=self._chunk_bytes,
@@ -98,7 +102,9 @@ class RunningMover:
             table.rows_a_chunk = max(1, min(table.rows_a_chunk, self._chunk_bytes // 100))
         self._copied = self._board.complete() and not self.spec.defer_secondary_keys
         self._phase = Phase.FOLLOWING if self._copied else Phase.COPYING
+        self._gauges.start()
         for server, follower in made.followers.items():
+            follower.throttle = self._throttle
             self._spawn(f"read {server}", follower.reader.run)
             self._spawn(f"apply {server}", follower.run)
         if not self._copied:
@@ -152,7 +158,9 @@ class RunningMover:
             streams = [stream_id(self.spec, first, target) for target in self.spec.targets]
             # As they are by now, after whatever DDL was carried over.
             now = {table.table.name: table.table for table in made.tables if table.source == first}
-            self._builder = KeyBuilder(now, self.spec.targets, streams, self.spec.epoch, self._stopping)
+            self._builder = KeyBuilder(
+                now, self.spec.targets, streams, self.spec.epoch, self._stopping, self._throttle.reason
+            )
             self._builder.run()
         if not self._stopping.is_set():
             self._copied = True
@@ -255,7 +263,9 @@ class RunningMover:
         made = self._assembly
         if made is None:
             return ()
-        throttled = self._board.throttled_by if self._board is not None and not self._copied else ""
+        working = not self._copied and self._phase in (Phase.COPYING, Phase.INDEXING)
+        copying = self._throttle.told() if working else ""
+        unmeasured = self._throttle.unknown()
         found: list[StreamProgress] = []
         for source in self.spec.sources:
             follower = made.follower_of(source.shard)
@@ -268,7 +278,8 @@ class RunningMover:
                     rows_copied=sum(table.rows_copied[at] for table in mine),
                     events_applied=follower.appliers.targets[at].events,
                     lag_seconds=follower.lag_seconds,
-                    throttled_by=throttled,
+                    throttled_by=_throttled(copying, follower.throttled_by),
+                    unmeasured=unmeasured,
                 )
                 for at, target in enumerate(self.spec.targets)
             )
@@ -292,6 +303,7 @@ class RunningMover:
         :raises DeadlineExceededError: not within the time, or the mover has ended.
         """
         deadline = time.monotonic() + timeout_seconds
+        self.hurry(timeout_seconds)
         for shard, position in positions.items():
             follower = self.follower_of(shard)
             try:
@@ -316,6 +328,14 @@ class RunningMover:
             verifier = self._verifier = Verifier(made, verify_id, self._stopping)
         self._spawn("verify", verifier.run)
 
+    def limit(self, limits: ThrottleLimits) -> None:
+        """Give way by these limits from now on."""
+        self._throttle.limit(limits)
+
+    def hurry(self, seconds: float) -> None:
+        """Hold no applying back for so long."""
+        self._throttle.hurry(seconds)
+
     def stop(self, timeout_seconds: float) -> None:
         """Stop in order; when this returns nothing of this mover will write again.
 
@@ -332,6 +352,13 @@ class RunningMover:
         self._news.wait(timeout_seconds)
         self._news.clear()
         return self._ended.is_set()
+
+
+def _throttled(copying: str, applying: str) -> str:
+    """What waits and for what, in the words of ``component_throttled``."""
+    if copying:
+        return f"copy: {copying}"
+    return f"apply: {applying}" if applying else ""
 
 
 def _told(error: BaseException) -> str:

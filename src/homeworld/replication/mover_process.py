@@ -30,12 +30,14 @@ from homeworld.model.errors import (
     HomeworldError,
     UnavailableError,
 )
-from homeworld.model.movers import MoverProgress, MoverSpec, Phase
+from homeworld.model.movers import MoverProgress, MoverSpec, Phase, ThrottleLimits
 from homeworld.replication.assembly import assemble
 from homeworld.replication.codec import (
     Json,
     error_from_json,
     error_to_json,
+    limits_from_json,
+    limits_to_json,
     progress_from_json,
     progress_to_json,
     spec_from_json,
@@ -120,6 +122,16 @@ class ProcessMover:
     def verify(self, verify_id: str) -> None:
         """Begin comparing both sides."""
         self._call({"verify": verify_id}, START_SECONDS)
+
+    def limit(self, limits: ThrottleLimits) -> None:
+        """Give way by these limits from now on. It is said, and not waited for."""
+        with contextlib.suppress(UnavailableError):  # it has ended: nothing is to be slowed
+            self._say({"limit": limits_to_json(limits)})
+
+    def hurry(self, seconds: float) -> None:
+        """Hold no applying back for so long."""
+        with contextlib.suppress(UnavailableError):
+            self._say({"hurry": seconds})
 
     def stop(self, timeout_seconds: float) -> None:
         """Stop; the child is killed where it has not ended in time."""
@@ -296,8 +308,16 @@ class _Child:
     def _listen(self, mover: RunningMover) -> None:
         for line in self._in:
             message: Json = json.loads(line)
-            threading.Thread(target=self._perform, args=(mover, message), daemon=True).start()
+            if "limit" in message:
+                mover.limit(limits_from_json(message["limit"]))
+            elif "hurry" in message:
+                mover.hurry(message["hurry"])
+            else:
+                self._begin(mover, message)
         os._exit(3)  # the owner is gone; nothing more is to be written
+
+    def _begin(self, mover: RunningMover, message: Json) -> None:
+        threading.Thread(target=self._perform, args=(mover, message), daemon=True).start()
 
     def _perform(self, mover: RunningMover, message: Json) -> None:
         error: Json | None = None

@@ -30,7 +30,9 @@ KIND = "database"
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database as stored. ``error`` says why it is still pending, if it is."""
+    """A database as stored. ``error`` says why it is still pending, if it is; ``throttler_ratios`` how many
+    percent of the time work on a keyspace of that name rests.
+    """
 
     id: str
     organization_id: str
@@ -53,6 +55,7 @@ class Database:
     production_branch_web_console: bool
     deletion_protected: bool
     last_workflow_number: int
+    throttler_ratios: Mapping[str, int]
     actor_id: str | None
     created_at: datetime
     updated_at: datetime
@@ -75,6 +78,7 @@ class DatabaseFields(TypedDict, total=False):
     insights_raw_queries: bool
     production_branch_web_console: bool
     deletion_protected: bool
+    throttler_ratios: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class Databases:
             production_branch_web_console=False,
             deletion_protected=False,
             last_workflow_number=0,
+            throttler_ratios={},
             actor_id=actor_id,
             created_at=self._work.now,
             updated_at=self._work.now,

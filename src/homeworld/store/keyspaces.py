@@ -229,6 +229,22 @@ class Keyspaces:
         )
         return self._work.all(query, Keyspace)
 
+    def names_in(self, database_id: str) -> tuple[str, ...]:
+        """The names of a database's live keyspaces, each once, sorted."""
+        keyspace, branch = resources.keyspaces, resources.branches
+        query = (
+            select(keyspace.c.name)
+            .join(branch, keyspace.c.branch_id == branch.c.id)
+            .where(
+                branch.c.database_id == database_id,
+                branch.c.deleted_at.is_(None),
+                keyspace.c.deleted_at.is_(None),
+            )
+            .distinct()
+            .order_by(keyspace.c.name)
+        )
+        return tuple(self._work.connection.execute(query).scalars().all())
+
     def page(self, branch_id: str, request: PageRequest) -> Page[Keyspace]:
         """Live keyspaces by name."""
         query = self._live(branch_id).order_by(resources.keyspaces.c.name)

@@ -25,6 +25,8 @@ from homeworld.store.tables import workflows as tables
 from homeworld.store.work import Work
 
 LOGS_KEPT = 100
+THROTTLED_LENGTH = 255
+_NOT_THROTTLED = {"component_throttled": "", "component_throttled_at": None}
 LOGS_SHOWN = 20
 _OVER = ("completed", "error")
 
@@ -179,7 +181,7 @@ class Progress:
         now = self._work.now
         known = self._stream(workflow_id, direction, stream.source_shard, stream.target_shard)
         throttled_at = now if stream.throttled_by else None
-        if known and known.component_throttled == stream.throttled_by:
+        if known and known.component_throttled == stream.throttled_by[:THROTTLED_LENGTH]:
             throttled_at = known.component_throttled_at
         values: dict[str, object] = {
             "state": progress.phase.value,
@@ -187,9 +189,9 @@ class Progress:
             "rows_copied": stream.rows_copied or (known.rows_copied if known and progress.copied else 0),
             "events_applied": stream.events_applied,
             "lag_seconds": stream.lag_seconds,
-            "component_throttled": stream.throttled_by,
+            "component_throttled": stream.throttled_by[:THROTTLED_LENGTH],
             "component_throttled_at": throttled_at,
-            "info": progress.error or progress.ddl,
+            "info": progress.error or progress.ddl or stream.unmeasured,
             "updated_at": now,
         }
         stream_id = known.id if known else self._add_stream(workflow_id, direction, stream, values)
@@ -258,6 +260,7 @@ class Progress:
                     "primary_serving": primary_serving,
                     "stop_position": stop,
                     "updated_at": self._work.now,
+                    **_NOT_THROTTLED,
                 },
             )
             if stream.state != state or message:
@@ -271,10 +274,10 @@ class Progress:
         for source, target in shards:
             known = self._stream(workflow_id, direction, source, target)
             values: dict[str, object] = {"state": "failed", "info": why, "updated_at": self._work.now}
+            values |= _NOT_THROTTLED
             if known is None:
                 never = StreamProgress(source, target, "", 0, 0, 0.0)
                 values |= {"position": "", "rows_copied": 0, "events_applied": 0, "lag_seconds": None}
-                values |= {"component_throttled": "", "component_throttled_at": None}
                 stream_id = self._add_stream(workflow_id, direction, never, values)
             elif (known.state, known.info) != ("failed", why):
                 stream_id = known.id

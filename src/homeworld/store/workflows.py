@@ -45,6 +45,7 @@ class Workflow:
     :param forward_positions: source shard to the position where the forward stream starts or goes on.
     :param reverse_positions: target shard to the position where the reverse stream starts.
     :param facts: whatever else the executor wants to find again.
+    :param limits: what the user asked of throttling, by the names of ThrottleLimits; None: no limit.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Workflow:
     forward_positions: Mapping[str, str]
     reverse_positions: Mapping[str, str]
     facts: Mapping[str, object]
+    limits: Mapping[str, float | None]
     actor_id: str | None
     started_at: datetime | None
     completed_at: datetime | None
@@ -119,6 +121,7 @@ class WorkflowFields(TypedDict, total=False):
     forward_positions: Mapping[str, str]
     reverse_positions: Mapping[str, str]
     facts: Mapping[str, object]
+    limits: Mapping[str, float | None]
 
 
 class Workflows:
@@ -140,6 +143,7 @@ class Workflows:
         global_keyspace_id: str | None = None,
         defer_secondary_keys: bool = True,
         on_ddl: OnDdl = OnDdl.STOP,
+        limits: Mapping[str, float | None] | None = None,
         actor_id: str | None = None,
     ) -> Workflow:
         """A new pending workflow with its tables.
@@ -178,6 +182,7 @@ class Workflows:
                     "forward_positions": {},
                     "reverse_positions": {},
                     "facts": {},
+                    "limits": dict(limits or {}),
                     "actor_id": actor_id,
                     "created_at": now,
                     "updated_at": now,

@@ -89,10 +89,14 @@ def _utc(text: str) -> datetime:
 def get_workflow(api: ApiDep, caller: CallerDep, path: InDatabase, number: int) -> WorkflowOut:
     """A workflow with the details of its progress."""
     with api.read(caller, "get_workflow", path) as call:
-        return show_workflow(call, _numbered(call, number))
+        return show_workflow(call, numbered(call, number))
 
 
-def _numbered(call: Call, number: int) -> Workflow:
+def numbered(call: Call, number: int) -> Workflow:
+    """The database's workflow of that number.
+
+    :raises NotFoundError: there is none.
+    """
     if not 0 < number <= _LARGEST:
         raise NotFoundError
     return call.tx.workflows.by_number(call.database.id, number)
@@ -123,6 +127,7 @@ def create_workflow(api: ApiDep, caller: CallerDep, path: InDatabase, body: Crea
             global_keyspace_id=wish.global_keyspace_id,
             defer_secondary_keys=body.defer_secondary_keys,
             on_ddl=body.on_ddl,
+            limits=body.throttler.changes() if body.throttler else None,
             actor_id=call.actor_id,
         )
         call.audit("workflow.created", "workflow", workflow.id, workflow.name)
@@ -176,7 +181,7 @@ def _keyspace(call: Call, branch: Branch, name: str, what: str, reasons: list[st
 
 def _ask(api: Api, caller: Caller, path: Path, number: int, operation: str, trigger: Trigger) -> WorkflowOut:
     with api.write(caller, operation, path) as call:
-        workflow = _numbered(call, number)
+        workflow = numbered(call, number)
         holds = facts(workflow, api.settings.lag_limit_seconds, call.now).holds
         row = MOVE_TABLES.take(workflow.state, trigger, holds)
         fields = WorkflowFields()

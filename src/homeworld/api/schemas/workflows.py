@@ -25,6 +25,7 @@ from homeworld.api.schemas.progress import (
     show_tables,
     show_vdiffs,
 )
+from homeworld.api.schemas.throttler import UpdateLimits
 from homeworld.model.movers import OnDdl
 from homeworld.model.states.move_tables import State
 from homeworld.store.keyspaces import Keyspace
@@ -37,7 +38,9 @@ STALE_AFTER = timedelta(hours=24)
 
 
 class CreateWorkflow(Body):
-    """The body of create_workflow. ``branch_name`` is not published, but the command line sends it."""
+    """The body of create_workflow. ``branch_name`` is not published, but the command line sends it;
+    ``throttler`` is homeworld's own.
+    """
 
     name: Name
     source_keyspace: Name
@@ -47,6 +50,7 @@ class CreateWorkflow(Body):
     branch_name: Name | None = None
     defer_secondary_keys: bool = True
     on_ddl: OnDdl = OnDdl.STOP
+    throttler: UpdateLimits | None = None
 
 
 class GlobalKeyspaceOut(BaseModel):

@@ -64,6 +64,8 @@ databases = Table(
     Column("production_branch_web_console", Boolean, nullable=False),
     Column("deletion_protected", Boolean, nullable=False),
     Column("last_workflow_number", Integer, nullable=False),
+    # keyspace name to percent
+    Column("throttler_ratios", JSON, nullable=False, server_default=text("'{}'")),
     Column("actor_id", String(12), ForeignKey("actors.id"), nullable=True),
     created(),
     updated(),

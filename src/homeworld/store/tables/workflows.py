@@ -93,6 +93,9 @@ workflows = Table(
     Column("forward_positions", JSON, nullable=False),
     Column("reverse_positions", JSON, nullable=False),
     Column("facts", JSON, nullable=False),
+    # replica_lag_seconds, source_threads_running, source_history_length: a number, or null for no limit; what
+    # is not named is as usual
+    Column("limits", JSON, nullable=False, server_default=text("'{}'")),
     Column("actor_id", String(12), ForeignKey("actors.id"), nullable=True),
     *(Column(name, Utc, nullable=True) for name in STAMPS_AT),
     *(Column(name, String(12), ForeignKey("actors.id"), nullable=True) for name in STAMPS_BY),

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from homeworld.model import vschema as vschemas
 from homeworld.model.errors import HomeworldError, InvalidError, UnavailableError
-from homeworld.model.movers import MoverSpec, Placement
+from homeworld.model.movers import MoverSpec, Placement, ReplicaPlace, ThrottleLimits
 from homeworld.model.ports import Engine, Gateways, Mover, Movers, MoveWish, SourceFence
 from homeworld.model.routing_rules import TrafficPhase, rules_for
 from homeworld.model.topology import BackendRole, ShardPlace
@@ -54,6 +54,7 @@ class Hand:
     """What this process holds for a workflow; gone with the process.
 
     :param movers: the movers started here, by direction, until they are stopped.
+    :param limits: what each direction's mover was told last of how to give way.
     :param touched: fleeting steps of the open run that were begun here, and ``done`` those that are done.
     :param broken: the hold was not unbroken from the origin's last write to the publication.
     :param attempts: how many holds were tried; each has an id of its own.
@@ -66,6 +67,7 @@ class Hand:
 
     tools: Tools
     movers: dict[str, Mover] = field(default_factory=dict[str, Mover])
+    limits: dict[str, ThrottleLimits] = field(default_factory=dict[str, ThrottleLimits])
     touched: set[str] = field(default_factory=set[str])
     done: set[str] = field(default_factory=set[str])
     locks: ExitStack = field(default_factory=ExitStack)
@@ -143,6 +145,25 @@ class Side:
             places.append(ShardPlace(self.name, shard.name, shard.schema_name, endpoint))
         return tuple(places)
 
+    def replica_places(self, engine: Engine, role: BackendRole) -> tuple[ReplicaPlace, ...]:
+        """Each replica server once, reached as ``role``."""
+        found = {
+            server: ReplicaPlace(shard.primary_server_id, engine.endpoint(server, role))
+            for shard in self.shards
+            if shard.primary_server_id is not None
+            for server in shard.replica_server_ids
+        }
+        return tuple(found.values())
+
+
+def limits_of(workflow: Workflow, ratios: Mapping[str, int], *keyspaces: str) -> ThrottleLimits:
+    """How a workflow's movers give way.
+
+    :param ratios: the database's, by keyspace name; of ``keyspaces`` the largest counts.
+    """
+    asked: dict[str, Any] = dict(workflow.limits)
+    return ThrottleLimits(**asked, ratio=max((ratios.get(name, 0) for name in keyspaces), default=0))
+
 
 def placements(side: Side, tables: Sequence[str]) -> tuple[Placement, ...]:
     """How rows find their shard on ``side``.
@@ -179,12 +200,15 @@ class Context:
     """One workflow under one lease, for one step after another.
 
     :param run: the open run, None between runs.
+    :param limits: how its movers give way.
     """
 
     def __init__(
         self, ports: Ports, lease: Lease, hand: Hand, workflow: Workflow, tables: tuple[str, ...],
         source: Side, target: Side, globals_: Side | None, run: Run | None,
+        limits: ThrottleLimits,
     ) -> None:  # fmt: skip
+        self.limits = limits
         self.ports = ports
         self.lease = lease
         self.hand = hand
@@ -343,7 +367,16 @@ class Context:
         with self.write() as tx:
             tx.workflows.update(self.workflow.id, epoch=self.workflow.epoch + 1, verified=False)
         mover = self.hand.movers[stream] = self.ports.movers.start(self._spec(stream))
+        self.hand.limits[stream] = self.limits
         return mover
+
+    def tell_limits(self) -> None:
+        """Let each live mover know how to give way, where that has changed."""
+        for stream in (FORWARD_STREAM, REVERSE_STREAM):
+            mover = self.live_mover(stream)
+            if mover is not None and self.hand.limits.get(stream) != self.limits:
+                mover.limit(self.limits)
+                self.hand.limits[stream] = self.limits
 
     def _spec(self, stream: str) -> MoverSpec:
         way, workflow = self.way(stream), self.workflow
@@ -362,6 +395,9 @@ class Context:
             start_positions=dict(starts),
             defer_secondary_keys=workflow.defer_secondary_keys and forward and not starts,
             on_ddl=workflow.on_ddl,
+            limits=self.limits,
+            source_replicas=way.origin.replica_places(self.ports.engine, BackendRole.MOVER),
+            target_replicas=way.to.replica_places(self.ports.engine, BackendRole.MOVER),
         )
 
     # -- fleeting things -------------------------------------------------------------------------------------

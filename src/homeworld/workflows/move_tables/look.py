@@ -15,7 +15,7 @@ from homeworld.store.journal import StepRecord, StepStatus
 from homeworld.store.store import Transaction
 from homeworld.store.workflows import Workflow
 from homeworld.workflows.leases import Lease
-from homeworld.workflows.move_tables.context import Context, Hand, Ports, Side
+from homeworld.workflows.move_tables.context import Context, Hand, Ports, Side, limits_of
 from homeworld.workflows.move_tables.decide import (
     FORWARD_STREAM,
     REVERSE_STREAM,
@@ -47,9 +47,11 @@ def look(ports: Ports, lease: Lease, hand: Hand, workflow_id: str) -> Context:
         target = _side(tx, workflow.target_keyspace_id)
         globals_ = _side(tx, workflow.global_keyspace_id) if workflow.global_keyspace_id else None
         run = _run(tx, workflow, hand)
+        ratios = tx.databases.get(workflow.database_id).throttler_ratios
     if globals_ is None and not source.keyspace.sharded:
         globals_ = source
-    return Context(ports, lease, hand, workflow, tables, source, target, globals_, run)
+    limits = limits_of(workflow, ratios, source.name, target.name)
+    return Context(ports, lease, hand, workflow, tables, source, target, globals_, run, limits)
 
 
 def _side(tx: Transaction, keyspace_id: str) -> Side:

@@ -40,6 +40,7 @@ from homeworld.workflows.steps import Plan, Sort, Step
 REPLICA_SECONDS = 30.0  # for replicas to catch up, before anything waits for it
 BEHIND_SECONDS = 20.0  # for the stream to come close, the same
 CLOSE_SECONDS = 1.0  # how close
+HURRY_SECONDS = 60.0  # from then on nothing holds the stream back, longer than all until the commit can take
 # After so long gateways release by themselves. Longer than it takes another executor to take over from one
 # that died (its lease and some), so that what it left half done is mended before any client goes on.
 HOLD_SECONDS = 20.0
@@ -195,6 +196,7 @@ def come_close(context: Context, way: Way) -> None:
     :raises DeadlineExceededError: it does not come close enough.
     """
     mover = context.mover(way.stream)
+    mover.hurry(HURRY_SECONDS)
     deadline = time.monotonic() + BEHIND_SECONDS
     context.tools.warm((*context.owner(context.source), *context.owner(context.target)))
     while True:
