@@ -9,7 +9,7 @@ acknowledged is in the end on the side that owns writes.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -348,6 +348,14 @@ class FakeTools:
         for name, least in above.items():
             key = (places[0].keyspace, name)
             self.world.counters[key] = max(self.world.counters.get(key, 0), least)
+
+    def end_strangers(
+        self,
+        places: Sequence[ShardPlace],
+        users: frozenset[str],
+        known: Callable[[], frozenset[tuple[str, int]]],
+        seconds: float,
+    ) -> None: ...
 
     def warm(self, places: Sequence[ShardPlace]) -> None: ...
 

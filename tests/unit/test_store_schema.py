@@ -16,6 +16,7 @@ from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
 from homeworld.store import (
     branches,
     databases,
+    gateways,
     journal,
     keyspaces,
     leases,
@@ -29,6 +30,7 @@ from homeworld.store import tenants as tenant_records
 from homeworld.store.guards import guards
 from homeworld.store.migrate import upgrade
 from homeworld.store.store import Store, Transaction
+from homeworld.store.tables import gateways as gateway_tables
 from homeworld.store.tables import journal as journal_tables
 from homeworld.store.tables import metadata, resources, tenants
 from homeworld.store.tables import workflows as workflow_tables
@@ -56,6 +58,7 @@ RECORDS: list[tuple[type[Any], Table]] = [
     (journal.StepRecord, journal_tables.steps),
     (leases.Lease, journal_tables.leases),
     (outbox.Event, journal_tables.outbox),
+    (gateways.Member, gateway_tables.gateways),
 ]
 
 

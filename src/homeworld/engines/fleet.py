@@ -11,7 +11,6 @@ import logging
 import os
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -30,12 +29,15 @@ from homeworld.engines.layout import (
     prepare_socket,
     remove_socket,
 )
+from homeworld.engines.locks import NamedLocks
 from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
 from homeworld.model.topology import BackendRole, Endpoint
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+# A server's id never begins with a dot: no lock of one has this name.
+_ALLOCATION = ".allocation"
 
 
 class Fleet:
@@ -47,11 +49,12 @@ class Fleet:
         self.binary = binary.find(mysqld)
         self.layout = Layout(data_dir)
         self.layout.make()
-        self.accounts = accounts.load(self.layout.secrets, may_create=not self.layout.ids())
+        with NamedLocks(self.layout.locks).hold(_ALLOCATION):
+            self.accounts = accounts.load(self.layout.secrets, may_create=not self.layout.ids())
         self._sizes = sizes
         self._ports = ports
         self._start_timeout = start_timeout_seconds
-        self._allocation = threading.Lock()
+        self._allocation = NamedLocks(self.layout.locks)
         for leftover in self.layout.servers.glob(".gone-*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -103,7 +106,7 @@ class Fleet:
             if primary.flavor is not self.binary.flavor:
                 ours, theirs = self.binary.flavor.value, primary.flavor.value
                 raise InvalidError(f"a {ours} server cannot follow {replica_of}, which is {theirs}")
-        with self._allocation:
+        with self._allocation.hold(_ALLOCATION):
             others = list(self.layout.records())
             ids = {other.mysql_server_id for other in others}
             record = Record(
@@ -176,7 +179,7 @@ class Fleet:
                 f"but the server program is {self.binary.flavor.value} {self.binary.version_text}"
             )
         if not port_is_free(record.port):
-            with self._allocation:
+            with self._allocation.hold(_ALLOCATION):
                 taken = [other.port for other in self.layout.records()]
                 record = replace(record, port=choose_port(taken, self._ports))
                 self.layout.write(record)
@@ -267,7 +270,8 @@ class Fleet:
         # Renamed first: a server is there or not, also for a process that dies while deleting.
         gone = place.folder.with_name(f".gone-{server_id}-{secrets.token_hex(4)}")
         place.folder.rename(gone)
-        shutil.rmtree(gone)
+        with suppress(FileNotFoundError):  # another process that starts now deletes leftovers, too
+            shutil.rmtree(gone)
 
 
 def _random_ids() -> Iterator[int]:

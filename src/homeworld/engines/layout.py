@@ -71,6 +71,7 @@ class Layout:
         self.servers = self.root / "servers"
         self.templates = self.root / "templates"
         self.secrets = self.root / "secrets.json"
+        self.locks = self.root / "locks"
 
     def make(self) -> None:
         """Create the folders (mode 0700)."""

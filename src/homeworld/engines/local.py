@@ -3,16 +3,15 @@
 Servers live in sessions of their own and outlive this process; what is on disk under the data directory is
 the truth, and a new LocalEngine on the same directory finds everything again. Every act on one server holds
 that server's lock, begins from what is really there, and can be called again after it failed or died midway.
-Knows no keyspaces or branches: the caller names servers and schemas. Two processes must not use one data
-directory at the same time; the caller holds a lock on it.
+Knows no keyspaces or branches: the caller names servers and schemas. Several processes may use one data
+directory at the same time; at most one of them has a watcher, or what one stops on purpose the other starts.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from homeworld.engines.config import Sizes
 from homeworld.engines.flavors import grant_statements, rules, schema_pattern
 from homeworld.engines.fleet import Fleet
 from homeworld.engines.layout import PORTS, Record
+from homeworld.engines.locks import NamedLocks
 from homeworld.engines.watcher import Watcher, WatchEvent
 from homeworld.model.errors import HomeworldError, InvalidError, NotFoundError, UnavailableError
 from homeworld.model.names import SERVER_SCHEMAS, fits_schema, grant_pattern, quote
@@ -58,8 +58,7 @@ class LocalEngine:
         self._fleet = Fleet(data_dir, mysqld, chosen, ports, start_timeout_seconds)
         self._layout = self._fleet.layout
         self.flavor: Flavor = self._fleet.binary.flavor
-        self._locks: dict[str, threading.RLock] = {}
-        self._locks_guard = threading.Lock()
+        self._locks = NamedLocks(self._layout.locks)
         self._held_down: set[str] = set()
 
     @property
@@ -252,9 +251,10 @@ class LocalEngine:
         :raises UnavailableError: it could not be started.
         :raises InvalidError: its data are gone.
         """
-        lock = self._lock_of(server_id)
-        if not lock.acquire(blocking=False):
-            return False
+        with self._locks.attempt(server_id) as ours:
+            return ours and self._revive(server_id)
+
+    def _revive(self, server_id: str) -> bool:
         try:
             record = self._layout.read(server_id)
             if server_id in self._held_down or self._fleet.pid(server_id) is not None:
@@ -266,8 +266,6 @@ class LocalEngine:
             return True
         except NotFoundError:
             return False
-        finally:
-            lock.release()
 
     def mend_replica(self, server_id: str) -> replicas.Mended:
         """Bring a replica back to following its primary where that is safe: connect it to the primary's new
@@ -275,13 +273,8 @@ class LocalEngine:
 
         :raises HomeworldError: it cannot be done now; the message says why.
         """
-        lock = self._lock_of(server_id)
-        if not lock.acquire(blocking=False):
-            return replicas.Mended.NOTHING
-        try:
-            return self._follow(self._layout.read(server_id))
-        finally:
-            lock.release()
+        with self._locks.attempt(server_id) as ours:
+            return self._follow(self._layout.read(server_id)) if ours else replicas.Mended.NOTHING
 
     def held_down(self, server_id: str) -> bool:
         """Whether the server was stopped on purpose by this object."""
@@ -309,11 +302,5 @@ class LocalEngine:
                 f"{server_id} is a replica; schemas are made on its primary {record.replica_of}"
             )
 
-    def _lock_of(self, server_id: str) -> threading.RLock:
-        with self._locks_guard:
-            return self._locks.setdefault(server_id, threading.RLock())
-
-    @contextmanager
-    def _lock(self, server_id: str) -> Generator[None]:
-        with self._lock_of(server_id):
-            yield
+    def _lock(self, server_id: str) -> AbstractContextManager[None]:
+        return self._locks.hold(server_id)

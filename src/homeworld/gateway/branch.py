@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from homeworld.gateway.hold import OPAQUE, Holds
+from homeworld.gateway.hold import OPAQUE, Hold, Holds, HoldState, Touch
 from homeworld.gateway.moved import Served, newly_served
 from homeworld.gateway.plan import Destination, Footprint, Pass, RouterPort, SessionView, Target
 from homeworld.gateway.tracker import SchemaTracker
 from homeworld.model.errors import NotFoundError, UnavailableError
-from homeworld.model.routing import BranchRoutes, ShardRoute
+from homeworld.model.routing import BranchRoutes, HoldRequest, ShardRoute
 from homeworld.model.topology import BackendRole, Endpoint, TabletType
 
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ _BEFORE_NUMBER = (b" ", b"=", b"<", b">", b"(", b",")
 
 RouterFactory = Callable[[BranchRoutes, SchemaTracker], RouterPort]
 """Makes the router of a branch at one version of its routes."""
+
+
+class Lease(Protocol):
+    """Whether this gateway may serve what moves."""
+
+    def live(self) -> bool:
+        """Whether it may now; cheap."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +51,25 @@ class Branch:
 
     ``draining`` says whether sessions have to tell when they have come to an end of something. ``turn`` grows
     whenever some table comes to be served where it was not before.
+
+    ``guard`` is the lease under which primary statements on moving tables may be sent; None where nothing
+    moves, or where nobody moves anything without this gateway. ``epoch`` grows when what was admitted before
+    may not be sent any more.
     """
 
-    def __init__(self, routes: BranchRoutes, make_router: RouterFactory, holds: Holds | None = None) -> None:
+    def __init__(
+        self,
+        routes: BranchRoutes,
+        make_router: RouterFactory,
+        holds: Holds | None = None,
+        lease: Lease | None = None,
+    ) -> None:
         self._make_router = make_router
+        self._lease = lease
+        self._lapses: set[str] = set()
         self.routes = routes
+        self.guard = lease if routes.moving else None
+        self.epoch = 0
         self.tracker = SchemaTracker()
         self.router = make_router(routes, self.tracker)
         self.holds = Holds() if holds is None else holds
@@ -72,11 +94,60 @@ class Branch:
             self._closed = routes.closing.tables
         self.router = router
         self.routes = routes
+        self.guard = self._lease if routes.moving else None
         self._heads.clear()
         self._views.clear()
         self._places.clear()
         self.tracker.keep_only(frozenset(routes.keyspaces))
         self.tracker.forget_missing()
+
+    def blocks(self, touch: Touch, *, under_way: bool) -> Hold | None:
+        """The hold for which a statement has to wait, if any: also for the lease to live again.
+
+        :param under_way: the session has an open transaction with statements on servers.
+        """
+        if self.guard is not None and not self.guard.live():
+            self.lapse()
+        return self.holds.blocks(touch, under_way=under_way) if self.holds else None
+
+    def may_send(self, touch: Touch, epoch: int) -> bool:
+        """Whether a statement that was admitted in an epoch may be sent now.
+
+        Asked once its connections are there. Then a connection over which it is sent was there while the
+        lease lived, and whoever goes on without this gateway ends it first.
+        """
+        if epoch != self.epoch:
+            return False
+        if self.guard is None or self.guard.live():
+            return True
+        self.lapse()
+        lapses = [self.holds.get(hold_id) for hold_id in self._lapses]
+        return not any(hold is not None and hold.matches(touch) for hold in lapses)
+
+    def lapse(self) -> None:
+        """The lease has ended: primary statements on what moves wait until :meth:`resumed`."""
+        moving = self.routes.moving
+        if moving is None:
+            return
+        primaries = frozenset({TabletType.PRIMARY})
+        request = HoldRequest(
+            f"lapse {moving.since}", self.routes.branch_id, moving.tables, primaries, 0.0, 0.0
+        )
+        if self.holds.get(request.hold_id) is None:
+            self.holds.begin(request).state = HoldState.HELD
+            self._lapses.add(request.hold_id)
+            for session in self.sessions:
+                session.unready_all()
+
+    def resumed(self) -> None:
+        """The lease lives: what waited for it is planned anew."""
+        ended = [self.holds.end(hold_id) for hold_id in self._lapses]
+        self._lapses.clear()
+        for hold in ended:
+            if hold is not None:
+                waiters, hold.waiters = hold.waiters, []
+                for wake in waiters:
+                    wake()
 
     def opened(self) -> None:
         """The closed tables are about to be opened: what was left behind has been carried over by now."""

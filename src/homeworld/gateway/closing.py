@@ -98,6 +98,11 @@ class Closings:
             wake()
 
 
+def as_hold(branch_id: str, tables: frozenset[tuple[str, str]]) -> Hold:
+    """Primary statements on tables as what a hold of nobody matches."""
+    return Hold(HoldRequest("", branch_id, tables, frozenset({TabletType.PRIMARY}), 0.0, 0.0))
+
+
 def _request(branch_id: str, closing: Closing) -> HoldRequest:
     """The closed tables as a hold that nobody else names."""
     primaries = frozenset({TabletType.PRIMARY})

@@ -77,6 +77,11 @@ class HoldKeeper:
         return [found for found in self._in_force.values() if subject and found.request.subject == subject]
 
     @property
+    def ids(self) -> frozenset[str]:
+        """The holds in force in any state. From any thread."""
+        return frozenset(dict(self._in_force))
+
+    @property
     def count(self) -> int:
         """How many holds are in force in any state. From any thread."""
         return len(self._in_force)

@@ -140,6 +140,7 @@ class Link:
     """
 
     __slots__ = (
+        "__weakref__",
         "_pending",
         "alive",
         "began",
@@ -243,6 +244,10 @@ class Link:
         self.alive = False
         self.owner = _NOBODY
         self.channel.abort()
+
+    def sever(self) -> None:
+        """Close at once; the owner hears that it is lost."""
+        self._broken(ConnectionLostError())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the server."""

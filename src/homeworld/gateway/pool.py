@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,6 +158,8 @@ class Pool(LinkOwner):
         self._idle: dict[_Key, list[tuple[float, Link]]] = {}
         self._restore: dict[_Key, bytes] = {}
         self._resets: dict[asyncio.Task[None], Link] = {}
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._logins: dict[Login, str] = {}
         self._closing = False
 
     async def lease(self, endpoint: Endpoint, capabilities: int, charset: int, schema: str = "") -> Link:
@@ -180,6 +183,18 @@ class Pool(LinkOwner):
                 return link
         return await self._open(key, endpoint, schema)
 
+    def connections(self) -> frozenset[tuple[str, int]]:
+        """Every connection that is open or being opened: the server's id, and its number there. One that is
+        logged in at its server by now is among them.
+        """
+        opened = {(link.endpoint_id, link.thread_id) for link in self._links if link.alive}
+        opening = {
+            (server_id, login.greeting.connection_id)
+            for login, server_id in self._logins.items()
+            if login.greeting is not None
+        }
+        return frozenset(opened | opening)
+
     async def _open(self, key: _Key, endpoint: Endpoint, schema: str) -> Link:
         loop = asyncio.get_running_loop()
         login = Login(
@@ -190,6 +205,7 @@ class Pool(LinkOwner):
         )
         done: asyncio.Future[None] = loop.create_future()
         transport: Any = None
+        self._logins[login] = endpoint.server_id
         try:
             async with asyncio.timeout(self._connect_seconds):
                 if endpoint.socket:
@@ -223,6 +239,8 @@ class Pool(LinkOwner):
         except BaseException:
             _abort(transport)
             raise
+        finally:
+            del self._logins[login]
         return link
 
     def _made(self, key: _Key, login: Login, transport: Channel) -> Link:
@@ -232,6 +250,7 @@ class Pool(LinkOwner):
             raise UnavailableError(f"the server lacks what the client asked for: {missing!r}")
         thread_id = login.greeting.connection_id if login.greeting else 0
         link = Link(key.server_id, transport, login.capabilities, self, thread_id=thread_id)
+        self._links.add(link)
         link.key = key
         link.clean(multi=bool(agreed & Cap.MULTI_STATEMENTS))
         return link

@@ -76,6 +76,7 @@ def _reach_all(session: Session, plan: Scatter, *, begin: bool = True) -> Dialog
         if not any(piece.link is link for piece in pieces):
             yield from statements.prelude(session, link, place.schema, begin=begin)
         pieces.append(_Piece(number, link, place.schema, sql))
+    statements.still_admitted(session)
     return pieces
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 import ssl
 import threading
 import time
@@ -18,25 +19,25 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import uvloop
 
 from homeworld.gateway.accounts import Accounts
-from homeworld.gateway.branch import Branch, RouterFactory
+from homeworld.gateway.branch import Branch, Lease, RouterFactory
 from homeworld.gateway.closing import Closings
 from homeworld.gateway.connection import ClientConnection, Patience
 from homeworld.gateway.counts import Counts
 from homeworld.gateway.dialogue import Effect
 from homeworld.gateway.effects import Effects
+from homeworld.gateway.entering import break_off
 from homeworld.gateway.holding import HoldKeeper
 from homeworld.gateway.link import Link
 from homeworld.gateway.moved import concerned, counterparts
 from homeworld.gateway.pool import Pool
 from homeworld.gateway.session import Session
 from homeworld.gateway.state import SessionState
+from homeworld.gateway.tls import TlsMode
 from homeworld.model.errors import (
     DeadlineExceededError,
     HomeworldError,
@@ -62,14 +63,6 @@ _LOOK_SECONDS = 5.0
 _HOUSEKEEPING_SECONDS = 1.0
 _DESCRIPTORS_KEPT = 64
 """Of the file descriptors that the process may have, for anything but clients."""
-
-
-class TlsMode(StrEnum):
-    """Who must use TLS. AUTO: clients that are not on this machine."""
-
-    AUTO = "auto"
-    REQUIRED = "required"
-    OPTIONAL = "optional"
 
 
 class _UtcClock:
@@ -98,6 +91,7 @@ class Gateway:
     """One gateway. Implements ``ports.Gateways`` for itself.
 
     :param host: address to listen on; ``port`` 0 takes a free one (see :attr:`port`).
+    :param listener: a socket that listens already, instead; clients wait at it until the gateway has started.
     :param router_factory: makes a branch's router for one version of its routes.
     :param tls: a server context (``gateway.tls.context_for``); None offers no TLS.
     :param on_alter_vschema: stores a vschema: branch id, keyspace, JSON text, JSON text of the one that was
@@ -106,6 +100,7 @@ class Gateway:
         close to the most file descriptors that it may have.
     :param max_packet: the largest command a client may send, in bytes.
     :param patience: how long clients are waited for.
+    :param lease: under which it serves what moves, where there are several gateways; None: it is alone.
     """
 
     def __init__(
@@ -122,9 +117,12 @@ class Gateway:
         max_packet: int = 1 << 26,
         patience: Patience = Patience(),  # noqa: B008 it is frozen
         versions: Mapping[Flavor, str] = VERSIONS,
+        lease: Lease | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.host = host
-        self.port = port
+        self.port = port if listener is None else int(listener.getsockname()[1])
+        self._listener = listener
         self.accounts = Accounts()
         self.clock: Clock = clock or _UtcClock()
         self.max_packet = max_packet
@@ -136,6 +134,8 @@ class Gateway:
         self._on_alter_vschema = on_alter_vschema
         self._max_connections = max_connections
         self._versions = versions
+        self._lease = lease
+        self._keeping: set[asyncio.Task[None]] = set()
         self._snapshot = RoutingSnapshot(0, {}, {})
         self._branches: dict[str, Branch] = {}
         self._keeper = HoldKeeper(self._branches.get)
@@ -159,16 +159,17 @@ class Gateway:
 
     # ---------------------------------------------------------------- start and stop, from any thread
 
-    def start(self, snapshot: RoutingSnapshot | None = None) -> None:
+    def start(self, snapshot: RoutingSnapshot | None = None, holds: Iterable[HoldRequest] = ()) -> None:
         """Listen; returns once clients can connect.
 
         :param snapshot: served from the first connection on; without one nobody is known yet.
+        :param holds: in force from the first connection on.
         :raises UnavailableError: the address cannot be listened on.
         :raises HomeworldError: the snapshot cannot be served.
         """
         started: Future[None] = Future()
         self._thread = threading.Thread(
-            target=self._run, args=(started, snapshot), name="gateway", daemon=True
+            target=self._run, args=(started, snapshot, tuple(holds)), name="gateway", daemon=True
         )
         self._thread.start()
         started.result()
@@ -197,11 +198,13 @@ class Gateway:
         """The fault of this program that ended the gateway after it had started, if any."""
         return self._failure
 
-    def _run(self, started: Future[None], snapshot: RoutingSnapshot | None) -> None:
+    def _run(
+        self, started: Future[None], snapshot: RoutingSnapshot | None, holds: tuple[HoldRequest, ...]
+    ) -> None:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 try:
-                    runner.run(self._serve(started, snapshot))
+                    runner.run(self._serve(started, snapshot, holds))
                 finally:
                     self._loop = None  # nobody may be kept waiting for a loop that is about to close
         except BaseException as error:  # noqa: BLE001 - told to whoever waits in start(), or kept in failure
@@ -215,15 +218,22 @@ class Gateway:
             else:
                 started.set_exception(error)
 
-    async def _serve(self, started: Future[None], snapshot: RoutingSnapshot | None) -> None:
+    async def _serve(
+        self, started: Future[None], snapshot: RoutingSnapshot | None, holds: tuple[HoldRequest, ...]
+    ) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._last_descriptor = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _DESCRIPTORS_KEPT
         self._pool = Pool()
         self._effects = Effects(self._pool, self.accounts, self.clock, self._sessions, self._on_alter_vschema)
+        for request in holds:
+            await self._keep(request)  # at once: nothing is under way
         if snapshot is not None:
             await self._publish(snapshot)
-        server = await loop.create_server(self._connection, self.host, self.port, backlog=512)
+        if self._listener is None:
+            server = await loop.create_server(self._connection, self.host, self.port, backlog=512)
+        else:
+            server = await loop.create_server(self._connection, sock=self._listener, backlog=512)
         self.port = server.sockets[0].getsockname()[1]
         started.set_result(None)
         try:
@@ -369,6 +379,62 @@ class Gateway:
         """How many holds there are, drained or not."""
         return self._keeper.count
 
+    # ---------------------------------------------------------------- one of several, from any thread
+
+    @property
+    def version(self) -> int:
+        """The version of the routes that are served."""
+        return self._snapshot.version
+
+    def hold_ids(self) -> frozenset[str]:
+        """The holds in force, drained or not."""
+        return self._keeper.ids
+
+    def connections(self) -> frozenset[tuple[str, int]]:
+        """See :meth:`homeworld.model.ports.Knowing.connections`, of this gateway."""
+
+        async def connections() -> frozenset[tuple[str, int]]:
+            return self._pool.connections()
+
+        return self._call(connections(), _CALL_SECONDS)
+
+    def enter(self, snapshot: RoutingSnapshot, holds: Iterable[HoldRequest]) -> None:
+        """Serve ``snapshot`` and keep the holds, whatever was served before: others may have gone on without
+        this gateway. What is under way on moving tables whose routes are others by now is broken off; the
+        servers have been told to by whoever moved them, or were about to be.
+        """
+        if self._thread is None:
+            self.start(snapshot, holds)
+        else:
+            self._call(self._enter(snapshot, tuple(holds)), _CALL_SECONDS)
+
+    def resume(self) -> None:
+        """The lease lives: what waited for it goes on."""
+
+        async def resume() -> None:
+            for branch in self._branches.values():
+                branch.resumed()
+
+        self._call(resume(), _CALL_SECONDS)
+
+    async def _enter(self, snapshot: RoutingSnapshot, holds: Iterable[HoldRequest]) -> None:
+        for request in holds:
+            task = asyncio.get_running_loop().create_task(self._keep(request), name=request.hold_id)
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+        await asyncio.sleep(0)  # from here on all of them are in force
+        async with self._publishing:
+            if snapshot.version >= self._snapshot.version:
+                wanted = await self._look_ahead(snapshot)
+                self._take(snapshot, wanted, break_off(self._branches, snapshot))
+
+    async def _keep(self, request: HoldRequest) -> None:
+        """Keep a hold that was asked of the others; whether it is drained is asked by ``is_held``."""
+        try:
+            await self._keeper.hold(request)
+        except HomeworldError as error:
+            _LOG.warning("hold %s: %s", request.hold_id, error.message)
+
     # ---------------------------------------------------------------- snapshots
 
     async def _publish(self, snapshot: RoutingSnapshot) -> None:
@@ -400,17 +466,25 @@ class Gateway:
         await asyncio.gather(*looks)
         return wanted
 
-    def _take(self, snapshot: RoutingSnapshot, wanted: list[tuple[Branch, str, int]]) -> None:
+    def _take(
+        self,
+        snapshot: RoutingSnapshot,
+        wanted: list[tuple[Branch, str, int]],
+        broken_off: frozenset[str] = frozenset(),
+    ) -> None:
         """Serve ``snapshot``. What is known of the ``wanted`` keyspaces and is older than that is forgotten:
         whoever needs it waits until it has been read.
+
+        :param broken_off: branches of which nothing on moving tables is under way.
         """
         made: dict[str, Branch] = {}
         changed: list[tuple[Branch, Callable[[], None]]] = []
         for branch_id, published in snapshot.branches.items():
             branch = self._branches.get(branch_id)
-            routes = self._closings.servable(published, fresh=branch is None)
+            routes = self._closings.servable(published, fresh=branch is None or branch_id in broken_off)
             if branch is None:
-                made[branch_id] = Branch(routes, self._router_factory, self._keeper.holds_of(branch_id))
+                holds = self._keeper.holds_of(branch_id)
+                made[branch_id] = Branch(routes, self._router_factory, holds, self._lease)
             elif branch.routes != routes:
                 router = branch.router_for(routes)
                 changed.append((branch, lambda b=branch, r=routes, o=router: b.replace_routes(r, o)))
@@ -422,7 +496,7 @@ class Gateway:
             if branch.tracker.read(keyspace) < since:
                 branch.tracker.forget(keyspace)
         for branch_id in self._branches.keys() - snapshot.branches.keys():
-            del self._branches[branch_id]
+            self._branches.pop(branch_id).resumed()
             self._looked.pop(branch_id, None)
             self._closings.serve(branch_id, None)
         for branch, replace in changed:
@@ -514,12 +588,4 @@ class Gateway:
 
     def tls_for(self, peer: str) -> tuple[ssl.SSLContext | None, bool]:
         """The TLS context, and whether a client at ``peer`` must use it."""
-        if self._tls_mode is TlsMode.REQUIRED:
-            return self._tls, True
-        if self._tls_mode is TlsMode.OPTIONAL:
-            return self._tls, False
-        try:
-            near = ip_address(peer).is_loopback
-        except ValueError:
-            near = False
-        return self._tls, not near
+        return self._tls, self._tls_mode.required_of(peer)

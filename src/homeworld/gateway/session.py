@@ -114,7 +114,8 @@ class Session(SessionState):
 
     def client_data(self, data: bytes) -> None:
         """Take bytes from the client."""
-        if self.phase is _IDLE and not self._backlog:
+        guard = self.branch.guard
+        if self.phase is _IDLE and not self._backlog and (guard is None or guard.live()):
             size = len(data)
             if 4 < size < _SHORT and data[:4] == _HEADERS[size]:
                 command = data[4]

@@ -81,6 +81,7 @@ class SessionState:
       ``quick``: statements by what stands before their last number, with the tables' version;
       ``executions``: prepared statements that only have to be sent.
     * ``current``: the plan being carried out, for holds.
+    * ``epoch``: the branch's when it was admitted.
     * ``tracking``: whether statements have to be noted as parts of a transaction.
     * ``last``: the link that answered last; None behind a statement on several shards.
     * ``bonds``: what statements have left on links that SETs cannot replay.
@@ -127,6 +128,7 @@ class SessionState:
         self.executions: dict[bytes, Again] = {}
         self.quick: dict[bytes, tuple[Pass, Link, int]] = {}
         self.current: Pass | Scatter | None = None
+        self.epoch = 0
         self.settings = Settings()
         self.transaction = Transaction()
         self.statements: dict[bytes, Statement] = {}
@@ -238,6 +240,7 @@ class SessionState:
     def admit(self, plan: Pass | Scatter) -> None:
         """A statement may go on: holds see it from now on."""
         self.current = plan
+        self.epoch = self.branch.epoch
         if self.tracking:
             if isinstance(plan, Pass):
                 self.transaction.touch(plan.footprint, plan.destination)

@@ -232,9 +232,7 @@ def admitted(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
             raise ServerError(
                 1290, "HY000", "VT09031: replicas are read-only; use the @primary target to write"
             )
-        hold = (
-            session.branch.holds.blocks(touch, under_way=session.under_way) if session.branch.holds else None
-        )
+        hold = session.branch.blocks(touch, under_way=session.under_way)
         if hold is None:
             _check_views(session, found)
             session.admit(found)
@@ -260,6 +258,18 @@ def _check_views(session: Session, plan: Pass | Scatter) -> None:
             raise ServerError(1412, "HY000", "Table definition has changed, please retry transaction")
 
 
+def still_admitted(session: Session) -> None:
+    """What was admitted may be sent over the connections that are there now.
+
+    :raises ServerError: the lease of this gateway ended meanwhile; nothing was sent.
+    """
+    current = session.current
+    if current is not None and not session.branch.may_send(touch_of(current), session.epoch):
+        raise ServerError(
+            1105, "HY000", "the gateway lost touch with the others before the statement was sent; try again"
+        )
+
+
 def reach(session: Session, plan: Pass, *, begin: bool = True) -> Dialogue[Link]:
     """A link to the plan's destination in the state that the session is in.
 
@@ -268,6 +278,7 @@ def reach(session: Session, plan: Pass, *, begin: bool = True) -> Dialogue[Link]
     """
     link, place = yield from link_to(session, plan.destination)
     yield from prelude(session, link, place.schema, begin=begin)
+    still_admitted(session)
     # An older transaction on the link may not see every table as it is: each of its statements is looked at.
     older = link.turn < session.branch.turn
     if begin and not session.branch.holds and not session.transaction.lost and not older:

@@ -11,6 +11,7 @@ import os
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from cryptography import x509
@@ -21,6 +22,23 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 _YEARS_CA = 10
 _YEARS_SERVER = 5
 _READ = 65536
+
+
+class TlsMode(StrEnum):
+    """Who must use TLS. AUTO: clients that are not on this machine."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+
+    def required_of(self, peer: str) -> bool:
+        """Whether a client at that address must use it."""
+        if self is not TlsMode.AUTO:
+            return self is TlsMode.REQUIRED
+        try:
+            return not ipaddress.ip_address(peer).is_loopback
+        except ValueError:
+            return True
 
 
 def context_for(certificate: Path, key: Path) -> ssl.SSLContext:

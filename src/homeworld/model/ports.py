@@ -118,6 +118,19 @@ class Gateways(Protocol):
         ...
 
 
+@runtime_checkable
+class Knowing(Protocol):
+    """Gateways that are processes of their own may tell which connections to servers are theirs."""
+
+    def connections(self) -> frozenset[tuple[str, int]]:
+        """The connections of every gateway that may serve what moves: server id and the server's own number.
+
+        A connection of the gateways' accounts that was there before the call and is not among them is of a
+        gateway that has ended, or that the others go on without.
+        """
+        ...
+
+
 class Mover(Protocol):
     """A running data path for one MoverSpec."""
 

@@ -75,6 +75,21 @@ class Closing:
 
 
 @dataclass(frozen=True, slots=True)
+class Moving:
+    """Tables of a workflow that is not over: their traffic may move at any time.
+
+    A gateway serves primary statements on them only while it has a living lease; whoever moves them relies on
+    it. Where there is one gateway only, in the workflows' own process, it needs none.
+
+    :param tables: physical (keyspace, table) names on both sides.
+    :param since: the version of the routes that told it first.
+    """
+
+    tables: frozenset[tuple[str, str]]
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class BranchRoutes:
     """All of one branch.
 
@@ -83,6 +98,7 @@ class BranchRoutes:
     :param default_keyspace: where statements go whose tables decide nothing.
     :param credentials: backend account for each role, the same on all servers of the branch.
     :param closing: what of the rules may not simply be served.
+    :param moving: what is served under a lease only.
     """
 
     branch_id: str
@@ -96,6 +112,7 @@ class BranchRoutes:
     default_keyspace: str
     credentials: Mapping[BackendRole, tuple[str, str]]
     closing: Closing | None = None
+    moving: Moving | None = None
 
     def without_closing(self) -> BranchRoutes:
         """The same with the rules that the closing moved as they were before."""

@@ -121,6 +121,21 @@ def writing(engine: Engine) -> Generator[Connection]:
 
 
 @contextmanager
+def touching(engine: Engine) -> Generator[Connection]:
+    """A write transaction that does not wait for other writers, for one statement on one row of which nothing
+    depends in which order it is written among others'. On SQLite it is one as any other.
+
+    :raises UnavailableError: the database does not answer.
+    """
+    with _translated(), engine.connect() as connection:
+        connection.execution_options(homeworld_writes=True)
+        with connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+            yield connection
+
+
+@contextmanager
 def _translated() -> Generator[None]:
     try:
         yield

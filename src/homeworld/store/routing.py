@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from homeworld.model.errors import NotFoundError
 from homeworld.model.routing import (
@@ -22,6 +22,7 @@ from homeworld.model.routing import (
     BranchRoutes,
     Closing,
     KeyspaceRoute,
+    Moving,
     RoutingSnapshot,
     ShardRoute,
 )
@@ -99,6 +100,40 @@ class Routes:
         closing = self.closing(branch_id)
         if closing is not None and closing.subject == subject:
             self._set(branch_id, {"closing": None})
+
+    def guard(self, branch_id: str, tables: Iterable[tuple[str, str]]) -> None:
+        """From now on gateways serve primary statements on these tables under a living lease only. A no-op
+        where they do already.
+
+        :param tables: physical (keyspace, table) names on both sides.
+        """
+        known = self.moving(branch_id)
+        if known is None or known.tables != frozenset(tables):
+            listed = sorted(map(list, tables))
+            self._set(branch_id, {"moving": listed, "moving_since": self.version() + 1})
+
+    def unguard(self, branch_id: str) -> None:
+        """The branch's workflow is over."""
+        if self.moving(branch_id) is not None:
+            self._set(branch_id, {"moving": None, "moving_since": None})
+
+    def moving(self, branch_id: str) -> Moving | None:
+        """What is guarded in the branch, if anything."""
+        table = routing.branch_routing
+        found = self._work.connection.execute(
+            select(table.c.moving, table.c.moving_since).where(table.c.branch_id == branch_id)
+        ).first()
+        if found is None or found.moving is None:
+            return None
+        tables = frozenset((str(keyspace), str(name)) for keyspace, name in found.moving)
+        return Moving(tables, int(found.moving_since))
+
+    def moving_since(self) -> int:
+        """The version that told of the newest guarded tables; 0 where nothing is guarded. A gateway that
+        serves it or a newer one knows of all of them.
+        """
+        query = select(func.max(routing.branch_routing.c.moving_since))
+        return int(self._work.connection.execute(query).scalar_one_or_none() or 0)
 
     def _set(self, branch_id: str, values: Mapping[str, object]) -> int:
         version = self.bump(branch_id)
@@ -196,6 +231,7 @@ class Routing:
             default_keyspace=default if default in keyspaces else "",
             credentials=self._credentials(branch_id),
             closing=tx.routes.closing(branch_id),
+            moving=tx.routes.moving(branch_id),
         )
         return _Read(routes, self._passwords(tx, branch_id))
 

@@ -19,7 +19,8 @@ from sqlalchemy import Engine
 from homeworld.model.ports import Clock
 from homeworld.store.branches import Branches, Servers
 from homeworld.store.databases import Databases
-from homeworld.store.engine import SystemClock, open_engine, reading, writing
+from homeworld.store.engine import SystemClock, open_engine, reading, touching, writing
+from homeworld.store.gateways import Gateways
 from homeworld.store.journal import Journal
 from homeworld.store.keyspaces import Keyspaces
 from homeworld.store.leases import Leases
@@ -117,6 +118,11 @@ class Transaction:
         return Routes(self.work)
 
     @cached_property
+    def gateways(self) -> Gateways:
+        """Gateways, their leases and holds."""
+        return Gateways(self.work)
+
+    @cached_property
     def queue(self) -> Queue:
         """What asks for work."""
         return Queue(self.work)
@@ -167,6 +173,15 @@ class Store:
             yield Transaction(Work(connection, self._clock.now()))
         for listener in self._listeners:
             listener()
+
+    @contextmanager
+    def touch(self) -> Generator[Transaction]:
+        """A small change of one row that must not wait for other writers: a lease's renewal.
+
+        :raises UnavailableError: the database does not answer.
+        """
+        with touching(self._engine) as connection:
+            yield Transaction(Work(connection, self._clock.now()))
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after each commit of this process: a hint to look at once instead of at the next

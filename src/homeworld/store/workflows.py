@@ -19,10 +19,11 @@ from homeworld.model.errors import InvalidError
 from homeworld.model.machine import Transition
 from homeworld.model.movers import OnDdl
 from homeworld.model.names import check_resource_name, new_id
-from homeworld.model.states.move_tables import State, Trigger
+from homeworld.model.states.move_tables import TERMINAL, State, Trigger
 from homeworld.store.databases import Databases
 from homeworld.store.journal import Journal
 from homeworld.store.pages import Page, PageRequest, fetch_page
+from homeworld.store.routing import Routes
 from homeworld.store.tables import workflows as tables
 from homeworld.store.work import Work
 
@@ -279,7 +280,10 @@ class Workflows:
         values: dict[str, object] = {"settled": False, **fields}
         if row.to in {State.ERROR, State.STOPPED}:
             values.setdefault("interrupted_state", expected)
-        database_id = self.get(workflow_id).database_id
+        known = self.get(workflow_id)
+        database_id = known.database_id
+        if row.to in TERMINAL:
+            Routes(self._work).unguard(known.branch_id)
         self._journal.move(
             KIND,
             tables.workflows,

@@ -14,6 +14,7 @@ counters = Table(
 )
 
 # closing: which of the rules a switch has moved that gateways may not simply serve yet (null: none).
+# moving: the tables of a workflow that is not over, and since which version gateways are told (null: none).
 # version: the global version at which anything that gateways see of this branch last changed.
 branch_routing = Table(
     "branch_routing",
@@ -21,5 +22,7 @@ branch_routing = Table(
     Column("branch_id", String(12), ForeignKey("branches.id"), primary_key=True),
     Column("rules", JSON, nullable=False),
     Column("closing", JSON(none_as_null=True), nullable=True),
+    Column("moving", JSON(none_as_null=True), nullable=True),
+    Column("moving_since", BigInteger, nullable=True),
     Column("version", BigInteger, nullable=False, index=True),
 )

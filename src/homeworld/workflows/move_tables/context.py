@@ -314,8 +314,12 @@ class Context:
         """Store the rules of a phase that moves primary traffic: nobody is served by them before this run has
         opened the tables.
         """
-        both = [(side.name, table) for side in (self.source, self.target) for table in self.tables]
-        tx.routes.move_rules(self.workflow.branch_id, self.rules(tx, phase), self.subject, both)
+        tx.routes.move_rules(self.workflow.branch_id, self.rules(tx, phase), self.subject, self.both_sides)
+
+    @property
+    def both_sides(self) -> list[tuple[str, str]]:
+        """The tables on both sides, as (keyspace, table)."""
+        return [(side.name, table) for side in (self.source, self.target) for table in self.tables]
 
     @property
     def subject(self) -> str:

@@ -6,9 +6,11 @@ a hold goes through connections that stay open for the workflow, so that it cost
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
 
-from homeworld.model.errors import ConnectionLostError, NotFoundError
+from homeworld.model.errors import ConnectionLostError, DeadlineExceededError, NotFoundError, ServerError
 from homeworld.model.names import quote
 from homeworld.model.tables import Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
@@ -26,6 +28,8 @@ from homeworld.workflows.move_tables.tools import IdColumn
 LOCK_SECONDS = 2  # for a table's definition; whoever waits longer than that under a hold gives the hold up
 DROP_SECONDS = 30
 ANSWER_SECONDS = 30.0
+_NO_SUCH_THREAD = 1094
+_log = logging.getLogger(__name__)
 _SEQUENCE_COLUMNS = {"id", "next_id", "cache"}
 
 
@@ -172,6 +176,43 @@ class ServerTools:
             raise NotFoundError(f"sequence {place.keyspace}.{name} has no row")
         return int(rows[0][0] or 0)
 
+    # -- strangers -------------------------------------------------------------------------------------------
+
+    def end_strangers(
+        self,
+        places: Sequence[ShardPlace],
+        users: frozenset[str],
+        known: Callable[[], frozenset[tuple[str, int]]],
+        seconds: float,
+    ) -> None:
+        """End connections that nobody calls his own.
+
+        :raises DeadlineExceededError: one does not end within the time.
+        """
+        servers = {place.endpoint.server_id: self._connection(place.endpoint) for place in places}
+        found = {
+            (server_id, number) for server_id, at in servers.items() for number in _connections(at, users)
+        }
+        strangers = found - known() if found else set[tuple[str, int]]()
+        for server_id, number in strangers:
+            _log.warning("server %s: connection %d of no living gateway is ended", server_id, number)
+            try:
+                servers[server_id].execute(f"KILL CONNECTION {number:d}")
+            except ServerError as error:
+                if error.server_errno != _NO_SUCH_THREAD:
+                    raise
+        deadline = time.monotonic() + seconds
+        while strangers:
+            strangers &= {
+                (server_id, number)
+                for server_id in {server_id for server_id, _ in strangers}
+                for number in _connections(servers[server_id], users)
+            }
+            if strangers and time.monotonic() > deadline:
+                raise DeadlineExceededError("connections of a gateway that is not there do not end")
+            if strangers:
+                time.sleep(0.005)
+
     # -- connections -----------------------------------------------------------------------------------------
 
     def warm(self, places: Sequence[ShardPlace]) -> None:
@@ -218,3 +259,9 @@ def _largest_of(place: ShardPlace, number: int, column: IdColumn) -> tuple[str, 
         f"SELECT {number:d}, COALESCE(MAX({quote(column.column)}), 0) FROM {table}",
         f"SELECT {number:d}, COALESCE(({_counter_of(place, column.table)}), 1) - 1",
     )
+
+
+def _connections(connection: Connection, users: frozenset[str]) -> set[int]:
+    """The server's numbers of the users' connections; one whose login is not over has no user yet."""
+    rows = connection.query_all("SHOW PROCESSLIST")
+    return {int(row[0] or 0) for row in rows if (row[1] or b"").decode() in users}

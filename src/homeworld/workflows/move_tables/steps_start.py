@@ -330,8 +330,9 @@ def leave_vschema(context: Context) -> None:
 
 
 def route_to_source(context: Context) -> None:
-    """From now on either keyspace's name leads to the source."""
+    """From now on either keyspace's name leads to the source, and gateways serve the tables under a lease."""
     with context.write() as tx:
+        tx.routes.guard(context.workflow.branch_id, context.both_sides)
         context.route(tx, TrafficPhase.SOURCE)
 
 

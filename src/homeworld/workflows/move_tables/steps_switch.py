@@ -17,7 +17,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from homeworld.model.errors import DeadlineExceededError, PreconditionsFailedError, UnavailableError
+from homeworld.model.errors import (
+    DeadlineExceededError,
+    HomeworldError,
+    PreconditionsFailedError,
+    UnavailableError,
+)
 from homeworld.model.movers import Phase
 from homeworld.model.ports import Holding, Preconditions
 from homeworld.model.routing import HoldRequest
@@ -35,6 +40,7 @@ from homeworld.workflows.move_tables.decide import (
 )
 from homeworld.workflows.move_tables.ids_on_servers import raise_ids
 from homeworld.workflows.move_tables.steps_start import publish
+from homeworld.workflows.move_tables.strangers import end_strangers
 from homeworld.workflows.steps import Plan, Sort, Step
 
 REPLICA_SECONDS = 30.0  # for replicas to catch up, before anything waits for it
@@ -253,6 +259,11 @@ def _hold(context: Context, drain_seconds: float, *sides: Side) -> None:
         )
     )
     context.hand.held_until = begun + HOLD_SECONDS
+    try:
+        end_strangers(context, *sides)
+    except HomeworldError:
+        context.release_hold()
+        raise
 
 
 def _held(context: Context) -> bool:

@@ -15,6 +15,7 @@ from homeworld.model.errors import DeadlineExceededError, InvalidError
 from homeworld.model.routing import HoldRequest
 from homeworld.model.topology import ShardPlace, TabletType
 from homeworld.workflows.move_tables.context import Context
+from homeworld.workflows.move_tables.strangers import end_strangers
 
 TAKEN = "taken_tables"  # the fact that lists those that were there before; it stands once all are taken
 
@@ -45,6 +46,7 @@ def publish_alone(context: Context) -> None:
                 turn=turn,
             )
         )
+        end_strangers(context, context.target)
         context.ports.publish()
         if not context.ports.gateways.is_held(hand.hold_id):
             raise DeadlineExceededError("a gateway let go before the routes were published")

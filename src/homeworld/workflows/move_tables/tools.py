@@ -6,7 +6,7 @@ any HomeworldError; a table name is always within the place's schema.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,6 +101,20 @@ class Tools(Protocol):
 
     def raise_auto_increments(self, places: Sequence[ShardPlace], above: Mapping[str, int]) -> None:
         """Let each table's AUTO_INCREMENT give only ids greater than that; never lower one."""
+        ...
+
+    def end_strangers(
+        self,
+        places: Sequence[ShardPlace],
+        users: frozenset[str],
+        known: Callable[[], frozenset[tuple[str, int]]],
+        seconds: float,
+    ) -> None:
+        """End the connections of these users at the places' servers that are not ``known`` (server id and the
+        server's number), and wait until they have ended. ``known`` is asked after the servers were.
+
+        :raises DeadlineExceededError: one does not end within the time.
+        """
         ...
 
     def warm(self, places: Sequence[ShardPlace]) -> None:

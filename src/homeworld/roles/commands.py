@@ -1,0 +1,107 @@
+"""The commands ``api``, ``worker`` and ``gateway``, and how any of them runs until it is told to end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from homeworld.model.errors import HomeworldError
+from homeworld.roles.ground import write_private
+from homeworld.roles.several import ApiRole, Common, GatewayRole, Role, WorkerRole
+from homeworld.workflows.provisioning.ports import Placement
+
+_log = logging.getLogger("homeworld")
+
+DataDir = Annotated[Path, typer.Option(help="Everything homeworld keeps.")]
+StoreUrl = Annotated[
+    str, typer.Option(envvar="HOMEWORLD_STORE", help="postgresql://user:password@host/name, of all roles.")
+]
+Mysqld = Annotated[Path | None, typer.Option(help="The mysqld or mariadbd for new servers.")]
+OrganizationName = Annotated[str, typer.Option(help="The organization that is made at the first start.")]
+ReadyFile = Annotated[Path | None, typer.Option(help="Written once everything serves.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")]
+
+
+def run(make: Callable[[ExitStack], Role], ready_file: Path | None) -> None:
+    """Start a role and look after it until SIGTERM or Ctrl-C; ends the process with 1 where it cannot."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    try:
+        with ExitStack() as stack:
+            role = make(stack)
+            ready = {**role.start(), "pid": os.getpid()}
+            _log.info("serving")
+            if ready_file is not None:
+                write_private(ready_file, json.dumps(ready, indent=2) + "\n")
+            while not stopping.wait(0.5):
+                role.check()
+    except HomeworldError as error:
+        typer.echo(f"homeworld: {error.message}", err=True)
+        raise typer.Exit(1) from None
+
+
+def api(
+    store: StoreUrl,
+    data_dir: DataDir = Path("~/.homeworld"),
+    api_port: Port = 8080,
+    gateway_address: Annotated[
+        str, typer.Option(help="What clients are told to connect to: a gateway, or what is before several.")
+    ] = "127.0.0.1:3306",
+    replicas: Annotated[int, typer.Option(min=0, max=5, help="Replicas of each primary.")] = 1,
+    mysqld: Mysqld = None,
+    organization: OrganizationName = "homeworld",
+    ready_file: ReadyFile = None,
+) -> None:
+    """Run one of any number of APIs."""
+    common = Common(data_dir.expanduser().absolute(), store, mysqld, organization)
+    run(
+        lambda stack: ApiRole(
+            common, stack, port=api_port, gateway_address=gateway_address, replicas=replicas
+        ),
+        ready_file,
+    )
+
+
+def worker(
+    store: StoreUrl,
+    data_dir: DataDir = Path("~/.homeworld"),
+    placement: Annotated[
+        Placement, typer.Option(help="One server a branch, or one a shard.")
+    ] = Placement.SHARED,
+    mysqld: Mysqld = None,
+    organization: OrganizationName = "homeworld",
+    ready_file: ReadyFile = None,
+) -> None:
+    """Run one of any number of workers; one of them starts and watches the MySQL servers."""
+    common = Common(data_dir.expanduser().absolute(), store, mysqld, organization)
+    run(lambda stack: WorkerRole(common, stack, placement=placement), ready_file)
+
+
+def gateway(
+    store: StoreUrl,
+    data_dir: DataDir = Path("~/.homeworld"),
+    gateway_port: Port = 3306,
+    mysqld: Mysqld = None,
+    organization: OrganizationName = "homeworld",
+    ready_file: ReadyFile = None,
+) -> None:
+    """Run one of any number of gateways."""
+    common = Common(data_dir.expanduser().absolute(), store, mysqld, organization)
+    run(lambda stack: GatewayRole(common, stack, port=gateway_port), ready_file)

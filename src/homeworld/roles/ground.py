@@ -1,0 +1,186 @@
+"""What every process of an installation stands on: the data directory, ports, files, its first start.
+
+Invariants: one ``homeworld up`` has a data directory for itself, or any number of roles share it; what is
+made at the first start is made once, whoever comes first; what is secret is written for its owner only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from homeworld.engines.locks import NamedLocks
+from homeworld.gateway.tls import make_certificates
+from homeworld.model.errors import InvalidError, UnavailableError
+from homeworld.model.names import new_id, new_secret
+from homeworld.store.provision import bootstrap
+from homeworld.store.store import Store
+from homeworld.store.tokens import PREFIX
+
+_log = logging.getLogger("homeworld")
+_FIRST_START = ".first-start"
+
+
+@contextmanager
+def data_dir_lock(data_dir: Path, *, shared: bool = False) -> Generator[None]:
+    """Own the data directory while the block runs; the kernel frees it when the process dies.
+
+    :param shared: among others that share it.
+    :raises InvalidError: another homeworld uses it, or it cannot be made.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data_dir.chmod(0o700)  # what is in it is for its owner only, whoever made the folder
+        file = (data_dir / "lock").open("a+")
+    except OSError as error:
+        raise InvalidError(f"the data directory {data_dir} cannot be used: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidError(
+                f"the data directory {data_dir} is in use by another homeworld; stop that one or name another"
+            ) from None
+        yield
+
+
+def listen(port: int, option: str) -> socket.socket:
+    """A listening socket on loopback.
+
+    :param port: 0 takes any free one.
+    :raises InvalidError: the port is taken.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise InvalidError(
+            f"port {port} cannot be had ({error.strerror}); name another with {option}, or 0 for a free one"
+        ) from None
+    return listener
+
+
+def free_port(port: int, option: str) -> int:
+    """``port``, known to be free a moment ago; 0 stays 0.
+
+    :raises InvalidError: the port is taken.
+    """
+    if port:
+        listen(port, option).close()
+    return port
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file whole or not at all, readable by its owner only."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+@contextmanager
+def first_start(data_dir: Path) -> Generator[None]:
+    """While the block runs no other process of this data directory makes what is made once."""
+    with NamedLocks(data_dir / "locks").hold(_FIRST_START):
+        yield
+
+
+def begin(store: Store, data_dir: Path, organization: str) -> tuple[str, str]:
+    """Make what the store and the data directory have to have; the installation's token (id, secret)."""
+    with first_start(data_dir):
+        bootstrap(store, organization, "local", "This machine")
+        return own_token(store, data_dir, organization)
+
+
+def own_token(store: Store, data_dir: Path, organization: str) -> tuple[str, str]:
+    """The installation's own service token (id, secret), made at the first start.
+
+    The store keeps a hash only. The plain text lies in the data directory for its owner's eyes, so that each
+    start can tell it in the ready file; it is written first, so that a death in between leaves no token that
+    nobody knows.
+    """
+    keep = data_dir / "service-token.json"
+    if not keep.exists():
+        write_private(keep, json.dumps({"id": new_id(), "token": PREFIX + new_secret()}))
+    kept = json.loads(keep.read_text())
+    token_id, secret = str(kept["id"]), str(kept["token"])
+    with store.write() as tx:
+        found = tx.organizations.ensure(organization)
+        if not tx.actors.by_ids([token_id]):
+            tx.tokens.create(found.id, "homeworld up", token_id=token_id, secret=secret)
+            tx.tokens.grant_all(token_id, found.id)
+    return token_id, secret
+
+
+def certificates(data_dir: Path) -> tuple[Path, Path, Path]:
+    """The gateway's CA certificate, its own certificate and key; made at the first start."""
+    with first_start(data_dir):
+        return make_certificates(data_dir / "tls", ("localhost", "127.0.0.1"))
+
+
+class ApiServer:
+    """uvicorn on a socket that is already listening, in a thread of its own."""
+
+    def __init__(self, api: FastAPI, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            api, log_config=None, lifespan="off", access_log=False, server_header=False,
+            timeout_graceful_shutdown=2,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, name="api", daemon=True
+        )
+
+    def start(self) -> None:
+        """Return once requests are answered.
+
+        :raises UnavailableError: it ended instead.
+        """
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise UnavailableError("the API did not start; the log says why")
+            time.sleep(0.01)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still answers."""
+        return self._thread.is_alive()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Answer what was asked and end; what has not ended in time ends with the process."""
+        self._server.should_exit = True
+        self._thread.join(timeout_seconds)
+        if self.alive:
+            _log.warning("the API did not end within %.1f s", timeout_seconds)
+
+
+class Ending:
+    """How much time is left for an orderly end; it begins to count when it is asked first."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline: float | None = None
+
+    def left(self) -> float:
+        """Seconds."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._seconds
+        return max(0.1, self._deadline - time.monotonic())

@@ -1,0 +1,93 @@
+"""Which process starts and watches the MySQL servers of a data directory: one of the workers, by a lease.
+
+Invariant: at most one process has a watcher; one that loses the lease stops its own before it does anything
+else with servers. What a watcher has begun when its lease ends (starting a process) is begun under the
+server's own lock, so that two never start one server.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from homeworld.engines.local import LocalEngine
+from homeworld.engines.watcher import Watcher
+from homeworld.model.errors import HomeworldError, UnavailableError
+from homeworld.store.store import Store
+from homeworld.workflows.leases import RENEW_SECONDS, Keeper
+
+RESOURCE = "engine:local"
+_ELECT_SECONDS = 2.0
+_log = logging.getLogger(__name__)
+
+
+class EngineKeeper:
+    """One process's part in it.
+
+    :param owner: this process's name among all, at most 64 characters.
+    """
+
+    def __init__(self, store: Store, engine: LocalEngine, owner: str) -> None:
+        self._engine = engine
+        self._keeper = Keeper(store, owner, on_lost=lambda _lease: self._stop_watching())
+        self._watcher: Watcher | None = None
+        self._guard = threading.Lock()
+        self._stopping = threading.Event()
+        self._decided = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._elect_loop, name="engine-elect", daemon=True),
+            threading.Thread(target=self._renew_loop, name="engine-lease", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Return once the servers were started, here or by whoever has the lease."""
+        for thread in self._threads:
+            thread.start()
+        self._decided.wait()
+
+    def stop(self, seconds: float) -> None:
+        """Watch no more and let somebody else; the servers go on."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(seconds)
+        self._stop_watching()
+        try:
+            self._keeper.give_all_back()
+        except UnavailableError as error:
+            _log.warning("the lease on the servers ends by itself: %s", error)
+
+    def _elect_loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if self._keeper.held(RESOURCE) is None:
+                    self._stop_watching()
+                    if self._keeper.take(RESOURCE) is not None:
+                        self._begin()
+                self._decided.set()
+            except UnavailableError as error:
+                _log.warning("the store does not answer: %s", error)
+            except HomeworldError as error:
+                _log.warning("the servers: %s", error)
+            self._stopping.wait(_ELECT_SECONDS)
+
+    def _begin(self) -> None:
+        _log.info("this process starts and watches the servers")
+        for server_id, why in self._engine.start_all().items():
+            _log.error("server %s did not start and is tried again: %s", server_id, why)
+        with self._guard:
+            if self._watcher is None and self._keeper.held(RESOURCE) is not None:
+                self._watcher = Watcher(self._engine)
+                self._watcher.start()
+
+    def _stop_watching(self) -> None:
+        with self._guard:
+            watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            try:
+                watcher.stop()
+            except HomeworldError as error:
+                _log.warning("%s", error)
+
+    def _renew_loop(self) -> None:
+        while not self._stopping.wait(RENEW_SECONDS):
+            self._keeper.renew()
