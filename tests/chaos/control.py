@@ -6,6 +6,7 @@ worker that dies or never arrives is an outcome and not a hang.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import socket
@@ -37,9 +38,17 @@ class Control:
 
     def close(self) -> None:
         """Stop listening; a worker that waits goes on."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
         self._listener.close()
+        self._drop()
+
+    def _drop(self) -> None:
         if self._worker is not None:
+            with contextlib.suppress(OSError):
+                self._worker.shutdown(socket.SHUT_RDWR)
             self._worker.close()
+            self._worker = None
 
     def forget(self) -> None:
         """What earlier workers said is of no interest any more."""
@@ -89,9 +98,11 @@ class Control:
     def _accept(self) -> None:
         while True:
             try:
-                self._worker, _ = self._listener.accept()
+                worker, _ = self._listener.accept()
             except OSError:
                 return  # closed
+            self._drop()
+            self._worker = worker
             threading.Thread(target=self._listen, args=(self._worker,), daemon=True).start()
 
     def _listen(self, worker: socket.socket) -> None:

@@ -47,6 +47,7 @@ class Proxies:
 
     def __init__(self) -> None:
         self._links: dict[str, Link] = {}
+        self._servers: list[asyncio.Server] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
         self._thread.start()
@@ -69,8 +70,10 @@ class Proxies:
 
     def close(self) -> None:
         """End all."""
+        self._call(self._end).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
     def _call(self, act: Callable[[], object]) -> Future[None]:
         async def run() -> None:
@@ -82,7 +85,18 @@ class Proxies:
 
     async def _listen(self, link: Link) -> None:
         server = await asyncio.start_server(lambda r, w: self._serve(link, r, w), "127.0.0.1", 0)
+        self._servers.append(server)
         link.port = server.sockets[0].getsockname()[1]
+
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        mine = asyncio.current_task()
+        pumping = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in pumping:
+            task.cancel()
+        await asyncio.gather(*pumping, return_exceptions=True)
+        await asyncio.sleep(0)  # for transports to close
 
     def _cut(self, names: list[str], how: Cut) -> None:
         for name in names:
