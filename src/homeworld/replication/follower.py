@@ -30,6 +30,7 @@ from homeworld.replication.moving import MovingTable
 from homeworld.replication.on_ddl import DdlStopError, OnDdlRule
 from homeworld.replication.reading import FeedReader, Singly
 from homeworld.replication.rivals import Rivals
+from homeworld.replication.source_clock import SourceClock
 from homeworld.replication.throttle import YIELD_SECONDS, Throttle, rest_after
 
 AGAIN_SECONDS = 0.05
@@ -82,7 +83,8 @@ class Follower:
         self._holding = False
         self._hold_at: Position | None = None
         self._held = threading.Event()
-        self._known_at = time.time()
+        self._clock = SourceClock(endpoint)
+        self._known_at = time.monotonic()
         self._current = False
         self._worked = 0.0  # seconds that the last batch took
         self.reader.give_singly(Singly.AHEAD, singly=appliers.uneven)
@@ -95,7 +97,7 @@ class Follower:
     @property
     def lag_seconds(self) -> float:
         """How far the targets are behind the source's clock; 0 while nothing more is known to come."""
-        behind = max(0.0, time.time() - self._known_at)
+        behind = max(0.0, time.monotonic() - self._known_at)
         return 0.0 if self._current and behind < _CURRENT_SECONDS else behind
 
     def catch_up(self) -> None:
@@ -146,7 +148,7 @@ class Follower:
             why = throttle.applying() or (throttle.resting() if waited < rest else "")
             self.throttled_by = why
             # What is not applied yet is younger than what is known of; the second guards against odd clocks.
-            if not why or time.time() - self._known_at > YIELD_SECONDS or waited > YIELD_SECONDS:
+            if not why or time.monotonic() - self._known_at > YIELD_SECONDS or waited > YIELD_SECONDS:
                 return
             self._current = False
             self._stopping.wait(_TICK)
@@ -171,7 +173,11 @@ class Follower:
         if not done:
             return  # nor may what comes behind it count as done
         self._current = batch.caught_up
-        self._known_at = time.time() if batch.caught_up else float(batch.timestamp) or self._known_at
+        if batch.caught_up:
+            self._known_at = time.monotonic()
+        elif batch.timestamp:
+            known_at = self._clock.moment(float(batch.timestamp))
+            self._known_at = self._known_at if known_at is None else known_at
         if ddl is not None:
             self._pass_over(ddl, batch.position)
 
