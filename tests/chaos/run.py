@@ -191,9 +191,9 @@ class Run:
         self._open()
         if route.before:
             self.world.create()
-            self.walk.through(
-                (S.RUNNING, *route.before) if route.before[0] is not S.RUNNING else route.before
-            )
+            for goal in (S.RUNNING, *route.before):
+                self._aim((goal,))
+                self.walk.to(goal)
             if route.before[-1] in {S.CUTOVER, S.REVERSED_CUTOVER}:
                 self.walk.settled()
         self._arm()

@@ -7,7 +7,7 @@ may be retried it retries. Knows no fault. Everything it met is in :attr:`Walk.s
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from homeworld.model.states.move_tables import State, Trigger
@@ -119,8 +119,3 @@ class Walk:
         while not self.world.workflow().settled:
             assert time.monotonic() < deadline, f"{self.world.workflow().state} is not settled"
             time.sleep(0.03)
-
-    def through(self, goals: Sequence[State]) -> None:
-        """One goal after another."""
-        for goal in goals:
-            self.to(goal)
