@@ -170,7 +170,7 @@ class Narrowing:
                 target={name: value.text for name, value in target.items()} or None,
                 columns=tuple(differing),
                 owner=self._targets[owner].place.shard if owner >= 0 else "",
-                condition=self._condition(key),
+                condition=self.condition(key),
             )
         )
 
@@ -181,7 +181,8 @@ class Narrowing:
             for name, column, value in zip(self._key.names, columns, key, strict=True)
         }
 
-    def _condition(self, key: Key) -> str:
+    def condition(self, key: Key) -> str:
+        """The SQL condition that finds the row of this key, as plain as it can be."""
         parts: list[str] = []
         for at, column, value in zip(self._key.positions, self._key.columns, key, strict=True):
             plain = value.isascii() and value.decode("latin-1").isprintable() and not set(value) & set(b"'\\")
