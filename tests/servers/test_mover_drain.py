@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
+
+import pymysql
 import pytest
 import xxhash
 
+from homeworld.model.errors import UnavailableError
 from homeworld.model.gtid import Position
 from homeworld.model.movers import Placement
 from homeworld.replication.mover import RunningMover
-from tests.support.moves import make_move, wait_copied
+from tests.support.moves import make_move, wait_copied, wait_over
 from tests.support.mysqld import TestServer
 
 pytestmark = pytest.mark.servers
@@ -39,3 +43,31 @@ def test_every_target_has_the_final_position(trio: list[TestServer]) -> None:
         assert mover.progress().error == ""
     finally:
         mover.stop(10.0)
+
+
+def test_a_target_lost_while_nothing_comes_is_found_out_by_the_drain(trio: list[TestServer]) -> None:
+    """Nobody writes, so nothing else would use the target's session: the mover must end, to begin anew."""
+    move = make_move(trio)
+    move.create("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1), (2), (3)")
+    move.prepare(Placement("t", "xxhash", ("id",)))
+    mover = RunningMover(move.spec())
+    mover.start()
+    wait_copied(mover)
+    mover.drain(move.positions(), 30)
+    move.source.query("CREATE TABLE unrelated (id INT)", move.schema)  # a position to be written down
+    user = move.targets[0].endpoint.user
+    for server in {move.server_of(place).server_id: move.server_of(place) for place in move.targets}.values():
+        with closing(server.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = %s", (user,))
+            for (number,) in cursor.fetchall():
+                with suppress(pymysql.err.Error):  # it has ended by itself
+                    cursor.execute(f"KILL {number}")
+    with suppress(UnavailableError):
+        mover.drain(move.positions(), 30)
+    progress = wait_over(mover)
+    assert progress.retryable
+    again = RunningMover(move.spec(2))
+    again.start()
+    again.drain(move.positions(), 30)
+    move.assert_equal()
+    again.stop(20)

@@ -53,7 +53,8 @@ GRANTS = (
 VARIABLES = {
     "log_bin": "ON", "binlog_format": "ROW", "binlog_row_image": "FULL",
     "binlog_row_metadata": "FULL", "gtid_mode": "ON",
-    "enforce_gtid_consistency": "1", "binlog_row_value_options": "",
+    "enforce_gtid_consistency": "1", "binlog_row_value_options": "", "sync_binlog": "1",
+    "innodb_flush_log_at_trx_commit": "1",
 }  # fmt: skip
 
 
@@ -99,6 +100,17 @@ def key(
 
 WITHOUT_KEY = table(indexes=(), key=None)
 FLOAT_KEY = table(columns=(column("id", "double"),), indexes=(keyed("id"),), key=None)
+CHAR = column("id", "char", column_type="char(9)", charset="utf8mb4", collation="utf8mb4_nopad_bin")
+TORN_KEY = table(columns=(CHAR,), indexes=(keyed("id"),), key=None)
+MOMENT = column("at", "timestamp")
+BY_ZONE = (
+    "CREATE TABLE `orders` (`id` bigint, `at` timestamp, `day` date GENERATED ALWAYS AS (date(`at`)) STORED)"
+)
+LOOSE: dict[str, Any] = {
+    "sharded": True,
+    "vindexes": {"loose": {"type": "unicode_loose_xxhash"}},
+    "tables": {"orders": {"column_vindexes": [{"column": "id", "name": "loose"}]}},
+}
 EMAIL = column("email", "varchar", column_type="varchar(40)", charset="utf8mb4", collation="utf8mb4_bin")
 UNIQUE_EMAIL = table(columns=(column("id"), EMAIL), indexes=(PRIMARY, keyed("email", name="by_email")))
 BY_CUSTOMER = {**VSCHEMA, "tables": {"orders": {"column_vindexes": [{"column": "customer", "name": "hash"}]}}}
@@ -225,6 +237,19 @@ WRONG: dict[str, tuple[World, str]] = {
         with_server(good(), variables={**VARIABLES, "binlog_row_value_options": "PARTIAL_JSON"}),
         "PARTIAL_JSON",
     ),
+    "not durable": (
+        with_server(good(), variables={**VARIABLES, "sync_binlog": "0"}), "sync_binlog must be 1, not 0",
+    ),
+    "a replica": (with_server(good(), upstream="10.0.0.1:3306"), "replicates from 10.0.0.1:3306"),
+    "perhaps a replica": (with_server(good(), upstream=None), "may not see whether"),
+    "prepared": (good(prepared=("x1",)), "transaction x1 is prepared on shop/-"),
+    "bytes in its definition": (good(table(create_sql="… DEFAULT '\udc80'")), "no text"),
+    "torn key": (good(TORN_KEY), "key column id is CHAR with a collation that does not pad"),
+    "kept by a zone": (
+        good(table(columns=(column("id"), MOMENT, column("day", generated=True)), create_sql=BY_ZONE)),
+        "generated column day is kept and made of TIMESTAMP column at",
+    ),
+    "text vindex of bytes": (good(vschema=LOOSE), "it takes text only"),
     "global grant": (with_server(good(), grants=GRANTS[1:]), "lacks REPLICATION SLAVE"),
     "schema grant": (with_server(good(), grants=GRANTS[:1]), "lacks SELECT, INSERT"),
 }  # fmt: skip

@@ -40,6 +40,8 @@ _CODECS = {
     "cp1251": "cp1251",
     "cp866": "cp866",
 }
+# Those in which no sign is the byte that it is in ASCII.
+_WIDE = {name: _CODECS[name] for name in ("ucs2", "utf16", "utf16le", "utf32")}
 
 
 def select_expression(column: Column) -> str:
@@ -52,7 +54,7 @@ def select_expression(column: Column) -> str:
     if column.type == "float" or (column.type == "double" and not _plain_double(column)):
         return f"CAST({name} AS DOUBLE)"
     if column.type == "enum" and (error := error_value(column)):
-        return f"IF({name}+0=0,0x{error.hex()},{name})"
+        return f"IF({name}+0=0,_{column.charset} 0x{error.hex()},{name})"
     return name
 
 
@@ -65,7 +67,16 @@ def error_value(column: Column) -> bytes:
     labels = set(_LABEL.findall(column.column_type))
     if "" not in labels:
         return b""
-    return next(text.encode() for number in count() if (text := f"~{number}~") not in labels)
+    sign = next(text for number in count() if (text := f"~{number}~") not in labels)
+    return sign.encode(_WIDE.get(column.charset, "ascii"))
+
+
+def members(column: Column, value: bytes) -> list[bytes]:
+    """The labels of a SET's value, which stand between commas of its character set."""
+    codec = _WIDE.get(column.charset)
+    if codec is None:
+        return value.split(b",")
+    return [label.encode(codec) for label in value.decode(codec).split(",")]
 
 
 def _plain_double(column: Column) -> bool:

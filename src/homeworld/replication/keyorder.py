@@ -21,7 +21,7 @@ from homeworld.model.errors import InvalidError
 from homeworld.model.names import quote
 from homeworld.model.tables import Column, Table
 from homeworld.replication.changes import Row
-from homeworld.replication.column_types import error_value, labels_of
+from homeworld.replication.column_types import error_value, labels_of, members
 from homeworld.replication.connection import Connection
 
 #: The key columns' bytes; never NULL.
@@ -111,6 +111,7 @@ class _Labelled(KeyColumn):
     def __init__(self, column: Column) -> None:
         super().__init__(column)
         labels = labels_of(column)
+        self._column = column
         self._is_set = column.type == "set"
         self._numbers = {label: (1 << at if self._is_set else at + 1) for at, label in enumerate(labels)}
         self._numbers.setdefault(b"" if self._is_set else error_value(column), 0)
@@ -122,7 +123,7 @@ class _Labelled(KeyColumn):
     def sortable(self, value: bytes) -> Any:
         try:
             if self._is_set:
-                return sum(self._numbers[label] for label in value.split(b","))
+                return sum(self._numbers[label] for label in members(self._column, value))
             return self._numbers[value]
         except KeyError:
             raise InvalidError(f"{value!r} is no label of key column {self.name}") from None

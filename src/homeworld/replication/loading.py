@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import cast
 
-from homeworld.model.errors import MalformedPacketError, RowRefusedError
+from homeworld.model.errors import MalformedPacketError, RowRefusedError, ServerError
 from homeworld.model.names import quote
 from homeworld.model.tables import Column, Table
 from homeworld.model.topology import Flavor
@@ -26,6 +26,8 @@ from homeworld.replication.keyorder import Key, TableKey
 
 _INFO = re.compile(r"Records: (\d+)\s+Deleted: (\d+)\s+Skipped: (\d+)\s+Warnings: (\d+)")
 _DUPLICATE, _TRUNCATED = 1062, 1265
+# The class of SQLSTATEs for values that a column does not take; another try would not mend it.
+_DATA = "22"
 _TEXTUAL = frozenset({"json", "uuid", "inet4", "inet6"})
 _KEYS_A_DELETE = 500
 _BYTES_A_LOAD = 8 << 20
@@ -109,7 +111,12 @@ class RowWriter:
             return True
         sql = f"LOAD DATA LOCAL INFILE 'rows' {mode}{self._load}"
         cut = rows if self._cut is None else list(map(self._cut, rows))
-        done = connection.load_data(sql, encode(cut, self._width))
+        try:
+            done = connection.load_data(sql, encode(cut, self._width))
+        except ServerError as error:
+            if not error.server_state.startswith(_DATA):
+                raise
+            raise RowRefusedError(f"table {self.table} does not take rows as they are: {error}") from error
         if not self._check(connection, done, rows):
             return False
         if self._json:

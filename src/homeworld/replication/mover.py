@@ -308,10 +308,15 @@ class RunningMover:
             follower = self.follower_of(shard)
             try:
                 follower.wait(position, deadline - time.monotonic())
-                follower.catch_up()
             except DeadlineExceededError:
                 if self._failure is not None:
                     raise UnavailableError(f"the mover has ended: {_told(self._failure)}") from None
+                raise
+            try:
+                follower.catch_up()
+            except BaseException as error:
+                # While nothing comes from the source, nobody else would find out that a target is lost.
+                self._fail(error)
                 raise
 
     def verify(self, verify_id: str) -> None:

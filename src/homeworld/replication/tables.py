@@ -103,7 +103,8 @@ def read_table(connection: Connection, schema: str, name: str) -> Table:
         indexes=indexes,
         key=choose_key(columns, [index for index in indexes if index.name not in unusable]),
         engine=_text(engine),
-        create_sql=_text(create),
+        # MariaDB tells a default of binary type as it is. Whoever makes tables of it looks (storage rule).
+        create_sql=(create or b"").decode("utf-8", "surrogateescape"),
         rows_estimate=int(rows or 0),
         data_bytes=int(size or 0),
     )
@@ -161,15 +162,22 @@ def _read_indexes(connection: Connection, where: str) -> tuple[tuple[Index, ...]
 def choose_key(columns: Sequence[Column], indexes: Iterable[Index]) -> Index | None:
     """The index that identifies rows and can be walked in order: the primary key, else the first that serves.
 
-    Not served: nullable columns, prefixes, expressions, FLOAT and DOUBLE (their text may not find the row).
+    Not served: nullable columns, prefixes, expressions, FLOAT and DOUBLE (their text may not find the row),
+    and CHAR that does not pad: MariaDB's index has it padded, so signs below the blank lie elsewhere in it
+    than comparisons say, and a range of keys that is asked for lacks rows.
     """
     by_name = {column.name.lower(): column for column in columns}
     for index in sorted(indexes, key=lambda index: index.name != "PRIMARY"):
         if index.unique and not index.prefixed and "" not in index.columns:
             parts = [by_name[name.lower()] for name in index.columns]
-            if not any(part.nullable or part.type in _NO_KEY for part in parts):
+            if not any(part.nullable or part.type in _NO_KEY or is_torn(part) for part in parts):
                 return index
     return None
+
+
+def is_torn(column: Column) -> bool:
+    """Whether the server orders the column in an index otherwise than by comparison."""
+    return column.type == "char" and "_nopad_" in column.collation
 
 
 def create_table(place: ShardPlace, table: str, create_sql: str) -> None:

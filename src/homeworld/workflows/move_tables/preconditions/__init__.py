@@ -6,17 +6,20 @@ from homeworld.workflows.move_tables.preconditions import (
     binlog,
     branch,
     column_types,
+    durability,
     foreign_keys,
     grants,
     keyspaces,
     layouts,
     mentions,
+    prepared,
     row_key,
     sequences,
     storage,
     tables_exist,
     target_tables,
     triggers,
+    upstream,
     vindexes,
 )
 from homeworld.workflows.move_tables.preconditions.world import Rule, World
@@ -36,6 +39,9 @@ RULES: tuple[Rule, ...] = (
     vindexes.RULE,
     sequences.RULE,
     binlog.RULE,
+    durability.RULE,
+    upstream.RULE,
+    prepared.RULE,
     grants.RULE,
 )
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from homeworld.model.errors import UnavailableError
+from homeworld.model.errors import ServerError, UnavailableError
 from homeworld.model.names import quote
 from homeworld.model.ports import Engine, MoveWish
 from homeworld.model.states.lifecycle import Life
-from homeworld.model.topology import BackendRole, ShardPlace
+from homeworld.model.topology import BackendRole, Flavor, ShardPlace
 from homeworld.model.vschema import VSchema, parse
 from homeworld.replication.connection import Connection
 from homeworld.replication.positions import log_filters
@@ -33,7 +33,9 @@ from homeworld.workflows.move_tables.preconditions.world import (
 _VARIABLES = (
     "log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata", "binlog_row_value_options",
     "gtid_mode", "enforce_gtid_consistency", "binlog_transaction_compression",
+    "sync_binlog", "innodb_flush_log_at_trx_commit",
 )  # fmt: skip
+_DENIED = 1227
 # A bodies' columns: kind, name, text. Each is a query with the schema's literal put in.
 _BODIES = (
     "SELECT 'view', TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {schema}",
@@ -171,7 +173,14 @@ def read_shard(place: ShardPlace, names: Sequence[str]) -> ShardFacts:
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'VIEW' "  # noqa: S608 - hex
             f"AND TABLE_SCHEMA = {schema} AND TABLE_NAME IN ({wanted})",
         )
-    return replace(users, tables=tables, filled=frozenset(filled), others=frozenset(row[0] for row in others))
+        prepared = _texts(connection, "XA RECOVER")
+    return replace(
+        users,
+        tables=tables,
+        filled=frozenset(filled),
+        others=frozenset(row[0] for row in others),
+        prepared=tuple(row[-1] for row in prepared),
+    )
 
 
 def read_users(connection: Connection, place: ShardPlace, names: Sequence[str]) -> ShardFacts:
@@ -218,29 +227,59 @@ def _sequences(place: ShardPlace, tables: Sequence[str], vschema: VSchema) -> di
 
 
 def _servers(stored: _Stored, engine: Engine) -> tuple[ServerFacts, ...]:
-    """Each server of both sides once, named after the first shard on it, seen as the mover."""
-    found: list[ServerFacts] = []
-    for keyspace_id in (stored.source_id, stored.target_id):
-        if stored.keyspaces[keyspace_id].state is not Life.READY:
-            continue
-        for place in _places(stored, engine, keyspace_id, BackendRole.MOVER):
-            with Connection(place.endpoint, fidelity=False) as connection:
-                names = ", ".join(literal(name) for name in _VARIABLES)
-                variables = _texts(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
-                grants = _texts(connection, "SHOW GRANTS")
-                filters = log_filters(connection)
-            where = f"{place.keyspace}/{place.shard}"
-            found.append(
-                ServerFacts(
-                    where=where,
-                    flavor=place.endpoint.flavor,
-                    variables={row[0].lower(): row[1] for row in variables},
-                    grants=tuple(row[0] for row in grants),
-                    log_filters=filters,
-                )
-            )
-    return tuple(found)
+    """Each server of both sides once a shard, named after that shard, seen as the mover."""
+    return tuple(
+        read_server(place)
+        for keyspace_id in (stored.source_id, stored.target_id)
+        if stored.keyspaces[keyspace_id].state is Life.READY
+        for place in _places(stored, engine, keyspace_id, BackendRole.MOVER)
+    )
+
+
+def read_server(place: ShardPlace) -> ServerFacts:
+    """What a shard's server is set to and lets the place's account do.
+
+    :raises UnavailableError: the server does not answer.
+    """
+    with Connection(place.endpoint, fidelity=False) as connection:
+        names = ", ".join(literal(name) for name in _VARIABLES)
+        variables = _texts(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
+        grants = _texts(connection, "SHOW GRANTS")
+        filters = log_filters(connection)
+        upstream = _upstream(connection)
+    return ServerFacts(
+        where=f"{place.keyspace}/{place.shard}",
+        flavor=place.endpoint.flavor,
+        variables={row[0].lower(): row[1] for row in variables},
+        grants=tuple(row[0] for row in grants),
+        log_filters=filters,
+        upstream=upstream,
+    )
+
+
+def _upstream(connection: Connection) -> str | None:
+    """The server that this one replicates from, as far as a thread of that runs; None: we may not see it."""
+    # The columns stand where they always stood: host, port, and whether receiver and applier run.
+    query, skipped = {
+        Flavor.MYSQL: ("SHOW REPLICA STATUS", 0),
+        Flavor.MARIADB: ("SHOW ALL SLAVES STATUS", 2),
+    }[connection.endpoint.flavor]
+    try:
+        rows = _texts(connection, query)
+    except ServerError as error:
+        if error.server_errno != _DENIED:
+            raise
+        return None
+    for row in rows:
+        host, port, receiver, applier = (row[skipped + at] for at in (1, 3, 10, 11))
+        if {receiver, applier} != {"No"}:
+            return f"{host}:{port}"
+    return ""
 
 
 def _texts(connection: Connection, sql: str) -> list[tuple[str, ...]]:
-    return [tuple((value or b"").decode() for value in row) for row in connection.query_all(sql)]
+    # Definitions may hold bytes that are no text.
+    return [
+        tuple((value or b"").decode("utf-8", "backslashreplace") for value in row)
+        for row in connection.query_all(sql)
+    ]

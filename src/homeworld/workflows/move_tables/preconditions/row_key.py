@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from homeworld.model.tables import Table
+from homeworld.replication.tables import is_torn
 from homeworld.workflows.move_tables.preconditions.world import Rule, World
 
 _INEXACT = {"float", "double"}
@@ -15,6 +16,13 @@ def _check(world: World) -> Iterator[str]:
         if table.key is not None:
             yield from _generated(name, table)
             continue
+        torn = [
+            column
+            for index in table.indexes
+            if index.unique
+            for column in index.columns
+            if column and is_torn(table.column(column))
+        ]
         inexact = [
             index.name
             for index in table.indexes
@@ -22,6 +30,11 @@ def _check(world: World) -> Iterator[str]:
         ]
         if inexact:
             yield f"table {name}: key {inexact[0]} has a FLOAT or DOUBLE column, which may not find its row"
+        elif torn:
+            yield (
+                f"table {name}: key column {torn[0]} is CHAR with a collation that does not pad, which "
+                "MariaDB orders otherwise in an index than by comparison; make it VARCHAR"
+            )
         else:
             yield (
                 f"table {name} has no primary key and no unique key over whole NOT NULL columns, so its rows "

@@ -17,6 +17,11 @@ def _check(world: World) -> Iterator[str]:
         for name, table in shard.tables.items():
             if table.engine.lower() != "innodb":
                 yield f"table {name} on {shard.where} is of engine {table.engine}; only InnoDB tables move"
+            if not _is_text(table.create_sql):
+                yield (
+                    f"table {name} on {shard.where}: the server tells a default of binary type as bytes that "
+                    "are no text; give it as an expression, such as (UNHEX('…')), or drop it"
+                )
             options = outside_quotes(table.create_sql).upper()
             if "WITH SYSTEM VERSIONING" in options:
                 yield f"table {name} on {shard.where} is system versioned; its history would not move"
@@ -25,6 +30,11 @@ def _check(world: World) -> Iterator[str]:
                     f"table {name} on {shard.where} has an application-time period; "
                     "tables with periods are not moved"
                 )
+
+
+def _is_text(definition: str) -> bool:
+    """Whether the server's own definition could be read as what it is (else it has surrogates)."""
+    return not any("\ud800" <= character <= "\udfff" for character in definition)
 
 
 RULE = Rule("storage", "each table is a plain InnoDB table", _check, lasting=True)

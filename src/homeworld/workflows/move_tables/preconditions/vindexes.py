@@ -15,6 +15,7 @@ from homeworld.workflows.move_tables.preconditions.world import Rule, World
 
 # Functions of numbers only; NULL has no keyspace id by them.
 _OF_NUMBERS = {"hash", "numeric", "reverse_bits", "region_experimental"}
+_OF_TEXT = {"unicode_loose_md5", "unicode_loose_xxhash"}
 _EVERYTHING = (KeyRange(b"", b""),)
 
 
@@ -47,6 +48,11 @@ def _columns(world: World, name: str, table: Table, entry: TableEntry) -> Iterat
                 yield (
                     f"table {name}: vindex {bound.name} ({vindex.type}) reads column {column_name} of type "
                     f"{column.column_type}; it takes integers only"
+                )
+            elif vindex.type in _OF_TEXT and column.charset in ("", "binary"):
+                yield (
+                    f"table {name}: vindex {bound.name} ({vindex.type}) reads column {column_name} of type "
+                    f"{column.column_type}; it takes text only"
                 )
             elif vindex.type in _OF_NUMBERS and column.nullable:
                 yield f"table {name}: vindex {bound.name} reads column {column_name}, which may be NULL"

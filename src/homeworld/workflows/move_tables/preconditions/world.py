@@ -57,6 +57,7 @@ class ServerFacts:
     :param variables: lower-case name to value.
     :param grants: ``SHOW GRANTS`` of the mover's account.
     :param log_filters: options that keep some schemas' changes out of the binlog.
+    :param upstream: the server that it replicates from; empty: none; None: the mover may not know.
     """
 
     where: str
@@ -64,6 +65,7 @@ class ServerFacts:
     variables: Mapping[str, str]
     grants: tuple[str, ...]
     log_filters: tuple[str, ...] = ()
+    upstream: str | None = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class ShardFacts:
     """One shard's schema. ``tables`` are those of the wanted names that exist; ``filled`` those with rows.
 
     :param others: names of what exists under a wanted name and is no base table (views).
+    :param prepared: the server's transactions that wait for their XA COMMIT.
     """
 
     where: str
@@ -81,6 +84,7 @@ class ShardFacts:
     foreign_keys: tuple[ForeignKey, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     bodies: tuple[Body, ...] = ()
+    prepared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
