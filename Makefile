@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test soak chaos bench lint mysql clean
+.PHONY: setup demo test soak chaos fuzz hard-cases bench lint mysql clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -42,6 +42,14 @@ chaos: setup mysql             ## faults at every step of a move: RUNS=n SEED=s 
 	$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(filter command% environment%,$(origin FLAVOR)),--flavor $(FLAVOR)) \
 	  $${CELL:+--cell "$$CELL"} $(CHAOS_ARGS)
+
+fuzz: setup mysql              ## random cases for MINUTES (5), from SEED on, in all areas or AREA
+	scripts/install-debian test
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(AREA),--area $(AREA))
+
+hard-cases: setup mysql        ## run the hard cases and write docs/reference/hard-cases.md from what they found
+	scripts/install-debian test
+	$(BIN)/python -m tests.hard_cases.page
 
 bench: setup mysql             ## the figures, each against its peer in the same run
 	scripts/install-debian bench
