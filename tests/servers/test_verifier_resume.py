@@ -32,6 +32,7 @@ class Brake:
     """Lets a comparison pass up to a key, and holds it there until it is let go or its mover stops."""
 
     def __init__(self) -> None:
+        self.table = "t"
         self.reached = threading.Event()
         self.free = threading.Event()
         self.spans: list[Span] = []
@@ -40,7 +41,7 @@ class Brake:
         judge: Callable[..., None] = comparing.TableComparison._judge  # pyright: ignore[reportPrivateUsage]  no other place to stop at
 
         def slow(one: comparing.TableComparison, span: Span, asked: Sequence[Future[object]]) -> None:
-            if span.low is not None and one.table.name == "t" and int(span.low[0]) >= STOPS_AT - 1:
+            if span.low is not None and one.table.name == self.table and int(span.low[0]) >= STOPS_AT - 1:
                 self.reached.set()
                 while not self.free.wait(0.02):
                     if one._stopping.is_set():  # pyright: ignore[reportPrivateUsage]  as it does itself
@@ -243,6 +244,57 @@ def test_a_schema_statement_while_it_compares_ends_it(movers: Movers, brake: Bra
     mover.drain(movers.move.positions(), 30)
     mover.verify("after")
     assert outcome(mover, "after").equal
+
+
+def test_a_table_that_is_emptied_before_its_turn_is_told_and_not_passed(movers: Movers, brake: Brake) -> None:
+    mover = movers.begin()
+    brake.table = "s"
+    mover.verify("v")
+    assert brake.reached.wait(30)
+    place = movers.move.targets[1]
+    movers.move.server_of(place).query("TRUNCATE TABLE t", place.schema)
+    brake.free.set()
+    found = outcome(mover)
+    assert (found.state, found.equal) == ("error", False)
+    assert f"table 't' on shard {place.keyspace}/{place.shard} cannot be compared" in found.error
+    assert {table.table: table.state for table in found.tables} == {"s": "completed", "t": "pending"}
+    mover.verify("again")
+    again = outcome(mover, "again")
+    assert again.state == "completed"
+    assert next(table for table in again.tables if table.table == "t").extra_source > 0
+
+
+def test_a_shard_that_does_not_answer_is_told(
+    movers: Movers, brake: Brake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifier, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(verifier, "ROUNDS_TRIED", 2)
+    mover = movers.begin()
+    mover.verify("v")
+    assert brake.reached.wait(30)
+    place = movers.move.targets[1]
+    server = movers.move.server_of(place)
+    server.kill()
+    try:
+        brake.free.set()
+        over = wait_for(
+            mover,
+            lambda p: (
+                p.phase is Phase.FAILED or (p.verification is not None and p.verification.state == "error")
+            ),
+        )
+    finally:
+        server.start()
+    found = over.verification
+    assert found is not None
+    assert not found.equal
+    if over.phase is Phase.FAILED:
+        return  # it was the first to notice; another mover goes on
+    assert found.state == "error"
+    assert (
+        f"shard {place.keyspace}/{place.shard} does not answer" in found.error
+        or "cannot reach" in found.error
+    )
 
 
 def test_a_session_that_is_killed_is_followed_by_another_round(
