@@ -69,11 +69,10 @@ def act(cursor: pymysql.cursors.Cursor, numbers: random.Random) -> None:
     time.sleep(0.01)
 
 
-def spec(move: Move, pairs: tuple[Pair, Pair], limits: ThrottleLimits, **changes: object) -> MoverSpec:
+def spec(move: Move, pairs: tuple[Pair, Pair], limits: ThrottleLimits) -> MoverSpec:
     source, target = pairs
     return move.spec(
         limits=limits, source_replicas=(source.place,), target_replicas=(target.place,), copy_threads=1,
-        **changes,
     )  # fmt: skip
 
 

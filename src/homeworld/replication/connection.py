@@ -45,13 +45,18 @@ _FIDELITY = (
     "SET NAMES binary",
     "SET SESSION time_zone='+00:00', autocommit=1, foreign_key_checks=0, sql_safe_updates=0, "
     "sql_select_limit=18446744073709551615, net_write_timeout=3600, net_read_timeout=3600, "
-    f"sql_mode='{SQL_MODE}'",
+    # A year: a stream may have nothing to say for days, and is to be there when it has.
+    f"wait_timeout=31536000, sql_mode='{SQL_MODE}'",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
 )
 _FIDELITY_OF = {
     Flavor.MYSQL: ("SET SESSION max_execution_time=0",),
-    Flavor.MARIADB: ("SET SESSION max_statement_time=0, check_constraint_checks=0",),
+    Flavor.MARIADB: (
+        "SET SESSION max_statement_time=0, check_constraint_checks=0, idle_transaction_timeout=0, "
+        "idle_write_transaction_timeout=0, idle_readonly_transaction_timeout=0",
+    ),
 }
+_HUNG_UP_ON_IDLE = 4031  # MySQL's last word to a session that was idle for longer than its wait_timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +191,9 @@ class Connection:
                 batch = stream.feed(self._receive())
                 if batch:
                     yield batch
-        except ServerError:
+        except ServerError as error:
             self._result_open = False
-            raise
+            raise self._or_lost(error) from error
         finally:
             if stream.done:
                 self._result_open = False
@@ -262,8 +267,8 @@ class Connection:
         try:
             while not answer.done and not answer.infile:
                 answer.feed(self._receive())
-        except ServerError:
-            raise
+        except ServerError as error:
+            raise self._or_lost(error) from error
         except BaseException:
             self.close()
             raise
@@ -289,6 +294,13 @@ class Connection:
             return self._socket.recv(RECEIVE)
         except OSError as error:
             raise self._lost(error) from error
+
+    def _or_lost(self, error: ServerError) -> HomeworldError:
+        """The error, or that the connection is lost where the server had hung up already."""
+        if error.server_errno != _HUNG_UP_ON_IDLE:
+            return error
+        self.close()
+        return ConnectionLostError(f"{self._where()} closed the connection: {error.message}")
 
     def _lost(self, error: OSError) -> HomeworldError:
         self.close()

@@ -288,6 +288,8 @@ class Feed:
             if self._stopped.is_set():
                 raise StoppedError("the feed was stopped")
             checksums = _check_settings(connection)
+            # Whoever applies may be busy for long, and nobody reads on meanwhile.
+            connection.execute("SET SESSION net_write_timeout=3600")
             for statement in announcements(
                 position, heartbeat_seconds=self._heartbeat, replica_uuid=self._uuid
             ):
@@ -330,5 +332,9 @@ def _fatal(error: ServerError) -> SourceLogError:
     """What the server's error on reading its log means."""
     text = error.message.lower()
     if "purged" in text or "could not find first log" in text or "could not find gtid state" in text:
-        return PositionPurgedError(f"the source has purged the binlogs that are needed: {error.message}")
+        return PositionPurgedError(
+            f"the source has purged the binlogs that are needed: {error.message}. Nothing can give those "
+            "changes any more: cancel and create the workflow anew, and let the source keep its binlogs for longer "
+            "(binlog_expire_logs_seconds) than a stream may be away"
+        )
     return SourceLogError(f"the source cannot send its binlog: {error.message}")
