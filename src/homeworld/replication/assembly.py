@@ -8,11 +8,10 @@ and definitions are what the sidecars say.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from homeworld.model.errors import (
-    DeadlineExceededError,
     InvalidError,
     NotFoundError,
     PreconditionsFailedError,
@@ -97,21 +96,9 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
             follower.appliers.close()
         raise
     if len(spec.sources) > 1:
-        passed = {server_id: _passing(follower) for server_id, follower in followers.items()}
         for server_id, follower in followers.items():
-            follower.rivals = Rivals(server_id, tables, passed, stopping)
+            follower.rivals = Rivals(server_id, tables, followers, stopping)
     return Assembly(spec, tuple(tables), followers, tuple(rules))
-
-
-def _passing(follower: Follower) -> Callable[[str, float], bool]:
-    def passed(position: str, seconds: float) -> bool:
-        try:
-            follower.wait(position, seconds)
-        except DeadlineExceededError:
-            return False
-        return True
-
-    return passed
 
 
 def _servers(places: Sequence[ShardPlace]) -> tuple[Endpoint, ...]:

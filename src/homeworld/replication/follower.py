@@ -363,6 +363,14 @@ class Follower:
                     raise DeadlineExceededError(f"the targets have not applied {position} in time")
                 self._moved.wait(min(left, 1.0))
 
+    def passed(self, position: str, timeout_seconds: float) -> bool:
+        """Whether everything in ``position`` has been applied, within the time."""
+        try:
+            self.wait(position, timeout_seconds)
+        except DeadlineExceededError:
+            return False
+        return True
+
     def hold(self, timeout_seconds: float) -> None:
         """Apply nothing more until told, and from then on transaction by transaction.
 

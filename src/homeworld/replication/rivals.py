@@ -8,10 +8,10 @@ not plainly the shard's own is decided for one transaction at a time: a batch of
   tells both.
 * Another has it now and this one no longer: the key has gone from shard to shard, and this log is behind.
   What it says of the key up to now is passed over.
-* None has. On another server one may have had it until just now: its follower is waited for until it has
-  passed that moment, or the row is gone. On this server such a shard would have had it together with ours:
-  should this very log say so before the moment of asking, that is the same error. Then the row takes its
-  place.
+* None has. On another server one may have had it until just now: its log says so (``pending``), and its
+  follower is waited for until it has passed that, or the row is gone. On this server such a shard would have
+  had it together with ours: should this very log say so before the moment of asking, that is the same error.
+  Then the row takes its place.
 * The row is gone again within the batch: what the target has is left to the other shard that has it now, or
   taken out where none has.
 
@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from homeworld.model.errors import DeadlineExceededError, RowRefusedError, UnavailableError
 from homeworld.model.gtid import Position
@@ -35,14 +36,25 @@ from homeworld.replication.connection import Connection
 from homeworld.replication.contest import Hit, hits, holders, rows_of, still_had, there, told
 from homeworld.replication.keyorder import Key
 from homeworld.replication.moving import MovingTable
+from homeworld.replication.pending import last_taken
 from homeworld.replication.positions import current_position
 from homeworld.replication.verdicts import Verdicts
 
-Passed = Callable[[str, float], bool]
-"""Whether a follower has passed a position, within so many seconds."""
 PATIENCE_SECONDS = 300.0
-SHORT_PATIENCE_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
+
+
+class Other(Protocol):
+    """Another server's follower."""
+
+    @property
+    def position(self) -> str:
+        """Everything up to here is on the targets, or dropped."""
+        ...
+
+    def passed(self, position: str, timeout_seconds: float) -> bool:
+        """Whether it has passed a position, within so many seconds."""
+        ...
 
 
 @dataclass(slots=True)
@@ -70,7 +82,7 @@ class Rivals:
 
     :param server_id: of the follower.
     :param tables: of all source shards.
-    :param passed: by source server id, for the other followers.
+    :param others: by source server id, the other followers.
     :param stopping: set by whoever ends the mover.
 
     * ``verdicts``: what is decided.
@@ -80,14 +92,14 @@ class Rivals:
         self,
         server_id: str,
         tables: Sequence[MovingTable],
-        passed: Mapping[str, Passed],
+        others: Mapping[str, Other],
         stopping: threading.Event,
     ) -> None:
         self.verdicts = Verdicts({t.name: t for t in tables if t.source.endpoint.server_id == server_id})
         self._server_id = server_id
         self._tables = {t.name: t for t in tables if t.source.endpoint.server_id == server_id}
         self._all = tuple(tables)
-        self._passed = dict(passed)
+        self._others = dict(others)
         self._stopping = stopping
 
     def decide(
@@ -109,22 +121,15 @@ class Rivals:
         look = self._look(at, table, others, outcomes, fresh)
         if (look.strange or look.held) and self.verdicts.alone_until is None:
             return False
-        foreign = {other.source.endpoint.server_id: other.source.endpoint for other in others}
-        foreign.pop(self._server_id, None)
-        patience = SHORT_PATIENCE_SECONDS if self.verdicts.alone_until is None else PATIENCE_SECONDS
-        deadline = time.monotonic() + patience
-        waited = not foreign
-        while look.found and not waited:
-            seen = look.found
-            try:
-                waited = self._wait_for(
-                    foreign, deadline, lambda seen=seen: rows_of(table.targets[at], table, list(seen)) != seen
-                )
-            except DeadlineExceededError:
-                # The other may wait for what else is in the batch.
-                if self.verdicts.alone_until is not None or self._stopping.is_set():
-                    raise
+        foreign = [other for other in others if other.source.endpoint.server_id != self._server_id]
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while look.found and (pending := self._pending(foreign, look.found, deadline)):
+            if self.verdicts.alone_until is None:
                 return False
+            seen = look.found
+            self._wait_for(
+                pending, deadline, lambda seen=seen: rows_of(table.targets[at], table, list(seen)) != seen
+            )
             look = self._look(at, table, others, outcomes, fresh)
         if (look.strange or look.held) and self.verdicts.alone_until is None:
             return False
@@ -224,19 +229,30 @@ class Rivals:
             outcome.pop(hit.key, None)
             fresh.discard(hit.key)
 
-    def _wait_for(self, foreign: Mapping[str, Endpoint], deadline: float, over: Callable[[], bool]) -> bool:
-        """Let the followers of other servers pass what their shards have done until now.
+    def _pending(
+        self, foreign: Sequence[MovingTable], keys: Collection[Key], deadline: float
+    ) -> dict[str, str]:
+        """Up to where followers of other servers have yet to pass what takes rows of the keys away."""
+        servers: dict[str, list[MovingTable]] = {}
+        for table in foreign:
+            servers.setdefault(table.source.endpoint.server_id, []).append(table)
+        found: dict[str, str] = {}
+        for server_id, tables in servers.items():
+            start = self._others[server_id].position
+            until = _now(tables[0].source.endpoint)
+            last = last_taken(tables, start, until, keys, self._stopping, deadline)
+            if last is not None:
+                found[server_id] = last
+        return found
 
-        :returns: False: it need not be any more.
-        """
-        for server_id, endpoint in foreign.items():
-            position = str(_now(endpoint))
-            while not self._passed[server_id](position, _LOOK_SECONDS):
+    def _wait_for(self, pending: Mapping[str, str], deadline: float, over: Callable[[], bool]) -> None:
+        """Let followers of other servers pass these positions, unless that is of no more use."""
+        for server_id, position in pending.items():
+            while not self._others[server_id].passed(position, _LOOK_SECONDS):
                 if self._stopping.is_set() or time.monotonic() > deadline:
                     raise DeadlineExceededError(f"the targets have not applied {position} in time")
                 if over():
-                    return False
-        return True
+                    return
 
     def _watch(self, at: int, table: MovingTable, others: Sequence[MovingTable], keys: Sequence[Key]) -> None:
         """Mind what shards of this server have yet to say of the keys, up to now."""

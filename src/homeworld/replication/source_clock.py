@@ -51,5 +51,5 @@ class SourceClock:
         except HomeworldError as error:
             _log.info("server %s did not say what time it has: %s", self._endpoint.server_id, error)
             return
-        if row is not None and row[0] is not None:
+        if row[0] is not None:
             self._ahead = float(row[0]) - (begun + ended) / 2
