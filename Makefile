@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test soak chaos fuzz hard-cases bench lint mysql clean
+.PHONY: setup demo test soak chaos fuzz fuzz-gateway hard-cases bench lint mysql clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -46,6 +46,9 @@ chaos: setup mysql             ## faults at every step of a move: RUNS=n SEED=s 
 fuzz: setup mysql              ## random cases for MINUTES (5), from SEED on, in all areas or AREA
 	scripts/install-debian test
 	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(AREA),--area $(AREA))
+
+fuzz-gateway: setup            ## the gateway between random clients and servers for MINUTES (5), from SEED on
+	$(BIN)/python -m tests.fuzz.gateway --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 hard-cases: setup mysql        ## run the hard cases and write docs/reference/hard-cases.md from what they found
 	scripts/install-debian test

@@ -2,7 +2,7 @@
 
 One table of statements, tried by every role on real servers. On the server there is a schema of another
 branch on which the gateway's accounts have the same rights as on the branch's own. That is worse than what
-the product makes: so the gateway has to hold by itself. Each statement is refused, or does no harm: after each
+the product makes: so the gateway has to hold by itself. Each statement is refused, or does no harm: after it
 the session reads texts as before, after all of them nothing else has changed.
 """
 

@@ -30,7 +30,11 @@ class WireClient:
         login = Login(
             Credentials(user, password, schema), secure=False, capabilities=capabilities, charset=charset
         )
-        drive(login, self.socket.sendall, lambda: self.socket.recv(65536))
+        try:
+            drive(login, self.socket.sendall, lambda: self.socket.recv(65536))
+        except BaseException:
+            self.socket.close()
+            raise
         self.capabilities = login.capabilities
 
     def __enter__(self) -> Self:

@@ -61,10 +61,18 @@ def test_an_announced_gigabyte_is_refused_before_it_is_there() -> None:
         book.session.client_data(announced[at : min(at + (1 << 16), 4 + 0xFFFFFF)])
     held = len(book.session._inbox)  # type: ignore[reportPrivateUsage]
     assert (held, book.drain()) == (0xFFFFFF, [])
-    book.session.client_data(b"\xff\xff\xff\1")
-    assert book.drain() == ["hang up when it has read", "gone", BIG]
-    book.session.client_data(b" " * 100)
-    assert len(book.session._inbox) == 0  # type: ignore[reportPrivateUsage]
+    # Another 60 such parts are read past, and none is kept.
+    for number in range(1, 61):
+        book.session.client_data(b"\xff\xff\xff" + bytes([number]))
+        for _ in range(255):
+            book.session.client_data(announced[: 1 << 16])
+            assert len(book.session._inbox) == 0  # type: ignore[reportPrivateUsage]
+        book.session.client_data(announced[: 0xFFFFFF - (255 << 16)])
+    assert book.session.waits_for[0] is Wait.REST
+    assert book.drain() == []
+    book.session.client_data(b"\2\0\0\x3d" + b"xx" + frame(b"\x0e"))
+    assert book.drain() == [BIG, "client OK"]
+    assert book.session.waits_for[0] is Wait.COMMAND
 
 
 @pytest.mark.parametrize("length", [0xFFFFFE, 0xFFFFFF, 0x1000000, 2 * 0xFFFFFF])

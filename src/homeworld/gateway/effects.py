@@ -33,6 +33,7 @@ from homeworld.gateway.session import Session
 from homeworld.gateway.tracker import load_queries
 from homeworld.model.errors import (
     HomeworldError,
+    MalformedPacketError,
     NotFoundError,
     ServerError,
     UnauthorizedError,
@@ -232,6 +233,9 @@ class Effects:
                 link, [commands.query(query) for query in load_queries(place.schema)], _LOAD_SECONDS
             )
             rows = (answer.result().text_rows() for answer in (columns, views, unique))
-            branch.tracker.loaded(keyspace, place.schema, *rows, begun=begun)
+            try:
+                branch.tracker.loaded(keyspace, place.schema, *rows, begun=begun)
+            except (ValueError, IndexError) as error:
+                raise MalformedPacketError("what a server says of its tables cannot be read") from error
         finally:
             self._pool.give_back(link)

@@ -25,6 +25,9 @@ from homeworld.wire.constants import Status
 from homeworld.wire.responses import Expect, Walker
 from homeworld.wire.results import parse_err
 
+MOST_COLLECTED = 256 << 20
+"""Bytes of an answer that has no budget of its own; the largest are those that tell what a schema has."""
+
 
 class Channel(Protocol):
     """What a link writes to; an asyncio transport is one."""
@@ -112,13 +115,14 @@ class Reply:
 
 
 class _Pending:
-    __slots__ = ("budget", "collector", "expect", "parts")
+    __slots__ = ("budget", "collector", "expect", "parts", "size")
 
     def __init__(self, expect: int, budget: Budget | None, collector: Collector | None) -> None:
         self.expect = expect
         self.budget = budget
         self.collector = collector
         self.parts: list[bytes] = []
+        self.size = 0
 
 
 def _nowhere(data: bytes) -> None:
@@ -282,6 +286,9 @@ class Link:
             piece = data[start:] if end < 0 else data[start:end]
             if pending.budget is None:
                 pending.parts.append(piece)
+                pending.size += len(piece)
+                if pending.size > MOST_COLLECTED:
+                    raise MalformedPacketError("a server's answer is too large")
             elif not self._gather(pending, pending.budget, piece):
                 self._broken(pending.budget.error or MalformedPacketError())
                 return

@@ -8,8 +8,11 @@ capabilities. The invariant: what is lent carries nothing of an earlier session.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
+import sys
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -151,10 +154,15 @@ class Pool(LinkOwner):
     """All backend connections that no session has right now.
 
     :param connect_seconds: how long opening and logging in may take.
+    :param most_descriptors: connections whose file descriptor has this number or a higher one are not kept:
+        the last ones are for telling clients so.
     """
 
-    def __init__(self, connect_seconds: float = _CONNECT_SECONDS) -> None:
+    def __init__(
+        self, connect_seconds: float = _CONNECT_SECONDS, most_descriptors: int = sys.maxsize
+    ) -> None:
         self._connect_seconds = connect_seconds
+        self._most_descriptors = most_descriptors
         self._idle: dict[_Key, list[tuple[float, Link]]] = {}
         self._restore: dict[_Key, bytes] = {}
         self._resets: dict[asyncio.Task[None], Link] = {}
@@ -217,6 +225,8 @@ class Pool(LinkOwner):
                         lambda: _LoginProtocol(login, done), endpoint.host, endpoint.port
                     )
                     keep_alive(transport.get_extra_info("socket"))
+                if transport.get_extra_info("socket").fileno() >= self._most_descriptors:
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 await done
             link = self._made(key, login, transport)
             transport.set_protocol(link)

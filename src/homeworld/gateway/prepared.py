@@ -33,7 +33,7 @@ from homeworld.model.errors import MalformedPacketError, ServerError, Unsupporte
 from homeworld.model.topology import TabletType
 from homeworld.wire import commands
 from homeworld.wire.constants import Cap, Status
-from homeworld.wire.packets import frame
+from homeworld.wire.packets import TOO_LARGE, frame
 from homeworld.wire.responses import Expect
 from homeworld.wire.results import ColumnDefinition, build_eof
 
@@ -265,7 +265,7 @@ def execute(session: Session, payload: bytes) -> Dialogue[None]:
     statement = _find(session, payload, "mysqld_stmt_execute")
     try:
         if statement.too_long:
-            raise ServerError(1153, "08S01", "Got a packet bigger than 'max_allowed_packet' bytes")
+            raise ServerError(1153, "08S01", TOO_LARGE)
         yield from _execute(session, statement, payload)
     finally:
         _drop_long_data(session, statement)

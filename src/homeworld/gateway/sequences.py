@@ -73,10 +73,12 @@ class Sequences:
                 _SECONDS,
             )
             begun.check()
-            rows = read.result().text_rows()
-            if len(rows) != 1 or rows[0][0] is None or rows[0][1] is None:
+            if not read.result().rows:
                 raise ServerError(1105, "HY000", f"sequence {table} has no row with id 0")
-            next_id, cache = max(1, int(rows[0][0])), int(rows[0][1])
+            values = [value or b"" for value in read.result().one_row(2)]
+            if not all(value.removeprefix(b"-").isdigit() for value in values):
+                raise ServerError(1105, "HY000", f"sequence {table} has no numbers in its row")
+            next_id, cache = max(1, int(values[0])), int(values[1])
             if cache < 1:
                 raise ServerError(1105, "HY000", f"sequence {table} has an impossible cache")
             end = next_id + -(-count // cache) * cache

@@ -113,7 +113,7 @@ class Gateway:
         tls_mode: TlsMode = TlsMode.AUTO,
         on_alter_vschema: Callable[[str, str, str, str], None] | None = None,
         clock: Clock | None = None,
-        max_connections: int = 2000,
+        max_connections: int = 10_000,
         max_packet: int = 1 << 26,
         patience: Patience = Patience(),  # noqa: B008 it is frozen
         versions: Mapping[Flavor, str] = VERSIONS,
@@ -223,8 +223,9 @@ class Gateway:
     ) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._last_descriptor = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _DESCRIPTORS_KEPT
-        self._pool = Pool()
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._last_descriptor = descriptors - _DESCRIPTORS_KEPT
+        self._pool = Pool(most_descriptors=descriptors - _DESCRIPTORS_KEPT // 2)
         self._effects = Effects(self._pool, self.accounts, self.clock, self._sessions, self._on_alter_vschema)
         for request in holds:
             await self._keep(request)  # at once: nothing is under way

@@ -94,7 +94,7 @@ class Session(SessionState):
         self.relaying: Link | None = None
         self._handlers = handlers
         self.max_packet = max_packet
-        self._inbox = PacketBuffer(max_packet)
+        self._inbox = PacketBuffer(max_packet, drops=True)
         self._backlog = False
         self.end_after_refusal = False
         self.preplanned: Plan | None = None
@@ -229,12 +229,17 @@ class Session(SessionState):
                 first = self.sequence & 0xFF if self._reading else 0
                 try:
                     payload = self._inbox.next(first)
-                except PacketsOutOfOrderError as error:
-                    self._hang_up_with(ServerError(1156, "08S01", error.message))
-                    return
                 except MalformedPacketError as error:
-                    self._hang_up_with(ServerError(1153, "08S01", error.message))
-                    return
+                    self._backlog = len(self._inbox) > 0
+                    self.sequence = self._inbox.sequence
+                    if self._reading or isinstance(error, PacketsOutOfOrderError):
+                        # What was to come cannot be read any further.
+                        self.refuse(error)
+                        self.end(linger=True)
+                        return
+                    self.touched = True
+                    self.refuse(ServerError(1153, "08S01", error.message))
+                    continue
                 if payload is None:
                     # Half a command stays in the inbox; the rest will be added to it.
                     self._backlog = len(self._inbox) > 0
@@ -251,11 +256,6 @@ class Session(SessionState):
                 self.outside.pause(paused=False)
         finally:
             self._pumping = False
-
-    def _hang_up_with(self, error: ServerError) -> None:
-        """The client's bytes cannot be read any further: say so and hang up."""
-        self.refuse(error)
-        self.end(linger=True)
 
     def _command(self, payload: bytes) -> None:
         self.touched = True
@@ -299,8 +299,8 @@ class Session(SessionState):
             return Wait.READER, 0
         if self.phase is _FILE:
             return Wait.REST, self._file_bytes
-        if self._reading or (self.phase is _IDLE and len(self._inbox)):
-            return Wait.REST, len(self._inbox)
+        if self._reading or (self.phase is _IDLE and self._inbox.begun):
+            return Wait.REST, self._inbox.fed
         return (Wait.COMMAND if self.phase is _IDLE else Wait.SERVER), 0
 
     @property

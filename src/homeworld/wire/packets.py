@@ -10,6 +10,8 @@ from homeworld.model.errors import MalformedPacketError, PacketsOutOfOrderError
 
 MAX_PAYLOAD = 0xFFFFFF
 """A packet of exactly this payload length is continued by the next one."""
+TOO_LARGE = "Got a packet bigger than 'max_allowed_packet' bytes"
+"""MySQL's words for a command that is larger than what is taken; its number is 1153."""
 
 
 def frame(payload: bytes, sequence: int = 0) -> bytes:
@@ -34,41 +36,61 @@ def frame_count(length: int) -> int:
 class PacketBuffer:
     """Bytes in, whole payloads out; joins the parts of payloads of 16 MB and more.
 
+    * ``sequence``: the number that a reply to what :meth:`next` gave (or refused) begins with.
+    * ``fed``: how many bytes have come so far.
+
     :param limit: the largest payload accepted, in bytes.
+    :param drops: a payload that is larger is read to its end, without being kept, before it is refused, so
+        that the next one can be read; otherwise it is refused as soon as its size is known.
     """
 
-    __slots__ = ("_data", "_next", "_parts", "_size", "limit", "sequence")
+    __slots__ = ("_data", "_drops", "_last", "_left", "_next", "_parts", "_size", "fed", "limit", "sequence")
 
-    def __init__(self, limit: int = 1 << 30) -> None:
+    def __init__(self, limit: int = 1 << 30, *, drops: bool = False) -> None:
         self._data = bytearray()
         self._parts: list[bytes] = []
         self._size = 0
+        self._drops = drops
+        self._left = -1
+        self._last = False
+        self._next = 0
+        self.fed = 0
         self.limit = limit
         self.sequence = 0
-        self._next = 0
 
     def __len__(self) -> int:
         return len(self._data) + self._size
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a payload is there."""
+        return bool(self._data or self._parts or self._left >= 0)
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they came from the network, in any portions."""
         self._data += data
+        self.fed += len(data)
 
     def next(self, first: int | None = None) -> bytes | None:
-        """The next whole payload, or None until more bytes come. ``sequence`` is then the number that a
-        reply begins with.
+        """The next whole payload, or None until more bytes come.
 
         :param first: the number that its (first) packet must have; None: any.
         :raises MalformedPacketError: the payload is larger than ``limit``.
         :raises PacketsOutOfOrderError: a packet has another number.
         """
         data = self._data
+        if self._left >= 0 and not self._dropped():
+            return None
         while len(data) >= 4:
             length = data[0] | data[1] << 8 | data[2] << 16
-            if first is not None and data[3] != (self._next if self._parts else first):
+            if first is not None and data[3] != (self._next if self._parts or self._left == 0 else first):
+                self.sequence = (data[3] + 1) & 0xFF
                 raise PacketsOutOfOrderError
-            if self._size + length > self.limit:
-                raise MalformedPacketError("Got a packet bigger than 'max_allowed_packet' bytes")
+            if self._left == 0 or self._size + length > self.limit:
+                self._drop(length, data[3])
+                if not self._drops or self._dropped():
+                    continue
+                return None
             if len(data) < 4 + length:
                 return None
             self.sequence = (data[3] + 1) & 0xFF
@@ -86,6 +108,33 @@ class PacketBuffer:
             self._size += length
             self._next = self.sequence
         return None
+
+    def _drop(self, length: int, number: int) -> None:
+        """Begin to drop a packet of a payload that is too large."""
+        self.sequence = self._next = (number + 1) & 0xFF
+        self._parts.clear()
+        self._size = 0
+        if not self._drops:
+            raise MalformedPacketError(TOO_LARGE)
+        del self._data[:4]
+        self._left = length
+        self._last = length < MAX_PAYLOAD
+
+    def _dropped(self) -> bool:
+        """Drop what has come; false: more of the packet is to come.
+
+        :raises MalformedPacketError: that was all of the payload.
+        """
+        step = min(self._left, len(self._data))
+        del self._data[:step]
+        self._left -= step
+        if self._left:
+            return False
+        if self._last:
+            self._left = -1
+            self._last = False
+            raise MalformedPacketError(TOO_LARGE)
+        return True
 
     def rest(self) -> bytes:
         """Take out all bytes that are not yet part of a returned payload."""

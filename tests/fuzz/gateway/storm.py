@@ -41,25 +41,29 @@ MAX_PACKET = 1 << 13
 MOST_HELD = 4 << 20
 """Bytes that one session may hold of a client that sends everything at once and reads nothing."""
 _HIGH_WATER = 1 << 16
+_LOGGERS = ("homeworld", "asyncio")
 _SILENT = frozenset({Com.STMT_CLOSE, Com.STMT_SEND_LONG_DATA, Com.QUIT})
 
 
 class Failures(logging.Handler):
-    """Keeps what the gateway logs as an error: a fault of its own."""
+    """Keeps what is logged with an exception: a fault of the gateway's own, or one that nobody caught."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(self.format(record))
+        if record.exc_info or record.name == "asyncio":
+            self.found.append(self.format(record))
 
     def __enter__(self) -> Self:
-        logging.getLogger("homeworld").addHandler(self)
+        for name in _LOGGERS:
+            logging.getLogger(name).addHandler(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        logging.getLogger("homeworld").removeHandler(self)
+        for name in _LOGGERS:
+            logging.getLogger(name).removeHandler(self)
 
 
 class Server:

@@ -1,0 +1,414 @@
+"""A gateway on a socket between clients and a server that do not keep to the protocol, or do not go on."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import resource
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from homeworld.gateway import pool
+from homeworld.gateway.connection import Patience
+from homeworld.model.errors import ConnectionLostError, HomeworldError, MalformedPacketError, ServerError
+from homeworld.wire import commands
+from homeworld.wire.packets import PacketBuffer, frame
+from homeworld.wire.responses import Expect
+from homeworld.wire.results import ColumnDefinition, Ok, build_err, lenenc_int, parse_err
+from tests.fuzz.gateway import packets, sockets
+from tests.fuzz.gateway.storm import Failures
+from tests.support.gateway import GatewayFixture
+from tests.support.hostile import (
+    QUICK,
+    HostileServer,
+    descriptors,
+    enter,
+    gateway_before,
+    held,
+    nothing_left,
+    settles,
+    usual,
+)
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def server() -> Iterator[HostileServer]:
+    with HostileServer() as found:
+        yield found
+
+
+@pytest.fixture
+def gw(server: HostileServer, tmp_path: Path) -> Iterator[GatewayFixture]:
+    with Failures() as logged, gateway_before(server.port, tmp_path) as found:
+        yield found
+        assert nothing_left(found.gateway), held(found.gateway)
+        assert not logged.found, logged.found
+
+
+@pytest.fixture
+def quick(server: HostileServer, tmp_path: Path) -> Iterator[GatewayFixture]:
+    """A gateway with little patience."""
+    with Failures() as logged, gateway_before(server.port, tmp_path, patience=QUICK) as found:
+        yield found
+        assert nothing_left(found.gateway), held(found.gateway)
+        assert not logged.found, logged.found
+
+
+def _served(gw: GatewayFixture) -> bool:
+    with enter(gw) as client:
+        return client.query("SELECT 1") == [(b"1",)]
+
+
+def _hung_up(sock: socket.socket) -> bytes:
+    """What comes until the other side hangs up."""
+    sock.settimeout(20)
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := sock.recv(65536):
+            found += chunk
+    return found
+
+
+def _plain(gw: GatewayFixture) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", gw.gateway.port), timeout=20)
+    sock.recv(65536)
+    return sock
+
+
+# ------------------------------------------------------------------------ servers
+
+
+def _columns(count: int) -> bytes:
+    return frame(lenenc_int(count), 1) + frame(ColumnDefinition(b"c", 253).build(), 2)
+
+
+WRONG_ANSWERS = {
+    "hangs up": None,
+    "a result cut in its columns": frame(b"\2", 1) + frame(ColumnDefinition(b"c", 253).build(), 2)[:9],
+    "fewer columns than it counted": _columns(3) + frame(b"\1x", 3) + frame(Ok().build(0, 0xFE), 4),
+    "an empty packet": frame(b"", 1),
+    "noise": bytes(range(255, 0, -1)),
+    "an answer and a half": frame(Ok().build(0), 1) + b"\5\0",
+    "another protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("said", list(WRONG_ANSWERS.values()), ids=list(WRONG_ANSWERS))
+def test_a_server_that_answers_wrongly(server: HostileServer, gw: GatewayFixture, said: bytes | None) -> None:
+    def answer(payload: bytes, caps: int) -> bytes | None:
+        return said if b"SELECT 1" in payload else usual(payload, caps)
+
+    server.answer = answer
+    with enter(gw) as client:
+        client.socket.settimeout(1.0)
+        with pytest.raises((HomeworldError, AssertionError, TimeoutError)):
+            client.query("SELECT 1")
+    server.well()
+    assert _served(gw)
+
+
+WRONG_LOGINS = {
+    "hangs up": (None, None),
+    "noise": (b"\xff" * 40, None),
+    "too many connections": (frame(build_err(1040, "08004", "Too many connections")), None),
+    "an older protocol": (frame(b"\x095.0\0" + bytes(20)), None),
+    "another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n", None),
+    "hangs up at the proof": ("usual", None),
+    "answers the proof with noise": ("usual", b"\5\0\0\2\x07abcd"),
+    "asks for an unknown plugin": ("usual", frame(b"\xfeauth_gssapi\0" + bytes(21), 2)),
+    "refuses": ("usual", frame(build_err(1045, "28000", "Access denied"), 2)),
+}
+
+
+@pytest.mark.parametrize(("greeting", "proof"), list(WRONG_LOGINS.values()), ids=list(WRONG_LOGINS))
+def test_a_server_that_cannot_be_logged_in_to(
+    server: HostileServer, gw: GatewayFixture, greeting: bytes | str | None, proof: bytes | None
+) -> None:
+    plain = server.greet
+    server.greet = plain if greeting == "usual" else lambda: greeting  # type: ignore[assignment,return-value]
+    server.let_in = lambda _caps: proof
+    before = descriptors()
+    with enter(gw) as client:
+        for _ in range(3):
+            with pytest.raises(ServerError):
+                client.query("SELECT 1")
+    server.well()
+    assert _served(gw)
+    assert settles(lambda: descriptors() <= before + 4)
+
+
+def test_a_server_that_accepts_and_says_nothing(
+    server: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool.Pool.__init__, "__defaults__", (0.3, 1 << 20))
+    server.greet = lambda: b""
+    with gateway_before(server.port, tmp_path) as gw:
+        with enter(gw) as client, pytest.raises(ServerError, match="no answer in time"):
+            client.query("SELECT 1")
+        server.well()
+        assert _served(gw)
+        assert nothing_left(gw.gateway)
+
+
+def test_random_servers_and_clients(gw: GatewayFixture, server: HostileServer) -> None:
+    failures = sockets.play(gw, server, range(120))
+    assert not failures, failures[0]
+    server.well()
+    assert _served(gw)
+
+
+# ------------------------------------------------------------------------ clients that do not go on
+
+
+def test_who_never_logs_in_is_sent_away(quick: GatewayFixture) -> None:
+    slow = [_plain(quick) for _ in range(20)]
+    for sock in slow:
+        sock.sendall(b"\x20")
+    assert _served(quick)  # meanwhile
+    for sock in slow:
+        assert _hung_up(sock) == b""
+        sock.close()
+    assert quick.gateway.counts.slow_logins == 20
+
+
+def test_a_login_that_trickles_in_has_the_same_deadline(quick: GatewayFixture) -> None:
+    with contextlib.closing(_plain(quick)) as sock:
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            for byte in frame(b"\x0d\xa6\x0f\0" + bytes(60), 1) * 10:
+                sock.sendall(bytes([byte]))
+                time.sleep(0.05)
+        assert time.monotonic() - begun < 20
+    assert quick.gateway.counts.slow_logins + quick.gateway.counts.garbled == 1
+
+
+def test_half_a_packet(quick: GatewayFixture) -> None:
+    with enter(quick) as client:
+        client.socket.sendall(frame(commands.query("SELECT 1"))[:9])
+        said = _hung_up(client.socket)
+    assert parse_err(said[4:]).server_errno == 1159
+    assert quick.gateway.counts.half_sent == 1
+
+
+def test_half_a_file(quick: GatewayFixture, server: HostileServer) -> None:
+    def answer(payload: bytes, caps: int) -> bytes | None:
+        if payload == b"some rows":
+            return b""
+        return frame(b"\xfbfile", 1) if b"LOAD DATA" in payload else usual(payload, caps)
+
+    server.answer = answer
+    with enter(quick, capabilities=0xA6 << 8 | 0x1CF7FA6) as client:
+        client.socket.sendall(frame(commands.query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t")))
+        assert b"file" in client.socket.recv(100)
+        client.socket.sendall(frame(b"some rows", 2) + b"\5\0\0\3ro")
+        _hung_up(client.socket)
+    assert quick.gateway.counts.half_sent == 1
+
+
+def test_who_is_idle_for_long_is_sent_away(server: HostileServer, tmp_path: Path) -> None:
+    with gateway_before(server.port, tmp_path, patience=Patience(idle=0.4)) as gw:
+        with enter(gw) as client:
+            assert client.query("SELECT 1") == [(b"1",)]
+            assert _hung_up(client.socket) == b""
+        assert gw.gateway.counts.idle == 1
+        assert nothing_left(gw.gateway)
+
+
+def test_who_does_not_read_stops_the_server(quick: GatewayFixture, server: HostileServer) -> None:
+    server.stream = server.endless
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    clients = [enter(quick) for _ in range(5)]
+    for client in clients:
+        client.socket.sendall(frame(commands.query("SELECT * FROM t")))
+    assert settles(lambda: quick.gateway.counts.not_reading == 5)
+    # What is in the kernel's buffers on both ways, and not a byte more.
+    assert server.sent < 5 * (16 << 20)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - grown
+    assert grown < 200_000
+    for client in clients:
+        client.socket.close()
+    assert settles(lambda: server.open <= 1)
+    server.well()
+    assert _served(quick)
+
+
+def test_who_asks_without_reading_is_heard_no_further(quick: GatewayFixture) -> None:
+    with enter(quick) as client:
+        client.socket.settimeout(0.2)
+        asked = frame(commands.query("SHOW VITESS_TABLETS")) * 200
+        sent = 0
+        end = time.monotonic() + 60
+        while not quick.gateway.counts.not_reading and time.monotonic() < end:
+            try:
+                sent += client.socket.send(asked)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        # What the kernel takes of questions, and answers, on both ways.
+        assert sent < 32 << 20
+        assert settles(lambda: quick.gateway.counts.not_reading == 1)
+    assert _served(quick)
+
+
+def _reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def _close(sock: socket.socket) -> None:
+    sock.close()
+
+
+def _half_close(sock: socket.socket) -> None:
+    sock.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("how", [_reset, _close, _half_close])
+def test_leaving_in_each_phase(
+    gw: GatewayFixture, server: HostileServer, how: Callable[[socket.socket], None]
+) -> None:
+    gone: list[socket.socket] = []
+
+    def leave(sock: socket.socket) -> None:
+        how(sock)
+        gone.append(sock)
+
+    leave(socket.create_connection(("127.0.0.1", gw.gateway.port)))
+    leave(_plain(gw))
+    half = _plain(gw)
+    half.sendall(b"\x50\0\0\1\x0d")
+    leave(half)
+    leave(enter(gw).socket)
+    for sent in (
+        frame(commands.query("SELECT 1"))[:7],
+        frame(commands.query("SELECT 1")),
+        frame(commands.query("BEGIN")) + frame(commands.query("SELECT 1")) * 3,
+        frame(commands.stmt_prepare(b"SELECT ?")),
+        frame(b"\x11admin\0\0app\0"),
+    ):
+        client = enter(gw)
+        client.socket.sendall(sent)
+        leave(client.socket)
+    server.stream = server.endless
+    client = enter(gw)
+    client.socket.sendall(frame(commands.query("SELECT * FROM t")))
+    client.socket.recv(1000)
+    leave(client.socket)
+    for sock in gone:
+        with contextlib.suppress(OSError):
+            sock.close()
+    assert nothing_left(gw.gateway), held(gw.gateway)
+    server.well()
+    assert _served(gw)
+
+
+# ------------------------------------------------------------------------ large packets
+
+
+def test_a_statement_of_64_megabytes(gw: GatewayFixture, server: HostileServer) -> None:
+    seen: list[int] = []
+
+    def answer(payload: bytes, caps: int) -> bytes | None:
+        if len(payload) > 1000:
+            seen.append(len(payload))
+        return usual(payload, caps)
+
+    server.answer = answer
+    most = gw.gateway.max_packet
+    with enter(gw) as client:
+        client.socket.settimeout(60)
+        for size in (0xFFFFFF - 1, 0xFFFFFF, 0xFFFFFF + 1, most):
+            text = b"\x03SELECT '" + b"x" * (size - 11) + b"' "
+            assert len(text) == size
+            assert client.ask(text)[0]
+    assert seen == [0xFFFFFF - 1, 0xFFFFFF, 0xFFFFFF + 1, most]
+
+
+def test_a_statement_that_is_larger_is_refused_in_mysqls_words(gw: GatewayFixture) -> None:
+    with enter(gw) as client:
+        client.socket.settimeout(60)
+        data = frame(b"\x03SELECT '" + b"x" * (gw.gateway.max_packet + (1 << 20)))
+        client.socket.sendall(data)
+        with pytest.raises(ServerError) as refused:
+            client.read()
+        assert refused.value.server_errno == 1153
+        assert client.query("SELECT 1") == [(b"1",)]
+    with pytest.raises(pymysql.err.OperationalError) as caught:
+        gw.query("SELECT '" + "x" * (gw.gateway.max_packet + 100) + "'")
+    assert caught.value.args[0] == 1153
+
+
+def test_a_login_that_is_too_large(gw: GatewayFixture) -> None:
+    with contextlib.closing(_plain(gw)) as sock:
+        sock.sendall(b"\xff\xff\xff\1" + bytes(1000))
+        said = _hung_up(sock)
+    assert parse_err(said[4:]).message.startswith("Got a packet bigger")
+    assert gw.gateway.counts.garbled == 1
+
+
+def test_packets_out_of_order(gw: GatewayFixture) -> None:
+    with enter(gw) as client:
+        client.socket.sendall(frame(b"\x0e", 3))
+        said = _hung_up(client.socket)
+    assert parse_err(said[4:]).server_errno == 1156
+    with contextlib.closing(_plain(gw)) as sock:
+        sock.sendall(frame(packets.handshake_response(random.Random(1)), 0))
+        assert parse_err(_hung_up(sock)[4:]).server_errno == 1156
+
+
+# ------------------------------------------------------------------------ wrong passwords
+
+
+def _wrong(user: str) -> bytes:
+    """A login with a proof that is none."""
+    head = (0x000FA68D).to_bytes(4, "little") + bytes(4) + b"\x2d" + bytes(23)
+    return frame(head + user.encode() + b"\0\x20" + b"x" * 32 + b"app\0caching_sha2_password\0", 1)
+
+
+def test_what_follows_a_wrong_proof_counts_once(gw: GatewayFixture) -> None:
+    """Bytes behind a wrong proof are not one more attempt, and are not kept."""
+    buffer = PacketBuffer()
+    with contextlib.closing(socket.create_connection(("127.0.0.1", gw.gateway.port), timeout=20)) as sock:
+        buffer.feed(sock.recv(65536))
+        assert buffer.next() is not None
+        sock.sendall(_wrong("admin"))
+        for _ in range(50):
+            with contextlib.suppress(OSError):
+                sock.sendall(b"more")
+        assert parse_err(_hung_up(sock)[4:]).server_errno == 1045
+    assert gw.gateway.counts.refused == 1
+    assert gw.gateway.accounts.failures("127.0.0.1") == 1
+
+
+def test_many_wrong_passwords_at_once_leave_room_for_others(gw: GatewayFixture) -> None:
+    socks = [socket.create_connection(("127.0.0.1", gw.gateway.port), timeout=20) for _ in range(120)]
+    for sock in socks:
+        sock.recv(65536)
+        sock.sendall(_wrong("nobody"))
+    assert settles(lambda: gw.gateway.counts.refused == 120)
+    assert held(gw.gateway).connections <= 51
+    assert _served(gw)
+    answers = [_hung_up(sock) for sock in socks]
+    told = [parse_err(said[4:]).server_errno for said in answers if said]
+    assert 1 <= len(told) <= 50
+    assert set(told) == {1045}
+    for sock in socks:
+        sock.close()
+
+
+def test_errors_of_the_protocol_are_what_clients_get(gw: GatewayFixture) -> None:
+    """An unknown command and a garbled one leave the session as it is."""
+    with enter(gw) as client:
+        for payload in (b"\x50", b"\x00", b"\x17\1", b"\x1c\1\0\0\0\1", b"\x11", b"\x1b\7"):
+            with pytest.raises((ServerError, MalformedPacketError, ConnectionLostError)):
+                client.ask(payload, Expect.RESULT)
+        assert client.query("SELECT 1") == [(b"1",)]
