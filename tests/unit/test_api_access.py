@@ -108,6 +108,11 @@ BODIES: dict[str, dict[str, Any]] = {
         "target_keyspace": "shop_sharded",
         "tables": ["t"],
     },
+    "check_workflow": {
+        "source_keyspace": "shop",
+        "target_keyspace": "shop_sharded",
+        "tables": ["t"],
+    },
     "add_service_token_accesses": {"access": []},
     "delete_service_token_accesses": {"access": []},
 }

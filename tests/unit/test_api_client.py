@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -76,6 +77,15 @@ def test_passwords_and_tokens(client: HomeworldClient) -> None:
     assert client.get_service_token("acme", token["id"])["name"] == "ci"
     client.delete_service_token("acme", token["id"])
     assert [t["name"] for t in client.list_service_tokens("acme")] == ["client"]
+
+
+def test_what_would_be_said_of_a_workflow(client: HomeworldClient) -> None:
+    wanted: dict[str, Any] = {"source_keyspace": "shop", "tables": ["orders"]}
+    said = client.check_workflow("acme", "shop", target_keyspace="shop_sharded", **wanted)
+    assert said == {"allowed": True, "reasons": []}
+    said = client.check_workflow("acme", "shop", target_keyspace="nowhere", branch_name="main", **wanted)
+    assert said["reasons"] == ["target keyspace nowhere does not exist on branch main"]
+    assert client.list_workflows("acme", "shop") == [], "nothing was made"
 
 
 def test_workflows(client: HomeworldClient) -> None:

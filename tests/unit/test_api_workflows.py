@@ -11,9 +11,11 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import update
+from typer.testing import CliRunner
 
 from homeworld.api.calls import Settings
 from homeworld.api.routes.workflows import ACTIONS
+from homeworld.cli.workflow import app
 from homeworld.model.errors import TransitionRefusedError
 from homeworld.model.machine import Kind, Transition
 from homeworld.model.movers import (
@@ -382,3 +384,28 @@ def test_a_moving_table_s_placement_cannot_change_before_the_move_is_over(desk: 
 def test_times_that_are_none_in_utc_are_refused(desk: Desk, between: str) -> None:
     answer = desk.http.get(f"{ALL}?between={between}")
     assert (answer.status_code, answer.json()["code"]) == (422, "unprocessable")
+
+
+def test_all_reasons_are_told_before_anything_is_created(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the API and the command: what creation would say, each reason once, and nothing is made."""
+    body = {"source_keyspace": "shop", "target_keyspace": "shop_sharded", "tables": ["orders", "orders"]}
+    assert desk.http.post(f"{ALL}/check", json=body).json() == {"allowed": True, "reasons": []}
+    desk.preconditions.against = ("table orders has no key", "it cascades", "it cascades")
+    told = ["table orders has no key", "it cascades"]
+    answer = desk.http.post(f"{ALL}/check", json=body)
+    assert (answer.status_code, answer.json()) == (200, {"allowed": False, "reasons": told})
+    created = desk.ask()
+    assert (created.status_code, created.json()["message"]) == (422, "; ".join(told))
+    token_id, _, token = desk.http.headers["Authorization"].partition(":")
+    url = str(desk.http.base_url).rstrip("/")
+    where = {"API_URL": url, "ORG": "acme", "SERVICE_TOKEN_ID": token_id, "SERVICE_TOKEN": token}
+    for name, value in where.items():
+        monkeypatch.setenv(f"PLANETSCALE_{name}", value)
+    asked = CliRunner().invoke(app, ["check", "shop", "shop", "shop_sharded", "orders"])
+    assert asked.exit_code == 1
+    assert asked.output == "- table orders has no key\n- it cascades\n"
+    desk.preconditions.against = ()
+    asked = CliRunner().invoke(app, ["check", "shop", "shop", "shop_sharded", "orders"])
+    assert asked.exit_code == 0
+    assert "nothing speaks against moving orders" in asked.output
+    assert desk.http.get(ALL).json()["data"] == []

@@ -146,6 +146,7 @@ SCOPES: Mapping[str, Scope] = {
     "delete_service_token_accesses": _of("write_service_tokens"),
     "list_workflows": _SEES_WORKFLOWS,
     "create_workflow": _WORKFLOW,
+    "check_workflow": _WORKFLOW,
     "get_workflow": _SEES_WORKFLOWS,
     "verify_workflow": _WORKFLOW,
     "workflow_switch_replicas": _WORKFLOW,

@@ -71,6 +71,34 @@ def list_workflows(database: str, ready_file: ReadyFile = None) -> None:
 
 
 @app.command()
+def check(
+    database: str,
+    source: str,
+    target: str,
+    tables: list[str],
+    branch: Annotated[str, typer.Option(help="The branch; else the default one.")] = "",
+    global_keyspace: Annotated[str, typer.Option(help="Where sequences would go.")] = "",
+    ready_file: ReadyFile = None,
+) -> None:
+    """What would be said of moving TABLES from keyspace SOURCE to TARGET. Nothing is made.
+
+    Every reason against it stands on a line of its own; the exit code is 1 where there is one.
+    """
+    client, organization = _reach(ready_file)
+    fields = {"branch_name": branch, "global_keyspace": global_keyspace}
+    with _told():
+        found = client.check_workflow(
+            organization, database, source_keyspace=source, target_keyspace=target, tables=tables,
+            **{name: value for name, value in fields.items() if value},
+        )  # fmt: skip
+    for reason in found["reasons"]:
+        typer.echo(f"- {reason}")
+    if not found["allowed"]:
+        raise typer.Exit(1)
+    typer.echo(f"nothing speaks against moving {', '.join(tables)} from {source} to {target}")
+
+
+@app.command()
 def show(database: str, number: int, ready_file: ReadyFile = None) -> None:
     """One workflow as it is now."""
     client, organization = _reach(ready_file)

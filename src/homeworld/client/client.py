@@ -288,6 +288,25 @@ class HomeworldClient:
         }
         return self._call("POST", _database(organization, database, "workflows"), body)
 
+    def check_workflow(
+        self,
+        organization: str,
+        database: str,
+        *,
+        source_keyspace: str,
+        target_keyspace: str,
+        tables: Sequence[str],
+        **fields: Any,
+    ) -> Resource:
+        """What creating a workflow would say: ``allowed``, and all ``reasons`` against it."""
+        body = {
+            "source_keyspace": source_keyspace,
+            "target_keyspace": target_keyspace,
+            "tables": list(tables),
+            **fields,
+        }
+        return self._call("POST", _database(organization, database, "workflows", "check"), body)
+
     def get_workflow(self, organization: str, database: str, number: int) -> Resource:
         """A workflow with its progress."""
         return self._call("GET", _database(organization, database, "workflows", str(number)))

@@ -14,7 +14,14 @@ from fastapi import APIRouter, Query
 
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InDatabase, Path
 from homeworld.api.pages import Listing, PageDep, listing
-from homeworld.api.schemas.workflows import CreateWorkflow, WorkflowOut, show_workflow, show_workflows
+from homeworld.api.schemas.workflows import (
+    CheckedWorkflowOut,
+    CheckWorkflow,
+    CreateWorkflow,
+    WorkflowOut,
+    show_workflow,
+    show_workflows,
+)
 from homeworld.model.errors import InvalidError, NotFoundError, PreconditionsFailedError
 from homeworld.model.ports import MoveWish
 from homeworld.model.states.lifecycle import Life
@@ -106,13 +113,9 @@ def numbered(call: Call, number: int) -> Workflow:
 def create_workflow(api: ApiDep, caller: CallerDep, path: InDatabase, body: CreateWorkflow) -> WorkflowOut:
     """Ask for a MoveTables workflow; all reasons against it are told at once."""
     tables = tuple(dict.fromkeys(body.tables))
-    with api.read(caller, "create_workflow", path) as call:
-        wish, reasons = _judge(call, body, tables)
-    if wish is not None:
-        # Asks servers, so it stands between the transactions and not in one.
-        reasons.extend(api.settings.preconditions.reasons(wish))
+    wish, reasons = _ask_everybody(api, caller, path, "create_workflow", body)
     if reasons or wish is None:
-        raise PreconditionsFailedError(tuple(dict.fromkeys(reasons)))
+        raise PreconditionsFailedError(tuple(reasons))
     with api.write(caller, "create_workflow", path) as call:
         again, reasons = _judge(call, body, tables)
         if reasons or again != wish:
@@ -132,6 +135,27 @@ def create_workflow(api: ApiDep, caller: CallerDep, path: InDatabase, body: Crea
         )
         call.audit("workflow.created", "workflow", workflow.id, workflow.name)
         return show_workflow(call, workflow)
+
+
+@router.post(f"{_ALL}/check", operation_id="check_workflow")
+def check_workflow(
+    api: ApiDep, caller: CallerDep, path: InDatabase, body: CheckWorkflow
+) -> CheckedWorkflowOut:
+    """What create_workflow would say of this body: every reason against it at once. Nothing is made."""
+    _, reasons = _ask_everybody(api, caller, path, "check_workflow", body)
+    return CheckedWorkflowOut(allowed=not reasons, reasons=reasons)
+
+
+def _ask_everybody(
+    api: Api, caller: Caller, path: Path, operation: str, body: CreateWorkflow
+) -> tuple[MoveWish | None, list[str]]:
+    """What store and servers say; each reason once."""
+    with api.read(caller, operation, path) as call:
+        wish, reasons = _judge(call, body, tuple(dict.fromkeys(body.tables)))
+    if wish is not None:
+        # Asks servers, so it stands in no transaction.
+        reasons.extend(api.settings.preconditions.reasons(wish))
+    return wish, list(dict.fromkeys(reasons))
 
 
 def _judge(call: Call, body: CreateWorkflow, tables: tuple[str, ...]) -> tuple[MoveWish | None, list[str]]:

@@ -53,6 +53,19 @@ class CreateWorkflow(Body):
     throttler: UpdateLimits | None = None
 
 
+class CheckWorkflow(CreateWorkflow):
+    """The body of check_workflow, homeworld's own: that of create_workflow, which needs no name yet."""
+
+    name: Name = "check"
+
+
+class CheckedWorkflowOut(BaseModel):
+    """Whether a workflow could be created, and every reason why not."""
+
+    allowed: bool
+    reasons: list[str]
+
+
 class GlobalKeyspaceOut(BaseModel):
     """The keyspace for sequences. Its id and name are empty where there is none: it is never null."""
 
