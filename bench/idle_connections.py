@@ -1,8 +1,8 @@
 """``python -m bench.idle_connections [--connections 5000]``: what idle clients cost a gateway.
 
-Twice: clients that have only logged in, and clients that have asked something, each of which keeps a connection
-of its own to the server. Told are memory each, the gateway's CPU while nobody asks, and how long another client
-waits for ``SELECT 1``.
+Twice: clients that have only logged in, and clients that have asked something, each of which keeps a
+connection of its own to the server. Told are memory each, the gateway's CPU while nobody asks, and how long
+another client waits for ``SELECT 1``.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ def crowded(descriptors: int = 0) -> Generator[Crowded]:
 
 def raise_descriptors(most: int = 0) -> None:
     """Let this process have that many file descriptors; 0: as many as it may."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most or hard, hard))
+    most = most or resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> None:

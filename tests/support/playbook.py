@@ -38,11 +38,14 @@ from homeworld.wire.packets import PacketBuffer, frame
 from homeworld.wire.results import ColumnDefinition, Ok, build_err, build_result, build_text_row, is_end
 from tests.support.plain_router import PlainRouter
 
+_KNOWN = frozenset(map(int, Com))
 CAPABILITIES = DEFAULT_CAPABILITIES | Cap.MULTI_STATEMENTS
 
 
 class CheckedSession(Session):
     """Refuses every change of phase that the table does not list."""
+
+    arrows: set[tuple[Phase, Phase]]
 
     @property  # a plain attribute there; checked here
     def phase(self) -> Phase:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -52,6 +55,10 @@ class CheckedSession(Session):
     def phase(self, to: Phase) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         before: Phase | None = getattr(self, "_phase", None)
         assert before in {None, to} or to in PHASES[before], f"{before} -> {to}"  # type: ignore[index]
+        if before is None:
+            self.arrows = set()
+        elif before is not to:
+            self.arrows.add((before, to))
         self._phase = to
 
 
@@ -71,7 +78,7 @@ class FakeChannel:
                 self.note(f"{self.name} FILE END")
                 continue
             command = payload[0]
-            name = Com(command).name
+            name = Com(command).name if command in _KNOWN else f"bytes {command:#x}"
             if command in {Com.STMT_EXECUTE, Com.STMT_CLOSE, Com.STMT_RESET}:
                 self.note(f"{self.name} {name} {int.from_bytes(payload[1:5], 'little')}")
             else:

@@ -29,7 +29,7 @@ class Wait(StrEnum):
 PHASES: dict[Phase, frozenset[Phase]] = {
     Phase.IDLE: frozenset({Phase.RELAY, Phase.DIALOGUE, Phase.CLOSED}),
     Phase.RELAY: frozenset({Phase.IDLE, Phase.FILE, Phase.DIALOGUE, Phase.CLOSED}),
-    Phase.FILE: frozenset({Phase.RELAY, Phase.DIALOGUE, Phase.CLOSED}),
+    Phase.FILE: frozenset({Phase.RELAY, Phase.CLOSED}),
     Phase.DIALOGUE: frozenset({Phase.IDLE, Phase.RELAY, Phase.CLOSED}),
     Phase.CLOSED: frozenset(),
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
 import ssl
 import threading
@@ -23,6 +22,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from homeworld.gateway import descriptors
 from homeworld.gateway.accounts import Accounts
 from homeworld.gateway.branch import Branch, Lease, RouterFactory
 from homeworld.gateway.closing import Closings
@@ -61,8 +61,6 @@ _FIRST_NUMBER = 1 << 28
 _CALL_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
 _HOUSEKEEPING_SECONDS = 1.0
-_DESCRIPTORS_KEPT = 64
-"""Of the file descriptors that the process may have, for anything but clients."""
 
 
 class _UtcClock:
@@ -223,9 +221,9 @@ class Gateway:
     ) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._last_descriptor = descriptors - _DESCRIPTORS_KEPT
-        self._pool = Pool(most_descriptors=descriptors - _DESCRIPTORS_KEPT // 2)
+        most = descriptors.ask_for(2 * self._max_connections + 1024)
+        self._last_descriptor = most - descriptors.KEPT_FROM_CLIENTS
+        self._pool = Pool(most_descriptors=most - descriptors.KEPT_FROM_SERVERS)
         self._effects = Effects(self._pool, self.accounts, self.clock, self._sessions, self._on_alter_vschema)
         for request in holds:
             await self._keep(request)  # at once: nothing is under way
