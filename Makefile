@@ -37,11 +37,11 @@ soak: setup mysql              ## the ledger under every step of a move for seve
 	scripts/install-debian test
 	HOMEWORLD_REQUIRE_MYSQL=1 HOMEWORLD_DWELL_SECONDS=15 $(BIN)/pytest -s tests/scenarios/test_ledger.py $(TEST_ARGS)
 
-chaos: setup mysql             ## faults at every step of a move: RUNS=n SEED=s FLAVOR=mariadb|mysql, or CELL=…
+chaos: setup mysql             ## faults at every step of a move: RUNS=n SEED=s FLAVOR=… LAYOUT=…, or CELL=…
 	scripts/install-debian test
 	$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(filter command% environment%,$(origin FLAVOR)),--flavor $(FLAVOR)) \
-	  $${CELL:+--cell "$$CELL"} $(CHAOS_ARGS)
+	  $(if $(LAYOUT),--layout $(LAYOUT)) $${CELL:+--cell "$$CELL"} $(CHAOS_ARGS)
 
 fuzz: setup mysql              ## random cases for MINUTES (5), from SEED on, in all areas or AREA
 	scripts/install-debian test

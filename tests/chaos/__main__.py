@@ -16,7 +16,7 @@ from homeworld.model.topology import Flavor
 from tests.chaos import cells, faults
 from tests.chaos.report import matrix, repeat
 from tests.chaos.run import Outcome, Run
-from tests.chaos.world import World
+from tests.chaos.world import Layout, World
 
 
 def arguments() -> argparse.Namespace:
@@ -25,6 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=None, help="without one: a new one, which is printed")
     parser.add_argument("--flavor", type=Flavor, choices=list(Flavor), default=None, help="default: both")
+    parser.add_argument("--layout", type=Layout, choices=list(Layout), default=None, help="default: both")
     parser.add_argument(
         "--cell", action="append", default=[], help="plan/step/moment/fault/seed, again and again"
     )
@@ -35,14 +36,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(asked: argparse.Namespace, seed: int) -> list[cells.Cell]:
+def chosen(asked: argparse.Namespace, layout: Layout, runs: int, seed: int) -> list[cells.Cell]:
     """The cells in their order."""
     if asked.cell:
         return [cells.Cell.parse(text) for text in asked.cell]
-    names = [name for name in asked.faults.split(",") if name] or faults.possible()
+    names = [name for name in asked.faults.split(",") if name] or faults.possible(layout)
     plans = [name for name in asked.plans.split(",") if name]
-    found = cells.choose(asked.runs * (1 if not plans else 12), seed, names, faults.WEIGHTS)
-    return [cell for cell in found if not plans or cell.plan in plans][: asked.runs]
+    found = cells.choose(runs * (1 if not plans else 12), seed, names, faults.WEIGHTS)
+    return [cell for cell in found if not plans or cell.plan in plans][:runs]
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
@@ -56,13 +57,16 @@ def main() -> int:
     asked = arguments()
     seed = asked.seed if asked.seed is not None else int(time.time()) % 1_000_000
     flavors = [asked.flavor] if asked.flavor else list(Flavor)
-    todo = chosen(asked, seed)
-    print(f"{len(todo)} runs, seed {seed}, {', '.join(flavors)}", flush=True)
+    layouts = [asked.layout] if asked.layout else list(Layout)
+    print(f"{asked.runs} runs, seed {seed}, {', '.join(flavors)}, {', '.join(layouts)}", flush=True)
     outcomes: list[Outcome] = []
-    # Each flavour has every n-th cell, so that both see all steps and all faults.
-    for number, flavor in enumerate(flavors):
-        mine = todo if asked.cell else todo[number :: len(flavors)]
-        outcomes += walk(flavor, mine, asked, seed, outcomes)
+    for at, layout in enumerate(layouts):
+        runs = len(range(at, asked.runs, len(layouts)))
+        todo = chosen(asked, layout, runs, seed)
+        # Each flavour has every n-th cell, so that both see all steps and all faults.
+        for number, flavor in enumerate(flavors):
+            mine = todo if asked.cell else todo[number :: len(flavors)]
+            outcomes += walk(flavor, layout, mine, asked, seed, outcomes)
     print(matrix(outcomes))
     failed = [outcome for outcome in outcomes if outcome.findings]
     for outcome in failed:
@@ -72,7 +76,12 @@ def main() -> int:
 
 
 def walk(
-    flavor: Flavor, todo: list[cells.Cell], asked: argparse.Namespace, seed: int, before: list[Outcome]
+    flavor: Flavor,
+    layout: Layout,
+    todo: list[cells.Cell],
+    asked: argparse.Namespace,
+    seed: int,
+    before: list[Outcome],
 ) -> list[Outcome]:
     """Run cells in one world, which is made anew after a finding that it did not recover from."""
     outcomes: list[Outcome] = []
@@ -82,7 +91,7 @@ def walk(
             if world is None:
                 memory = Path("/dev/shm")
                 root = Path(tempfile.mkdtemp(prefix="chaos-", dir=memory if memory.is_dir() else None))
-                world = World(flavor, root)
+                world = World(flavor, root, layout)
                 world.make()
             outcome = Run(world, cell).run()
             outcomes.append(outcome)

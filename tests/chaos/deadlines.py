@@ -7,6 +7,9 @@ the product's deadlines stays (a hold outlasts a lease and a switch, an answer o
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 from homeworld.gateway import pool
 from homeworld.replication import connection, feed, mover_process
 from homeworld.store import engine
@@ -18,23 +21,25 @@ HOLD_SECONDS = 8.0
 ANSWER_SECONDS = 6.0
 # What outlasts all of them.
 LONG_SECONDS = 11.0
+# Where gateways are processes of their own a call waits for their leases, and a hold outlasts a call.
+ROLES_HOLD_SECONDS = 12.0
+ROLES_LONG_SECONDS = 15.0
 
 
-def shorten() -> None:
+def shorten(*, hold_seconds: float = HOLD_SECONDS, switch_seconds: float = 3.0) -> None:
     """For the process of executor and gateway."""
     engine.LOCK_SECONDS = STORE_SECONDS
     steps_switch.REPLICA_SECONDS = 6.0
     steps_switch.BEHIND_SECONDS = 6.0
-    steps_switch.HOLD_SECONDS = HOLD_SECONDS
-    steps_switch.SWITCH_SECONDS = 3.0
+    steps_switch.HOLD_SECONDS = hold_seconds
+    steps_switch.SWITCH_SECONDS = switch_seconds
     steps_switch.DRAIN_SECONDS = (0.25, 0.5, 1.0)
     steps_switch.LOCK_SECONDS = 2.0
     steps_switch.STOP_SECONDS = 6.0
-    taking.HOLD_SECONDS = HOLD_SECONDS
+    taking.HOLD_SECONDS = hold_seconds
     servers.ANSWER_SECONDS = ANSWER_SECONDS
     servers.DROP_SECONDS = 4
-    assert pool.Pool.__init__.__defaults__ == (10.0,), "the pool's deadline has changed its place"
-    pool.Pool.__init__.__defaults__ = (4.0,)
+    set_default(pool.Pool.__init__, connect_seconds=4.0)
     connection.CONNECT_SECONDS = 4.0
     _connections(4.0, ANSWER_SECONDS)
 
@@ -47,10 +52,29 @@ def shorten_mover() -> None:
 
 
 def _connections(connect: float, answer: float) -> None:
-    made = connection.Connection.__init__
-    assert made.__kwdefaults__ is not None
-    assert {"connect_seconds", "timeout_seconds"} <= made.__kwdefaults__.keys()
-    made.__kwdefaults__ |= {"connect_seconds": connect, "timeout_seconds": answer}
+    set_default(connection.Connection.__init__, connect_seconds=connect, timeout_seconds=answer)
+
+
+def set_default(function: Any, **values: float) -> None:
+    """Give parameters of a function other default values than it was defined with.
+
+    :raises TypeError: it has no such parameter, or one without a default.
+    """
+    for name, value in values.items():
+        parameters = inspect.signature(function).parameters
+        if name not in parameters or parameters[name].default is inspect.Parameter.empty:
+            raise TypeError(f"{function} has no parameter {name} with a default")
+        if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY:
+            function.__kwdefaults__[name] = value
+            continue
+        with_default = [
+            one.name
+            for one in parameters.values()
+            if one.kind is not inspect.Parameter.KEYWORD_ONLY and one.default is not inspect.Parameter.empty
+        ]
+        changed = list(function.__defaults__)
+        changed[with_default.index(name)] = value
+        function.__defaults__ = tuple(changed)
 
 
 def run_mover() -> None:

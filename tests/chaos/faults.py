@@ -6,6 +6,7 @@ may notice it by an error; whoever else gets one has found a defect. Knows no wo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -13,20 +14,26 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from tests.chaos.deadlines import LONG_SECONDS, STORE_SECONDS
+import psycopg
+
+from homeworld.store import engine
+from tests.chaos.deadlines import STORE_SECONDS
 from tests.chaos.proxy import Cut
 from tests.chaos.servers import Machines, Server
-from tests.chaos.world import World
+from tests.chaos.world import GATEWAYS, Layout, World
 
-EVERYBODY = frozenset({"source", "target", "replica"})
+EVERYBODY = frozenset({"gateway-0"})
 
 
 @dataclass(slots=True)
 class Fault:
     """One fault in one world.
 
-    :param hits: the sides whose clients may get errors; ``replica``: clients that read from replicas.
+    :param hits: whose clients may get errors: those of a side while it owns writes, those that read from a
+        ``replica``, those of a ``gateway-n``.
     :param lasts: seconds from the strike until it is mended.
     """
 
@@ -47,15 +54,46 @@ class Kind:
     proxied: bool = False
     weight: int = 1
     possible: Callable[[], bool] = field(default=lambda: True)
+    layouts: tuple[Layout, ...] = tuple(Layout)
 
 
 def _kill_worker(world: World, _chance: random.Random) -> Fault:
-    return Fault("kill-worker", world.kill, world.restart, EVERYBODY, ends_worker=True)
+    def mend() -> None:
+        # Whose connection goes through the process that died gets an error; gateways of their own go on.
+        world.restart(world.worker_at(world.at))
+
+    hits = EVERYBODY if world.layout is Layout.UP else frozenset[str]()
+    return Fault(
+        "kill-worker", lambda: world.kill_one(world.worker_at(world.at)), mend, hits, ends_worker=True
+    )
 
 
 def _freeze_worker(world: World, _chance: random.Random) -> Fault:
     # Nobody's connection breaks: clients wait. Their servers do not know that anything is wrong.
-    return Fault("freeze-worker", lambda: world.freeze(True), lambda: world.freeze(False), lasts=LONG_SECONDS)
+    return Fault(
+        "freeze-worker",
+        lambda: world.worker_at(world.at).process.send_signal(signal.SIGSTOP),
+        lambda: world.worker_at(world.at).process.send_signal(signal.SIGCONT),
+        lasts=world.long_seconds,
+    )
+
+
+def _gateway(how: str) -> Kind:
+    def make(world: World, chance: random.Random) -> Fault:
+        number = chance.randrange(GATEWAYS)
+        hits = frozenset({f"gateway-{number}"})
+        if how == "kill":
+            return Fault(
+                "kill-gateway", lambda: world.kill_one(world.gateway(number)),
+                lambda: world.restart(world.gateway(number)), hits, detail=f"gateway {number}",
+            )  # fmt: skip
+        return Fault(
+            "freeze-gateway", lambda: world.gateway(number).process.send_signal(signal.SIGSTOP),
+            lambda: world.gateway(number).process.send_signal(signal.SIGCONT), hits, world.long_seconds,
+            detail=f"gateway {number}",
+        )  # fmt: skip
+
+    return Kind(make, layouts=(Layout.ROLES,))
 
 
 def _movers(world: World, number: signal.Signals) -> None:
@@ -75,7 +113,7 @@ def _freeze_mover(world: World, _chance: random.Random) -> Fault:
         "freeze-mover",
         lambda: _movers(world, signal.SIGSTOP),
         lambda: _movers(world, signal.SIGCONT),
-        lasts=LONG_SECONDS,
+        lasts=world.long_seconds,
     )
 
 
@@ -105,7 +143,7 @@ def _freeze(side: str) -> Kind:
         server = _one(world, side, chance)
         return Fault(
             f"freeze-{side}", lambda: world.machines.freeze(server, True),
-            lambda: world.machines.freeze(server, False), _hits(server), LONG_SECONDS,
+            lambda: world.machines.freeze(server, False), _hits(server), world.long_seconds,
             detail=f"{server.side} {server.shard}",
         )  # fmt: skip
 
@@ -120,7 +158,8 @@ def _cut(side: str, how: Cut) -> Kind:
         hits = _hits(server) if "gateway" in groups else frozenset[str]()
         return Fault(
             f"cut-{side}-{how}", lambda: world.proxies.cut(names, how),
-            lambda: world.proxies.cut(names, Cut.NONE), hits, LONG_SECONDS if how is not Cut.RESET else 4.0,
+            lambda: world.proxies.cut(names, Cut.NONE), hits,
+            4.0 if how is Cut.RESET else world.long_seconds,
             detail=f"{server.side} {server.shard} {'+'.join(groups)}",
         )  # fmt: skip
 
@@ -144,25 +183,42 @@ class _StoreLock:
     """The control plane's memory, locked by somebody who does not let go."""
 
     def __init__(self, world: World) -> None:
-        self._path = str(world.folder / "homeworld.db")
-        self._held: sqlite3.Connection | None = None
+        self._world = world
+        self._held: Any = None
 
     def strike(self) -> None:
-        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA locking_mode=NORMAL")
-        connection.execute("BEGIN IMMEDIATE")
-        self._held = connection
+        if self._world.postgres is not None:
+            self._held = psycopg.connect(self._world.store_url, autocommit=True)
+            self._held.execute(f"SELECT pg_advisory_lock({engine._WRITER_LOCK})")  # type: ignore[reportPrivateUsage]
+            return
+        path = str(self._world.folder / "homeworld.db")
+        self._held = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._held.execute("BEGIN IMMEDIATE")
 
     def mend(self) -> None:
-        if self._held is not None:
-            self._held.execute("ROLLBACK")
-            self._held.close()
-            self._held = None
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
+
+
+def _freeze_store(world: World, _chance: random.Random) -> Fault:
+    def signal_all(number: signal.Signals) -> None:
+        assert world.postgres is not None
+        pid = int((world.postgres.data_folder / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in (pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, number)
+
+    return Fault(
+        "freeze-store", lambda: signal_all(signal.SIGSTOP), lambda: signal_all(signal.SIGCONT),
+        lasts=world.long_seconds,
+    )  # fmt: skip
 
 
 def _store(world: World, chance: random.Random) -> Fault:
     lock = _StoreLock(world)
-    seconds = chance.choice((STORE_SECONDS - 1.0, STORE_SECONDS + 2.0, LONG_SECONDS))
+    seconds = chance.choice((STORE_SECONDS - 1.0, STORE_SECONDS + 2.0, world.long_seconds))
     return Fault("store-locked", lock.strike, lock.mend, lasts=seconds, detail=f"{seconds:g} s")
 
 
@@ -179,6 +235,8 @@ def _clock(name: str, sign: int) -> Kind:
 KINDS: Mapping[str, Kind] = {
     "kill-worker": Kind(_kill_worker),
     "freeze-worker": Kind(_freeze_worker),
+    "kill-gateway": _gateway("kill"),
+    "freeze-gateway": _gateway("freeze"),
     "kill-mover": Kind(_kill_mover),
     "freeze-mover": Kind(_freeze_mover),
     **{f"kill-{side}": _kill(side) for side in ("source", "target", "replica")},
@@ -191,15 +249,16 @@ KINDS: Mapping[str, Kind] = {
     },
     **{f"disk-{side}": _disk(side) for side in ("source", "target")},
     "store-locked": Kind(_store),
+    "freeze-store": Kind(_freeze_store, layouts=(Layout.ROLES,)),
     "clock-forward": _clock("forward", 1),
     "clock-back": _clock("back", -1),
 }
 WEIGHTS = {name: kind.weight for name, kind in KINDS.items()}
 
 
-def possible() -> list[str]:
-    """The faults that this machine allows."""
-    return [name for name, kind in KINDS.items() if kind.possible()]
+def possible(layout: Layout) -> list[str]:
+    """The faults that there are in this layout on this machine."""
+    return [name for name, kind in KINDS.items() if layout in kind.layouts and kind.possible()]
 
 
 def wait_out(fault: Fault, struck: float) -> None:

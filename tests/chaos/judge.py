@@ -5,6 +5,9 @@ Every sentence that these functions give is a finding. Knows no fault but what i
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +43,8 @@ def read_side(world: World, side: str) -> tuple[Rows, Rows]:
 def different(world: World, seconds: float = 30.0) -> list[str]:
     """Both sides, while nobody writes: empty once they are equal, row by row and column by column."""
     deadline = time.monotonic() + seconds
+    source: tuple[Rows, Rows]
+    target: tuple[Rows, Rows]
     while True:
         try:
             source, target = read_side(world, "source"), read_side(world, "target")
@@ -135,6 +140,25 @@ def _locked(world: World, server: Server) -> list[str]:
     return found
 
 
+def sessions(world: World) -> list[str]:
+    """What all servers do just now, for whoever reads of a finding."""
+    found: list[str] = []
+    for pid in (*world.mover_pids(), *world.workers):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+    for server in world.machines.all:
+        try:
+            rows = world.machines.run(server, "SHOW FULL PROCESSLIST")
+        except (pymysql.MySQLError, OSError) as error:
+            rows = [(repr(error),)]
+        found += [
+            f"{server.side} {server.shard} primary={server.primary}: {[str(value)[:150] for value in row]}"
+            for row in rows
+            if len(row) < 5 or row[4] != "Daemon"
+        ]
+    return found
+
+
 def leftovers(world: World, state: State) -> list[str]:
     """What a finished workflow has left where nothing may be."""
     found: list[str] = []
@@ -181,7 +205,8 @@ def unexcused(
     """
     found = list(ledger.wrong)
     for trouble in ledger.troubles:
-        who = {"replica"} if trouble.who.startswith("replica") else owners
+        who = {"replica"} if trouble.who.startswith("replica") else set(owners)
+        who.add(f"gateway-{trouble.gateway}")
         if not (struck <= trouble.at <= over and hits & who):
             found.append(f"{trouble.at - struck:+.1f} s of the fault, {trouble.who}: {trouble.text}")
     return found

@@ -59,6 +59,7 @@ class Trouble:
 
     at: float
     who: str
+    gateway: int
     text: str
 
 
@@ -120,6 +121,8 @@ class Ledger:
 class _Client(threading.Thread):
     """One connection that works until it is halted, and reconnects where it is lost."""
 
+    gateway = 0
+
     def __init__(self, name: str, login: Login, schema: str, ledger: Ledger) -> None:
         super().__init__(name=name, daemon=True)
         self.login = login
@@ -173,7 +176,9 @@ class _Client(threading.Thread):
                         self._halt.wait(self.pause)
             except (pymysql.MySQLError, OSError) as error:
                 with self.ledger.lock:
-                    self.ledger.troubles.append(Trouble(time.monotonic(), self.name, repr(error)))
+                    self.ledger.troubles.append(
+                        Trouble(time.monotonic(), self.name, self.gateway, repr(error))
+                    )
                 self._halt.wait(0.05)
 
     def work(self, connection: pymysql.connections.Connection[Any]) -> None:

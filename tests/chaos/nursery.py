@@ -13,6 +13,7 @@ holds.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import os
 import select
@@ -111,10 +112,11 @@ class Nursery:
             assert time.monotonic() < deadline, "the nursery does not begin"
             time.sleep(0.02)
 
-    def worker(self, config: Path, log: Path) -> Forked:
-        """A worker."""
+    def make(self, become: str, config: Path, log: Path, port: int) -> Forked:
+        """A process that is all roles, a worker or a gateway."""
         with log.open("ab") as out:
-            pid = ask(self.path, {"become": "worker", "config": str(config)}, [out.fileno()])
+            told = {"become": become, "config": str(config), "port": port}
+            pid = ask(self.path, told, [out.fileno()])
         return Forked(pid)
 
     def movers(self) -> list[int]:
@@ -137,14 +139,24 @@ class Nursery:
 
 
 def _become(what: dict[str, Any], descriptors: list[int]) -> None:
-    from tests.chaos import deadlines, worker
+    from tests.chaos import deadlines, roles, worker
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
-    if what["become"] == "worker":
+    faulthandler.register(signal.SIGUSR1)  # where every thread is goes to the log, for whoever asks
+    if what["become"] != "mover":
         os.dup2(descriptors[0], 1)
         os.dup2(descriptors[0], 2)
-        worker.main(json.loads(Path(what["config"]).read_text()))
+        config = json.loads(Path(what["config"]).read_text())
+        match what["become"]:
+            case "all":
+                worker.main(config, what["port"])
+            case "worker":
+                roles.run_worker(config)
+            case "gateway":
+                roles.run_gateway(config, what["port"])
+            case _:
+                raise ValueError(what["become"])
     else:
         ctypes.CDLL(None).prctl(_PR_SET_NAME, MOVER.encode(), 0, 0, 0)
         os.dup2(descriptors[0], 0)
@@ -161,9 +173,10 @@ def main(path: str, mysqld: str, offset: str) -> None:
     import functools
 
     from homeworld.engines import binary
-    from tests.chaos import clock, deadlines, worker
+    from tests.chaos import clock, deadlines, roles, worker
 
     assert worker.main is not None
+    assert roles.run_worker is not None
     assert deadlines.run_mover is not None
     clock.install(Path(offset))
     # What the program says of its version does not change while the runs last.

@@ -12,7 +12,7 @@ from tests.chaos.run import Outcome
 
 def repeat(outcome: Outcome) -> str:
     """What runs exactly this cell again."""
-    return f"make chaos FLAVOR={outcome.flavor} CELL={shlex.quote(outcome.cell)}"
+    return f"make chaos FLAVOR={outcome.flavor} LAYOUT={outcome.layout} CELL={shlex.quote(outcome.cell)}"
 
 
 def matrix(outcomes: Sequence[Outcome]) -> str:

@@ -120,6 +120,7 @@ class Outcome:
 
     cell: str
     flavor: str
+    layout: str
     how: str = ""
     findings: list[str] = field(default_factory=list[str])
     seconds: float = 0.0
@@ -148,12 +149,13 @@ class Run:
         self.readers: list[money.Reader] = []
         self.kind = faults.KINDS[cell.fault]
         self.struck = 0.0
+        self.mended = False
         self.over = 0.0
         self.owners: set[str] = set()
 
     def run(self) -> Outcome:
         """Do it all; never raises but for faults of this program's own surroundings."""
-        outcome = Outcome(str(self.cell), self.world.flavor.value)
+        outcome = Outcome(str(self.cell), self.world.flavor.value, self.world.layout.value)
         begun = time.monotonic()
         self.fault = self.kind.make(self.world, self.chance)
         outcome.detail = self.fault.detail
@@ -168,9 +170,11 @@ class Run:
             outcome.findings.append(str(error) or repr(error))
             if not isinstance(error, AssertionError):
                 outcome.findings.append(traceback.format_exc()[-1500:])
+            self.walk.story += judge.sessions(self.world)
         finally:
             try:
-                self.fault.mend() if not self.fault.ends_worker else None
+                if self.struck and not self.mended:
+                    self.fault.mend()
             except Exception as error:  # noqa: BLE001 - the world is made anew after a finding
                 outcome.findings.append(f"mending: {error!r}")
             self._stop(outcome)
@@ -212,12 +216,16 @@ class Run:
         self._end(outcome, route.after[-1])
 
     def _open(self) -> None:
-        login, seed = self.world.login, self.cell.seed
-        self.tellers = [money.Teller(n + 1, login, SOURCE, self.ledger, seed) for n in range(TELLERS)]
-        self.readers = [
-            money.Reader("reader", login, SOURCE, self.ledger),
-            money.Reader("replica reader", login, f"{SOURCE}@replica", self.ledger),
+        logins, seed = self.world.logins, self.cell.seed
+        self.tellers = [
+            money.Teller(n + 1, logins[n % len(logins)], SOURCE, self.ledger, seed) for n in range(TELLERS)
         ]
+        self.readers = [
+            money.Reader("reader", logins[-1], SOURCE, self.ledger),
+            money.Reader("replica reader", logins[0], f"{SOURCE}@replica", self.ledger),
+        ]
+        for client in (*self.tellers, *self.readers):
+            client.gateway = logins.index(client.login)
         for client in (*self.tellers, *self.readers):
             client.start()
         self._commits(1, "tellers begin", 20)
@@ -253,34 +261,33 @@ class Run:
             cell.moment, cell.moment
         )
         armed.append((cell.plan, cell.step, at, "wait"))
-        self.world.control.arm(armed)
+        self.world.control.arm(self.world.workers, armed)
 
     def _strike(self) -> None:
         self._note_owner()
+        self.world.at = 0
         if self.cell.plan == cells.STREAMS:
             self._await_state()
         else:
             try:
-                self.world.control.arrived(45.0, self.world.alive, self._over)
+                self.world.at = self.world.control.arrived(self.world.workers, 45.0, self.world.alive)
             except NotInTimeError as error:
                 raise AssertionError(f"the step was never reached: {error}") from error
         self.walk.note(f"at {self.cell.plan}/{self.cell.step} {self.cell.moment}: {self.fault.name}")
         during = self.cell.moment in {Moment.DURING, Moment.UNDO_DURING}
         if during and self.cell.plan != cells.STREAMS:
-            self.world.control.go_on()
+            self.world.control.go_on(self.world.at)
             time.sleep(self.chance.random() * 0.02)
         self.struck = time.monotonic()
         self.fault.strike()
         if not during and not self.fault.ends_worker:
-            self.world.control.go_on()
+            self.world.control.go_on(self.world.at)
         self._note_owner()
         faults.wait_out(self.fault, self.struck)
         self.walk.look()
+        self.mended = True
         self.fault.mend()
         self.walk.note("mended")
-
-    def _over(self) -> str:
-        return ""
 
     def _await_state(self) -> None:
         step = self.cell.step

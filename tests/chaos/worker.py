@@ -8,9 +8,10 @@ does.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from homeworld.engines.config import Sizes
 from homeworld.engines.local import LocalEngine
 from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway
+from homeworld.model.ports import Gateways
 from homeworld.model.topology import BackendRole, Endpoint
 from homeworld.replication import mover_process
 from homeworld.replication.fence import TableFence
@@ -67,9 +69,38 @@ def engine_of(folder: Path, mysqld: str) -> ProxiedEngine:
     return ProxiedEngine(folder, Path(mysqld), 32, sizes=Sizes(options=SMALL), start_timeout_seconds=60)
 
 
-def main(config: dict[str, Any]) -> None:
-    """Compose, start, serve."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def log_to_stderr() -> None:
+    """What there is to say goes to the worker's log."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def gated_executor(
+    store: Store,
+    engine: LocalEngine,
+    gateways: Gateways,
+    movers: MoverProcesses,
+    fence: TableFence,
+    publish: Callable[[], None],
+    *,
+    gates: Gates,
+    owner: str,
+    nursery_path: str,
+) -> Executor:
+    """An executor of workflows alone, whose plans have gates; not started."""
+    mover_process._spawn = lambda: nursery.spawn_mover(nursery_path)  # type: ignore[assignment, return-value]
+    ports = Ports(store, engine, gateways, movers, fence, publish, ServerTools)
+    preconditions = make_preconditions(store, engine)
+    plans = gated(all_plans(preconditions), gates)
+    handler = MoveTables(ports, preconditions, plans)
+    handler._performer = GatedPerformer(ports, plans, gates)  # type: ignore[reportPrivateUsage]
+    return Executor(store, (handler,), owner, publish=publish, ttl_seconds=deadlines.TTL_SECONDS, workers=2)
+
+
+def main(config: dict[str, Any], port: int) -> None:
+    """All roles in one process: compose, start, serve clients on ``port``."""
+    log_to_stderr()
     deadlines.shorten()
     gates = Gates(config["control"])
     engine = engine_of(Path(config["folder"]), config["mysqld"])
@@ -79,7 +110,7 @@ def main(config: dict[str, Any]) -> None:
     for server_id, why in failures.items():
         _log.error("server %s did not start: %s", server_id, why)
     engine.watch()
-    gateway = Gateway(router_factory=Router, port=config["gateway_port"])
+    gateway = Gateway(router_factory=Router, port=port)
     routing = Routing(
         store,
         lambda server_id: engine.endpoint(server_id, BackendRole.READER),
@@ -90,18 +121,12 @@ def main(config: dict[str, Any]) -> None:
         gateway.publish(routing.snapshot())
 
     gateway.start(routing.snapshot())
-    mover_process._spawn = lambda: nursery.spawn_mover(config["nursery"])  # type: ignore[assignment, return-value]
-    movers = MoverProcesses(CHUNK_BYTES)
-    ports = Ports(store, engine, gateway, movers, TableFence(), publish, ServerTools)
-    preconditions = make_preconditions(store, engine)
-    plans = gated(all_plans(preconditions), gates)
-    handler = MoveTables(ports, preconditions, plans)
-    handler._performer = GatedPerformer(ports, plans, gates)  # type: ignore[reportPrivateUsage]
-    executor = Executor(
-        store, (handler,), "chaos", publish=publish, ttl_seconds=deadlines.TTL_SECONDS, workers=2
-    )
+    executor = gated_executor(
+        store, engine, gateway, MoverProcesses(CHUNK_BYTES), TableFence(), publish,
+        gates=gates, owner="chaos", nursery_path=config["nursery"],
+    )  # fmt: skip
     executor.start()
-    gates.say(hello=gateway.port)
+    gates.say(hello=os.getpid())
     while executor.failure is None and gateway.alive:
         threading.Event().wait(0.2)
     _log.critical("ended: executor %r, gateway %r", executor.failure, gateway.failure)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -27,33 +27,57 @@ from homeworld.workflows.provisioning import Placement
 from tests.chaos import ledger as money
 from tests.chaos.clock import Offset
 from tests.chaos.control import Control
+from tests.chaos.deadlines import LONG_SECONDS, ROLES_LONG_SECONDS
 from tests.chaos.nursery import Forked, Nursery
 from tests.chaos.proxy import Proxies
 from tests.chaos.servers import Machines, Server
 from tests.chaos.worker import engine_of
 from tests.support.bank import OPENING_BALANCE, Login
 from tests.support.mysqld import binary, free_port
+from tests.support.postgres import Postgres
 from tests.support.stack import Stack
 from tests.support.warden import guard
 
+GATEWAYS = 2
 SOURCE, TARGET = "shop", "shop_sharded"
 TEMPLATE = "chaos_template"
 SIDECARS = ("streams", "copies", "ddls")
 
 
+class Layout(StrEnum):
+    """How homeworld's roles are spread: all in one process over SQLite, or each in processes of its own (two
+    workers, two gateways) over PostgreSQL.
+    """
+
+    UP = "up"
+    ROLES = "roles"
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """One process of homeworld. ``become``: all, worker or gateway."""
+
+    become: str
+    number: int
+    process: Forked
+
+
 class World:
     """See the module. ``folder`` is absolute and empty."""
 
-    def __init__(self, flavor: Flavor, folder: Path) -> None:
+    def __init__(self, flavor: Flavor, folder: Path, layout: Layout = Layout.UP) -> None:
         self.flavor = flavor
+        self.layout = layout
+        self.postgres: Postgres | None = None
         self.folder = folder
         self.mysqld = str(binary(flavor))
         self.proxies = Proxies()
         self.control = Control(folder / "control.sock")
         self.store: Store
         self.machines: Machines
-        self.login: Login
-        self.process: Forked | None = None
+        self.logins: list[Login] = []
+        self.processes: list[Member] = []
+        self.at = 0  # the pid of the worker that waits at a gate, or did
         self.nursery: Nursery | None = None
         self.log = folder / "worker.log"
         self.clock = Offset(folder / "clock")
@@ -76,7 +100,9 @@ class World:
             full.
         """
         engine = engine_of(self.folder, self.mysqld)
-        stack = Stack(engine, self.folder, Placement.DEDICATED)
+        if self.layout is Layout.ROLES:
+            self.postgres = Postgres()
+        stack = Stack(engine, self.folder, Placement.DEDICATED, store_url=self.store_url)
         stack.start()
         try:
             stack.open(replicas=1)
@@ -101,7 +127,8 @@ class World:
             user, password = stack.login
             stack.close()
         self.store = Store.open(self.store_url)
-        self.login = Login("127.0.0.1", free_port(), user, password)
+        for _ in range(1 if self.layout is Layout.UP else GATEWAYS):
+            self.logins.append(Login("127.0.0.1", free_port(), user, password))
         for server in self.machines.all:
             for group in ("gateway", "worker"):
                 self.proxies.open(
@@ -115,6 +142,8 @@ class World:
     @property
     def store_url(self) -> str:
         """Where the control plane's memory is."""
+        if self.postgres is not None:
+            return self.postgres.url("postgres")
         return f"sqlite:///{self.folder / 'homeworld.db'}"
 
     def _make_template(self) -> None:
@@ -157,63 +186,98 @@ class World:
         for server in self.machines.all:
             if server.server_id in self.machines.disks:
                 self.machines.free_disk(server)
+        if self.postgres is not None:
+            self.postgres.close()
         self.machines.engine.stop_all(0)
         self.machines.take_disks()
         shutil.rmtree(self.folder)
 
-    # -- the worker ------------------------------------------------------------------------------------------
+    # -- homeworld's processes -------------------------------------------------------------------------------
 
     def start(self, *, proxied: bool = False) -> None:
-        """Start a worker and return once it serves.
+        """Start all processes and return once they serve.
 
-        :param proxied: it reaches servers through the proxies.
+        :param proxied: they reach servers through the proxies.
         """
         self._proxied = proxied
         config = {
             "folder": str(self.folder),
             "mysqld": self.mysqld,
             "store": self.store_url,
-            "gateway_port": self.login.port,
             "control": str(self.folder / "control.sock"),
             "proxies": self.proxies.ports if proxied else {},
         }
-        self.control.forget()
         if self.nursery is None:
             self.nursery = Nursery(self.folder / "nursery.sock", self.log, self.mysqld, self.folder / "clock")
         config["nursery"] = self.nursery.path
         (self.folder / "worker.json").write_text(json.dumps(config))
-        self.process = self.nursery.worker(self.folder / "worker.json", self.log)
-        self.control.hello(90.0, self.alive)
+        if self.layout is Layout.UP:
+            self.processes = [self._make("all", 0)]
+        else:
+            self.processes = [self._make("worker", 0), self._make("worker", 1)]
+            self.processes += [self._make("gateway", number) for number in range(GATEWAYS)]
+        for process in self.processes:
+            self._await(process)
 
-    def restart(self) -> None:
-        """Another one like the last."""
-        self.start(proxied=self._proxied)
+    def _make(self, become: str, number: int) -> Member:
+        assert self.nursery is not None
+        port = self.logins[number].port if become in {"all", "gateway"} else 0
+        made = self.nursery.make(become, self.folder / "worker.json", self.log, port)
+        return Member(become, number, made)
+
+    def _await(self, member: Member) -> None:
+        self.control.hello(member.process.pid, 90.0, lambda: member.process.poll() is None)
 
     def ready(self, *, proxied: bool) -> None:
-        """Have a worker of that kind."""
-        if self.process is None or not self.alive() or self._proxied is not proxied:
+        """Have processes of that kind."""
+        if not self.processes or not self.alive() or self._proxied is not proxied:
             self.kill()
             self.start(proxied=proxied)
 
+    @property
+    def workers(self) -> list[int]:
+        """The pids of those that perform steps."""
+        return [one.process.pid for one in self.processes if one.become != "gateway"]
+
     def alive(self) -> bool:
-        """Whether the worker runs."""
-        return self.process is not None and self.process.poll() is None
+        """Whether all of them run."""
+        return all(one.process.poll() is None for one in self.processes)
 
     def kill(self) -> None:
-        """kill -9 of the worker."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        """kill -9 of all."""
+        for one in self.processes:
+            one.process.kill()
+            one.process.wait()
+        self.processes = []
 
-    def freeze(self, on: bool) -> None:
-        """Stop the worker's process, or let it go on."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+    def worker_at(self, pid: int) -> Member:
+        """The worker of that pid, or the first one."""
+        workers = [one for one in self.processes if one.become != "gateway"]
+        return next((one for one in workers if one.process.pid == pid), workers[0])
+
+    def gateway(self, number: int) -> Member:
+        """A gateway process."""
+        return next(one for one in self.processes if (one.become, one.number) == ("gateway", number))
+
+    def kill_one(self, member: Member) -> None:
+        """kill -9 of one process."""
+        member.process.kill()
+        member.process.wait()
+
+    def restart(self, member: Member) -> None:
+        """Start it anew, on the same port; returns once it serves."""
+        made = self._make(member.become, member.number)
+        self.processes[self.processes.index(member)] = made
+        self._await(made)
 
     def mover_pids(self) -> list[int]:
         """The processes that move rows."""
         return [] if self.nursery is None else self.nursery.movers()
+
+    @property
+    def long_seconds(self) -> float:
+        """What outlasts every deadline."""
+        return LONG_SECONDS if self.layout is Layout.UP else ROLES_LONG_SECONDS
 
     # -- the workflow ----------------------------------------------------------------------------------------
 
@@ -269,17 +333,18 @@ class World:
             for name, vschema in ((SOURCE, {}), (TARGET, money.VSCHEMA)):
                 tx.keyspaces.update(tx.keyspaces.by_name(self.branch_id, name).id, vschema=vschema)
             tx.routes.replace_rules(self.branch_id, {})
-            version = tx.routes.version()
-        self.wait("the reset is served", lambda: self._served(version), 20)
+        self.wait("the reset is served", self._served, 20)
 
-    def _served(self, _version: int) -> bool:
+    def _served(self) -> bool:
         # The worker publishes what others store within half a second; a statement that names a table of the
         # source proves it.
         time.sleep(0.6)
-        with self.login.connect(SOURCE) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT COUNT(*) FROM transfers")
-            row = cursor.fetchone()
-        return row == (money.OLD_TRANSFERS,)
+        for login in self.logins:
+            with login.connect(SOURCE) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT COUNT(*) FROM transfers")
+                if cursor.fetchone() != (money.OLD_TRANSFERS,):
+                    return False
+        return True
 
     def _forget_logs(self) -> None:
         """Binlogs of runs before the last go, so that disks last; replicas have them by then."""

@@ -55,6 +55,11 @@ class Postgres:
     def _data(self) -> Path:
         return self._folder / "data"
 
+    @property
+    def data_folder(self) -> Path:
+        """Where the cluster keeps its data, and the pid of its first process."""
+        return self._data
+
     def url(self, database: str) -> str:
         """The URL of a database of this cluster."""
         return f"postgresql://homeworld@/{database}?host={self._folder}"

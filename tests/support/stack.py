@@ -42,11 +42,12 @@ class Stack:
     """One installation with one database ``shop``; see :meth:`open`."""
 
     def __init__(
-        self, engine: LocalEngine, folder: Path, placement: Placement = Placement.SHARED, gateways: int = 1
-    ) -> None:
+        self, engine: LocalEngine, folder: Path, placement: Placement = Placement.SHARED, gateways: int = 1,
+        *, store_url: str = "",
+    ) -> None:  # fmt: skip
         self.engine = engine
         self.placement = placement
-        self.store = Store.open(f"sqlite:///{folder / 'homeworld.db'}")
+        self.store = Store.open(store_url or f"sqlite:///{folder / 'homeworld.db'}")
         bootstrap(self.store, "acme", "local", "Local")
         self.gateways = Several(*(Gateway(router_factory=Router) for _ in range(gateways)))
         self.gateway = self.gateways.gateways[0]
