@@ -1,0 +1,249 @@
+"""Several of each role over one PostgreSQL: a move with processes that die, sleep and wake up in the middle.
+
+What is asked each time: no client of a gateway that lives sees an error, nothing that was acknowledged is
+missing, nothing is there that nobody was told of, and both sides are equal when the traffic is back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pymysql
+import pytest
+
+from homeworld.model.topology import Flavor
+from homeworld.store.store import Store
+from tests.support.bank import Bank, Login, Teller, stop
+from tests.support.mysqld import binary
+from tests.support.roles import GATEWAY, WORKER, Process, Roles, RolesPlatform
+
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def roles(flavor: Flavor, server_root: Any) -> Iterator[Roles]:
+    """Two APIs, two workers, three gateways; all at once, as they would after a reboot."""
+    folder = server_root / f"roles-{flavor.value}-{time.monotonic_ns() % 100_000}"
+    made = Roles(folder, mysqld=binary(flavor))
+    try:
+        made.start(api=2, worker=2, gateway=3)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def platform(roles: Roles) -> RolesPlatform:
+    """A database with its tables in it, and a sharded keyspace to move them to."""
+    made = RolesPlatform(roles)
+    made.start()
+    made.make_database()
+    return made
+
+
+@pytest.fixture
+def store(roles: Roles) -> Iterator[Store]:
+    """What the processes remember."""
+    opened = Store.open(roles.store)
+    yield opened
+    opened.close()
+
+
+def begin(platform: RolesPlatform, accounts: int = 100) -> tuple[Bank, list[Login]]:
+    """A ledger whose tables are being moved, and a way in through each gateway."""
+    logins = platform.logins()
+    bank = Bank(accounts=accounts)
+    with logins[0].connect("shop") as connection:
+        bank.open(connection)
+    platform.make_keyspace()
+    platform.begin()
+    platform.reaches("running", 120)
+    return bank, logins
+
+
+def held(store: Store) -> bool:
+    """Whether gateways are being asked to hold, or do."""
+    with store.read() as tx:
+        return bool(tx.gateways.posted())
+
+
+def soon(what: str, holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until it holds, looking often."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.002)
+
+
+def owner_of(roles: Roles, store: Store) -> Process:
+    """The worker that has the workflow's lease."""
+    with store.read() as tx:
+        (item,) = [item for item in tx.queue.resources_with_work() if item.kind == "workflow"]
+        lease = tx.leases.get(item.lease)
+    assert lease is not None
+    return next(one for one in roles.processes[WORKER] if one.alive and f":{one.pid}:" in lease.owner)
+
+
+def errors_of(bank: Bank, tellers: list[Teller]) -> list[str]:
+    """The errors that these tellers saw."""
+    return [error for error in bank.errors if error.partition(":")[0] in {one.name for one in tellers}]
+
+
+def back_and_equal(platform: RolesPlatform) -> None:
+    """Bring the traffic back and compare both sides row by row."""
+    platform.ask("running", 120)
+    platform.verify()
+
+
+def test_a_whole_walk_with_writers_at_every_gateway(platform: RolesPlatform) -> None:
+    bank, logins = begin(platform)
+    tellers = [Teller(number + 1, logins[number % 3], "shop", bank) for number in range(6)]
+    for teller in tellers:
+        teller.start()
+    try:
+        for state in ("verified_data", "switched_replicas", "switched_primaries", "running"):
+            platform.api = 1 - platform.api
+            platform.ask(state)
+            time.sleep(0.5)
+        platform.ask("switched_primaries")
+        time.sleep(0.5)
+        for teller in tellers:
+            teller.aim("@primary")
+        for state in ("cutover", "completed"):
+            platform.ask(state)
+    finally:
+        stop(tellers)
+    assert bank.errors == []
+    assert all(teller.commits > 10 for teller in tellers)
+    print(f"longest wait {bank.longest:.3f} s")
+    for login in logins:
+        with login.connect("@primary") as connection:
+            assert bank.audit(connection) == []
+
+
+class Client(threading.Thread):
+    """One statement on a connection of its own; what came of it."""
+
+    def __init__(self, connection: pymysql.connections.Connection[Any], sql: str) -> None:
+        super().__init__(daemon=True)
+        self.connection = connection
+        self.sql = sql
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(self.sql)
+        except (pymysql.MySQLError, OSError) as error:
+            self.error = error
+
+
+def balance(login: Login, account: int) -> int:
+    """The balance as it is where traffic is."""
+    with login.connect("shop") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT balance FROM accounts WHERE id = %s", (account,))
+        ((found,),) = cursor.fetchall()
+        return int(found)
+
+
+def test_a_gateway_that_sleeps_through_a_switch_writes_nothing_to_the_old_side(
+    roles: Roles, platform: RolesPlatform
+) -> None:
+    bank, logins = begin(platform)
+    sleeper = roles.processes[GATEWAY][2]
+    tellers = [Teller(number + 1, logins[number % 2], "shop", bank) for number in range(4)]
+    for teller in tellers:
+        teller.start()
+    try:
+        # In the sleeper: a transaction that has written, a statement that waits behind it at the server, and
+        # clients that ask while it sleeps.
+        open_ = logins[2].connect("shop")
+        with open_.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("UPDATE accounts SET balance = balance + 0 WHERE id = 1")
+            cursor.execute("INSERT INTO transfers (ref, source, target, amount) VALUES (1, 1, 2, 0)")
+        waiting = Client(
+            logins[2].connect("shop", autocommit=True),
+            "UPDATE accounts SET balance = balance + 1000000 WHERE id = 1",
+        )
+        waiting.start()
+        time.sleep(0.3)
+        late = logins[2].connect("shop", autocommit=True)
+        sleeper.stop()
+        asked = Client(late, "INSERT INTO transfers (ref, source, target, amount) VALUES (2, 1, 2, 0)")
+        asked.start()
+        platform.ask("switched_primaries", 120)
+        assert not errors_of(bank, tellers)
+        time.sleep(0.5)
+        sleeper.cont()
+        asked.join(30)
+        waiting.join(30)
+        assert not asked.is_alive()
+        assert asked.error is None, "what had not been sent goes on at the new side"
+        assert waiting.error is not None, "what was at the old side was ended"
+        with pytest.raises(pymysql.MySQLError):
+            open_.commit()
+        assert balance(logins[2], 1) == balance(logins[0], 1)
+        bank.acknowledged[2] = (1, 2, 0)
+        # Woken up, it is a gateway as any other.
+        more = [Teller(11, logins[2], "shop", bank)]
+        more[0].start()
+        tellers += more
+        time.sleep(0.5)
+        back_and_equal(platform)
+    finally:
+        if sleeper.alive:
+            sleeper.cont()
+        stop(tellers)
+    assert bank.errors == []
+    with logins[2].connect("shop") as connection:
+        assert bank.audit(connection) == []
+
+
+def test_processes_that_die_in_the_middle_of_a_switch(
+    roles: Roles, platform: RolesPlatform, store: Store
+) -> None:
+    bank, logins = begin(platform)
+    tellers = [Teller(number + 1, logins[0], "shop", bank) for number in range(3)]
+    doomed = [Teller(number + 11, logins[2], "shop", bank, patient=True) for number in range(2)]
+    for teller in (*tellers, *doomed):
+        teller.start()
+    try:
+        # A gateway dies while it holds: the others hold on, and the switch goes on without it.
+        platform.act("switch-primaries")
+        soon("a hold", lambda: held(store))
+        roles.processes[GATEWAY][2].kill()
+        platform.reaches("switched_primaries", 120)
+        assert not bank.errors
+        roles.processes[GATEWAY][2].restart()
+        # A worker dies in the middle: the other one finishes what it began.
+        platform.act("reverse-traffic")
+        soon("a hold", lambda: held(store))
+        dead = owner_of(roles, store)
+        dead.kill()
+        # And the API that was asked with it; the other one answers.
+        roles.processes["api"][0].kill()
+        platform.api = 1
+        platform.reaches("running", 120)
+        assert not bank.errors
+        dead.restart()
+        # A worker sleeps in the middle: the other one finishes, and the sleeper changes nothing any more.
+        platform.act("switch-primaries")
+        soon("a hold", lambda: held(store))
+        asleep = owner_of(roles, store)
+        asleep.stop()
+        platform.reaches("switched_primaries", 120)
+        asleep.cont()
+        time.sleep(1.0)
+        assert platform.workflow()["state"] == "switched_primaries"
+        back_and_equal(platform)
+    finally:
+        stop([*tellers, *doomed])
+    assert bank.errors == []
+    assert all(teller.commits > 10 for teller in (*tellers, *doomed))
+    print(f"longest wait {bank.longest:.3f} s")
+    with logins[1].connect("shop") as connection:
+        assert bank.audit(connection) == []
