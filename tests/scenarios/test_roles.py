@@ -23,7 +23,7 @@ from tests.support.roles import GATEWAY, WORKER, Process, Roles, RolesPlatform
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(600)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def roles(flavor: Flavor, server_root: Any) -> Iterator[Roles]:
     """Two APIs, two workers, three gateways; all at once, as they would after a reboot."""
     folder = server_root / f"roles-{flavor.value}-{time.monotonic_ns() % 100_000}"
@@ -36,9 +36,9 @@ def roles(flavor: Flavor, server_root: Any) -> Iterator[Roles]:
 
 
 @pytest.fixture
-def platform(roles: Roles) -> RolesPlatform:
-    """A database with its tables in it, and a sharded keyspace to move them to."""
-    made = RolesPlatform(roles)
+def platform(roles: Roles, request: pytest.FixtureRequest) -> RolesPlatform:
+    """A database of the test's own."""
+    made = RolesPlatform(roles, f"shop_{abs(hash(request.node.name)) % 10_000}")
     made.start()
     made.make_database()
     return made
@@ -56,7 +56,7 @@ def begin(platform: RolesPlatform, accounts: int = 100) -> tuple[Bank, list[Logi
     """A ledger whose tables are being moved, and a way in through each gateway."""
     logins = platform.logins()
     bank = Bank(accounts=accounts)
-    with logins[0].connect("shop") as connection:
+    with logins[0].connect(platform.DATABASE) as connection:
         bank.open(connection)
     platform.make_keyspace()
     platform.begin()
@@ -100,7 +100,7 @@ def back_and_equal(platform: RolesPlatform) -> None:
 
 def test_a_whole_walk_with_writers_at_every_gateway(platform: RolesPlatform) -> None:
     bank, logins = begin(platform)
-    tellers = [Teller(number + 1, logins[number % 3], "shop", bank) for number in range(6)]
+    tellers = [Teller(number + 1, logins[number % 3], platform.DATABASE, bank) for number in range(6)]
     for teller in tellers:
         teller.start()
     try:
@@ -141,9 +141,9 @@ class Client(threading.Thread):
             self.error = error
 
 
-def balance(login: Login, account: int) -> int:
+def balance(login: Login, schema: str, account: int) -> int:
     """The balance as it is where traffic is."""
-    with login.connect("shop") as connection, connection.cursor() as cursor:
+    with login.connect(schema) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT balance FROM accounts WHERE id = %s", (account,))
         ((found,),) = cursor.fetchall()
         return int(found)
@@ -154,24 +154,24 @@ def test_a_gateway_that_sleeps_through_a_switch_writes_nothing_to_the_old_side(
 ) -> None:
     bank, logins = begin(platform)
     sleeper = roles.processes[GATEWAY][2]
-    tellers = [Teller(number + 1, logins[number % 2], "shop", bank) for number in range(4)]
+    tellers = [Teller(number + 1, logins[number % 2], platform.DATABASE, bank) for number in range(4)]
     for teller in tellers:
         teller.start()
     try:
         # In the sleeper: a transaction that has written, a statement that waits behind it at the server, and
         # clients that ask while it sleeps.
-        open_ = logins[2].connect("shop")
+        open_ = logins[2].connect(platform.DATABASE)
         with open_.cursor() as cursor:
             cursor.execute("BEGIN")
             cursor.execute("UPDATE accounts SET balance = balance + 0 WHERE id = 1")
             cursor.execute("INSERT INTO transfers (ref, source, target, amount) VALUES (1, 1, 2, 0)")
         waiting = Client(
-            logins[2].connect("shop", autocommit=True),
+            logins[2].connect(platform.DATABASE, autocommit=True),
             "UPDATE accounts SET balance = balance + 1000000 WHERE id = 1",
         )
         waiting.start()
         time.sleep(0.3)
-        late = logins[2].connect("shop", autocommit=True)
+        late = logins[2].connect(platform.DATABASE, autocommit=True)
         sleeper.stop()
         asked = Client(late, "INSERT INTO transfers (ref, source, target, amount) VALUES (2, 1, 2, 0)")
         asked.start()
@@ -186,10 +186,10 @@ def test_a_gateway_that_sleeps_through_a_switch_writes_nothing_to_the_old_side(
         assert waiting.error is not None, "what was at the old side was ended"
         with pytest.raises(pymysql.MySQLError):
             open_.commit()
-        assert balance(logins[2], 1) == balance(logins[0], 1)
+        assert balance(logins[2], platform.DATABASE, 1) == balance(logins[0], platform.DATABASE, 1)
         bank.acknowledged[2] = (1, 2, 0)
         # Woken up, it is a gateway as any other.
-        more = [Teller(11, logins[2], "shop", bank)]
+        more = [Teller(11, logins[2], platform.DATABASE, bank)]
         more[0].start()
         tellers += more
         time.sleep(0.5)
@@ -199,7 +199,7 @@ def test_a_gateway_that_sleeps_through_a_switch_writes_nothing_to_the_old_side(
             sleeper.cont()
         stop(tellers)
     assert bank.errors == []
-    with logins[2].connect("shop") as connection:
+    with logins[2].connect(platform.DATABASE) as connection:
         assert bank.audit(connection) == []
 
 
@@ -207,8 +207,8 @@ def test_processes_that_die_in_the_middle_of_a_switch(
     roles: Roles, platform: RolesPlatform, store: Store
 ) -> None:
     bank, logins = begin(platform)
-    tellers = [Teller(number + 1, logins[0], "shop", bank) for number in range(3)]
-    doomed = [Teller(number + 11, logins[2], "shop", bank, patient=True) for number in range(2)]
+    tellers = [Teller(number + 1, logins[0], platform.DATABASE, bank) for number in range(3)]
+    doomed = [Teller(number + 11, logins[2], platform.DATABASE, bank, patient=True) for number in range(2)]
     for teller in (*tellers, *doomed):
         teller.start()
     try:
@@ -245,5 +245,5 @@ def test_processes_that_die_in_the_middle_of_a_switch(
     assert bank.errors == []
     assert all(teller.commits > 10 for teller in (*tellers, *doomed))
     print(f"longest wait {bank.longest:.3f} s")
-    with logins[1].connect("shop") as connection:
+    with logins[1].connect(platform.DATABASE) as connection:
         assert bank.audit(connection) == []

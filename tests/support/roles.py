@@ -60,7 +60,7 @@ class Process:
             env={**os.environ, "HOMEWORLD_STORE": self._store},
         )  # fmt: skip
 
-    def wait_ready(self, seconds: float = 90.0) -> None:
+    def wait_ready(self, seconds: float = 240.0) -> None:
         """Return once it serves."""
         deadline = time.monotonic() + seconds
         while not self.ready_file.exists():
@@ -236,7 +236,9 @@ class Roles:
 class RolesPlatform(Platform):
     """A database and a move over several processes. ``api`` is the number of the API that is asked."""
 
-    def __init__(self, roles: Roles) -> None:
+    def __init__(self, roles: Roles, database: str = "shop") -> None:
+        self.DATABASE = database
+        self.TARGET = f"{database}_sharded"
         self.roles = roles
         self.api = 0
         self.number = 0

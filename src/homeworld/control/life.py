@@ -59,5 +59,6 @@ class Lives:
         return True
 
     def forget(self, life_id: str) -> None:
-        """Remove what is left of one that has ended and that nobody asks for any more."""
-        self._file(life_id).unlink(missing_ok=True)
+        """Remove all files of one that has ended and that nobody asks for any more."""
+        for left in self._folder.glob(f"{life_id}.*"):
+            left.unlink(missing_ok=True)

@@ -211,6 +211,7 @@ class GatewayRole:
         ground = _Ground(self._common, stack)
         ca_file, certificate, key = certificates(self._common.data_dir)
         gateway_id = new_id()
+        stack.callback(lambda: ground.lives.forget(gateway_id))
         stack.enter_context(ground.lives.live(gateway_id))
         engine = ground.engine
         routing = Routing(

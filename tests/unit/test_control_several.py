@@ -1,0 +1,347 @@
+"""Several gateways as one: real sockets, a real store, gateways that only note what they are told.
+
+A gateway *sleeps* here as a stopped process does: nothing of it answers, and its lease is not renewed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from homeworld.control.caller import Call, NoAnswerError
+from homeworld.control.life import Lives
+from homeworld.control.member import Member
+from homeworld.control.service import ControlServer
+from homeworld.control.several import SeveralGateways
+from homeworld.control.words import Ask
+from homeworld.model.errors import DeadlineExceededError, UnavailableError
+from homeworld.model.routing import HoldRequest, RoutingSnapshot
+from homeworld.model.topology import TabletType
+from homeworld.store.engine import SystemClock, open_engine
+from homeworld.store.gateways import APART
+from homeworld.store.migrate import upgrade
+from homeworld.store.store import Store
+from tests.support.stores import make_shop
+
+TTL = 0.8
+SECRET = "a secret of this store"
+SHOP = frozenset({("shop", "t"), ("shop_sharded", "t")})
+
+
+class Noting:
+    """A gateway that does what it is told, as far as others can see it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.version = 0
+        self.held: dict[str, HoldRequest] = {}
+        self.refuses = False
+        self.entered: list[int] = []
+        self.opened: list[str] = []
+        self.resumed = 0
+
+    def publish(self, snapshot: RoutingSnapshot) -> None:
+        self.version = max(self.version, snapshot.version)
+
+    def hold(self, request: HoldRequest) -> None:
+        if self.refuses:
+            raise DeadlineExceededError("transactions on the tables did not end")
+        self.held[request.hold_id] = request
+
+    def release(self, hold_id: str) -> None:
+        self.held.pop(hold_id, None)
+
+    def open(self, subject: str) -> None:
+        self.opened.append(subject)
+
+    def is_held(self, hold_id: str) -> bool:
+        return hold_id in self.held
+
+    def enter(self, snapshot: RoutingSnapshot, holds: Iterable[HoldRequest]) -> None:
+        self.entered.append(snapshot.version)
+        self.publish(snapshot)
+        self.held.update((request.hold_id, request) for request in holds)
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+    def hold_ids(self) -> frozenset[str]:
+        return frozenset(self.held)
+
+    def connections(self) -> frozenset[tuple[str, int]]:
+        return frozenset({("server", ord(self.name))})
+
+
+class Process:
+    """A gateway's process: its member, its control socket, its life."""
+
+    def __init__(self, name: str, store: Store, lives: Lives, folder: Path, stack: ExitStack) -> None:
+        self.gateway = Noting(name)
+        self._awake = threading.Event()
+        self._awake.set()
+        self._lives = ExitStack()
+        self._lives.enter_context(lives.live(name))
+        stack.callback(self._lives.close)
+        self.path = folder / f"{name}.sock"
+
+        def snapshot() -> RoutingSnapshot:
+            with store.read() as tx:
+                return RoutingSnapshot(tx.routes.version(), {}, {})
+
+        self.member = _Sleepy(store, name, str(self.path), snapshot, self._awake)
+        self._server = ControlServer(self.path, SECRET, self.member)
+        stack.callback(self._server.stop)
+        stack.callback(self.member.stop)
+        self.member.start(self.gateway, "127.0.0.1:1")
+        self.member.wait_joined(10.0)
+
+    def sleep(self) -> None:
+        self._awake.clear()
+
+    def wake(self) -> None:
+        self._awake.set()
+
+    def die(self) -> None:
+        """As a killed process: nothing answers, and the kernel has given its lock back."""
+        self.sleep()
+        self._lives.close()
+
+
+class _Sleepy(Member):
+    def __init__(
+        self, store: Store, name: str, control: str, snapshot: Callable[[], RoutingSnapshot],
+        awake: threading.Event,
+    ) -> None:  # fmt: skip
+        super().__init__(store, name, control, snapshot, ttl_seconds=TTL, renew_seconds=0.1)
+        self._awake = awake
+
+    def renew(self) -> None:
+        if self._awake.wait(30.0) and not self._stopping.is_set():
+            super().renew()
+
+    def look(self) -> None:
+        if self._awake.wait(30.0) and not self._stopping.is_set():
+            super().look()
+
+    def wait_joined(self, seconds: float) -> Noting:  # type: ignore[override]  # what this module starts
+        self._awake.wait(30.0)
+        found = super().wait_joined(seconds)
+        assert isinstance(found, Noting)
+        return found
+
+
+class World:
+    """A store with a shop, and gateways."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        engine = open_engine(f"sqlite:///{folder / 'store.db'}")
+        upgrade(engine)
+        self.store = Store(engine, SystemClock())
+        stack.callback(self.store.close)
+        with self.store.write() as tx:
+            self.branch_id = make_shop(tx).branch.id
+        self.lives = Lives(folder / "gateways")
+        self._folder = folder
+        self._stack = stack
+        self.all = SeveralGateways(self.store, SECRET, self.lives, ttl_seconds=TTL)
+        stack.callback(self.all.stop)
+        self.processes: list[Process] = []
+
+    def gateway(self, name: str) -> Process:
+        made = Process(name, self.store, self.lives, self._folder, self._stack)
+        self.processes.append(made)
+        return made
+
+    def guard(self) -> None:
+        """A workflow begins to move the tables, and the gateways hear of it."""
+        with self.store.write() as tx:
+            tx.routes.guard(self.branch_id, SHOP)
+        self.publish()
+
+    def publish(self) -> None:
+        with self.store.read() as tx:
+            version = tx.routes.version()
+        self.all.publish(RoutingSnapshot(version, {}, {}))
+
+    def request(self, hold_id: str = "w-1-1-1") -> HoldRequest:
+        return HoldRequest(
+            hold_id, self.branch_id, frozenset({("shop", "t")}), frozenset({TabletType.PRIMARY}), 0.5, 20.0,
+            "w-1", (1, 1),
+        )  # fmt: skip
+
+    def states(self) -> dict[str, str]:
+        with self.store.read() as tx:
+            return {member.id: member.state for member in tx.gateways.all()}
+
+    def posted(self) -> list[str]:
+        with self.store.read() as tx:
+            return [request.hold_id for request in tx.gateways.posted()]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        made = World(tmp_path, stack)
+        yield made
+        for process in made.processes:
+            process.wake()
+
+
+def soon(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20.0
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_hold_is_in_force_once_all_have_it_and_over_once_it_is_released(world: World) -> None:
+    a, b = world.gateway("a"), world.gateway("b")
+    world.all.hold(world.request())
+    assert a.gateway.held.keys() == b.gateway.held.keys() == {"w-1-1-1"}
+    assert world.all.is_held("w-1-1-1")
+    assert world.posted() == ["w-1-1-1"]
+    world.all.release("w-1-1-1")
+    assert not a.gateway.held
+    assert not world.all.is_held("w-1-1-1")
+    assert world.posted() == []
+
+
+def test_where_one_refuses_all_are_released(world: World) -> None:
+    a, b = world.gateway("a"), world.gateway("b")
+    b.gateway.refuses = True
+    with pytest.raises(DeadlineExceededError, match="did not end"):
+        world.all.hold(world.request())
+    assert not a.gateway.held
+    assert world.posted() == []
+
+
+def test_every_gateway_serves_what_was_published_and_opens(world: World) -> None:
+    a, b = world.gateway("a"), world.gateway("b")
+    world.guard()
+    with world.store.read() as tx:
+        assert a.gateway.version == b.gateway.version == tx.routes.version() > 0
+    world.all.open("w-1")
+    assert a.gateway.opened == b.gateway.opened == ["w-1"]
+    assert world.all.connections() == {("server", ord("a")), ("server", ord("b"))}
+
+
+def test_one_that_sleeps_is_set_apart_and_the_others_go_on(world: World) -> None:
+    a, b = world.gateway("a"), world.gateway("b")
+    world.guard()
+    b.sleep()
+    begun = time.monotonic()
+    world.all.hold(world.request())
+    assert time.monotonic() - begun >= TTL / 2, "not before its lease has ended"
+    assert not b.member.standing.live(), "by its own count it had ended before"
+    assert world.states() == {"a": "member", "b": APART}
+    assert a.gateway.held
+    assert world.all.is_held("w-1-1-1")
+    assert world.all.connections() == {("server", ord("a"))}
+
+
+def test_one_that_wakes_up_enters_anew_and_keeps_what_the_others_hold(world: World) -> None:
+    world.gateway("a")
+    b = world.gateway("b")
+    world.guard()
+    b.sleep()
+    world.all.hold(world.request())
+    entered = len(b.gateway.entered)
+    b.wake()
+    soon(lambda: len(b.gateway.entered) > entered)
+    soon(lambda: world.states()["b"] == "member" and b.member.standing.live())
+    assert b.gateway.held.keys() == {"w-1-1-1"}
+    assert world.all.is_held("w-1-1-1")
+    world.all.release("w-1-1-1")
+    assert not b.gateway.held
+
+
+def test_one_that_sleeps_and_may_not_know_what_moves_holds_everything_up(world: World) -> None:
+    world.gateway("a")
+    b = world.gateway("b")
+    b.sleep()
+    with pytest.raises(UnavailableError, match=r"gateway b .* may not know"):
+        world.guard()
+    with pytest.raises(UnavailableError, match="gateway b"):
+        world.all.hold(world.request())
+    assert not world.all.is_held("w-1-1-1")
+    assert world.posted() == []
+    b.wake()
+    soon(b.member.standing.live)
+    world.publish()
+    world.all.hold(world.request())
+
+
+def test_tables_that_nothing_moves_are_not_held_without_one_that_sleeps(world: World) -> None:
+    a = world.gateway("a")
+    b = world.gateway("b")
+    world.guard()
+    b.sleep()
+    other = replace(world.request(), tables=frozenset({("shop", "another")}))
+    with pytest.raises(UnavailableError, match="gateway b"):
+        world.all.hold(other)
+    assert not a.gateway.held
+
+
+def test_one_whose_process_has_ended_is_not_waited_for(world: World) -> None:
+    a = world.gateway("a")
+    b = world.gateway("b")
+    world.all.hold(world.request())
+    b.die()
+    assert world.all.is_held("w-1-1-1")
+    assert world.states() == {"a": "member"}, "no lease was waited for, and nothing is left of it"
+    world.guard()
+    assert a.gateway.version > 0
+
+
+def test_one_that_enters_while_the_others_hold_holds_too(world: World) -> None:
+    world.gateway("a")
+    world.all.hold(world.request())
+    late = world.gateway("c")
+    assert late.gateway.held.keys() == {"w-1-1-1"}
+    assert world.all.is_held("w-1-1-1")
+
+
+def test_a_hold_that_is_over_for_all_is_let_go_by_one_that_was_not_told(world: World) -> None:
+    a = world.gateway("a")
+    a.gateway.held["stale"] = world.request("stale")
+    soon(lambda: not a.gateway.held)
+
+
+def test_who_does_not_have_the_secret_is_not_answered(world: World) -> None:
+    a = world.gateway("a")
+    with pytest.raises(NoAnswerError):
+        Call(str(a.path), "a guess", Ask.HOLD, {}, 5.0)()
+    assert not a.gateway.held
+
+
+def test_one_that_leaves_in_order_is_gone_at_once(world: World) -> None:
+    world.gateway("a")
+    b = world.gateway("b")
+    b.gateway.alive = False
+    b.member.stop()
+    assert world.states() == {"a": "member"}
+    world.all.hold(world.request())
+
+
+def test_a_gateway_that_others_set_apart_while_it_served_serves_nothing_that_moves(world: World) -> None:
+    a = world.gateway("a")
+    with world.store.write() as tx:
+        (member,) = tx.gateways.all()
+        assert not tx.gateways.set_apart(member), "not while its lease lasts"
+    a.sleep()
+    time.sleep(TTL)
+    with world.store.write() as tx:
+        (member,) = tx.gateways.all()
+        assert tx.gateways.set_apart(member)
+    assert not a.member.standing.live()
+    incarnation = member.incarnation
+    a.wake()
+    soon(a.member.standing.live)
+    assert a.member.standing.incarnation > incarnation
