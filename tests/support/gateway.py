@@ -12,7 +12,7 @@ from typing import Any
 import mysql.connector
 import pymysql
 
-from homeworld.gateway.branch import RouterFactory
+from homeworld.gateway.branch import Lease, RouterFactory
 from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway, TlsMode
 from homeworld.gateway.tls import context_for, make_certificates
@@ -105,6 +105,7 @@ def start_gateway(
     max_packet: int = 1 << 26,
     max_connections: int = 2000,
     on_alter_vschema: Callable[[str, str, str, str], None] | None = None,
+    lease: Lease | None = None,
 ) -> GatewayFixture:
     """Start a gateway that serves the keyspaces; the caller stops ``fixture.gateway``."""
     ca, certificate, key = make_certificates(folder / "tls", ("localhost", "127.0.0.1"))
@@ -115,6 +116,7 @@ def start_gateway(
         max_packet=max_packet,
         max_connections=max_connections,
         on_alter_vschema=on_alter_vschema,
+        lease=lease,
     )
     routes = BranchRoutes(
         branch_id=BRANCH,

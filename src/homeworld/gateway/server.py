@@ -439,7 +439,9 @@ class Gateway:
     async def _publish(self, snapshot: RoutingSnapshot) -> None:
         async with self._publishing:
             if snapshot.version >= self._snapshot.version:
-                self._take(snapshot, await self._look_ahead(snapshot))
+                wanted = await self._look_ahead(snapshot)
+                break_off(self._branches, snapshot, lapsed_only=True)
+                self._take(snapshot, wanted)
 
     async def _look_ahead(self, snapshot: RoutingSnapshot) -> list[tuple[Branch, str, int]]:
         """Read what the snapshot's changes lead to, so that nobody has to wait for it once it is served.

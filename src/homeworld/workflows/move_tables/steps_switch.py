@@ -239,10 +239,10 @@ def hold(context: Context, way: Way) -> None:
 
 
 def _hold(context: Context, drain_seconds: float, *sides: Side) -> None:
-    # An id of its own for each attempt, so that none is taken for another: a hold that is in force has been
-    # so all the time, and what a process that lost its lease lets go of is nobody else's.
     # Before anybody waits: what one that is not there has left locked, others would wait for under the hold.
     end_strangers(context, *sides)
+    # An id of its own for each attempt, so that none is taken for another: a hold that is in force has been
+    # so all the time, and what a process that lost its lease lets go of is nobody else's.
     context.hand.attempts += 1
     turn = (context.lease.token, context.hand.attempts)
     hold_id = f"{context.subject}-{turn[0]}-{turn[1]}"
