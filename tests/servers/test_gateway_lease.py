@@ -60,6 +60,13 @@ class Shop:
         self.lease.on = True
         self.gw.gateway.resume()
 
+    def lose_connections(self) -> None:
+        """The server closes them all; sessions open others when they need them."""
+        while told := self.gw.gateway.connections():
+            for _, number in told:
+                with contextlib.suppress(pymysql.MySQLError):
+                    self.server.query(f"KILL {number}")
+
     def content(self) -> tuple[list[int], list[int]]:
         here, there = (
             [row[0] for row in self.server.query("SELECT n FROM t ORDER BY n", schema)]
@@ -207,6 +214,7 @@ def test_what_was_let_in_but_not_sent_when_the_lease_ended_is_not_sent(
 
     client = Client(shop, 1, "u")
     connection = shop.gw.connect()
+    shop.lose_connections()
     monkeypatch.setattr(pool, "lease", slow)
     client._connection, client._sql = connection, "INSERT INTO t (n) VALUES (1)"  # type: ignore[reportPrivateUsage]
     client.begin()
@@ -232,6 +240,7 @@ def test_what_was_let_in_before_others_went_on_is_not_sent_after_it_has_come_bac
 
     client = Client(shop, 1, "u")
     connection = shop.gw.connect()
+    shop.lose_connections()
     monkeypatch.setattr(pool, "lease", slow)
     client._connection, client._sql = connection, "INSERT INTO t (n) VALUES (1)"  # type: ignore[reportPrivateUsage]
     client.begin()
