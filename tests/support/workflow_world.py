@@ -221,7 +221,7 @@ class FakeMover:
     def hurry(self, seconds: float) -> None:
         self.world.calls.append(f"hurry {self.spec.direction}")
 
-    def verify(self, verify_id: str) -> None:
+    def verify(self, verify_id: str, *, repair: bool = False) -> None:
         self.pump()
         table = self.spec.placements[0].table
         ours, theirs = self.world.rows[self.origin, table], self.world.rows[self.to, table]

@@ -26,9 +26,10 @@ from homeworld.model.movers import (
     TableProgress,
     TableVerification,
     Verification,
+    VerificationRound,
 )
 from homeworld.model.states.move_tables import MOVE_TABLES, WORKING, State, Trigger
-from homeworld.store.guards import facts
+from homeworld.store.guards import REPAIR, facts
 from homeworld.store.store import Store
 from homeworld.store.tables.workflows import workflows
 from homeworld.store.workflows import Workflow
@@ -143,6 +144,40 @@ def test_every_state_meets_every_asked_trigger(desk: Desk, known: str) -> None:
             for stamp in expected.stamps:
                 shown = answer.json()[stamp]
                 assert shown if stamp.endswith("_at") else shown["display_name"] == "tests"
+
+
+def test_a_repair_is_a_verification_that_says_so(desk: Desk) -> None:
+    first = desk.begin()
+    for suffix, wanted in (("repair", True), ("verify-data", None)):
+        workflow = desk.force(first, state=State.RUNNING, facts={})
+        answer = desk.http.patch(f"{ALL}/1/{suffix}")
+        assert (answer.status_code, answer.json()["state"]) == (200, "verifying_data")
+        with desk.store.read() as tx:
+            assert tx.workflows.get(workflow.id).facts.get(REPAIR) is wanted
+    desk.force(first, state=State.COPYING)
+    assert desk.http.patch(f"{ALL}/1/repair").status_code == 422
+
+
+def test_a_verification_ends_where_it_is_left(desk: Desk) -> None:
+    first = desk.begin()
+    desk.force(first, state=State.VERIFYING_DATA)
+    row = TableVerification("orders", 2, 1, 0, 0, 0, (), 8, "started")
+    with desk.store.write() as tx:
+        rounds = (VerificationRound(1, 60.0, {"-": "gtid"}, 1),)
+        told = Verification("v", "started", 2, 8, 3.0, (row,), rows_per_second=2.0, rounds=rounds)
+        tx.progress.tell_verification(first.id, told)
+    shown = desk.http.get(f"{ALL}/1").json()["vdiff"]
+    assert (shown["state"], shown["progress_percentage"], shown["rows_per_second"]) == ("started", 25, 2)
+    (report,) = shown["table_reports"]
+    assert (report["state"], report["rows_total"], report["rows_percentage"]) == ("started", 8, 25)
+    assert shown["rounds"] == [
+        {"number": 1, "begun_at": "1970-01-01T00:01:00Z", "positions": {"-": "gtid"}, "rows_compared": 1,
+         "note": ""}
+    ]  # fmt: skip
+    assert desk.http.delete(f"{ALL}/1").status_code == 200
+    shown = desk.http.get(f"{ALL}/1").json()["vdiff"]
+    assert (shown["state"], shown["eta_seconds"]) == ("error", 0)
+    assert "cancel was asked for" in shown["error"]
 
 
 @pytest.mark.parametrize("interrupted", WORKING)

@@ -463,7 +463,7 @@ def test_differences_hold_switches_back_until_a_later_verification_is_equal(
     # A later one that does not come to its end says nothing of the data.
     mover = process.movers.running(scene.id, "forward")
     assert mover is not None
-    mover.verify = lambda verify_id: setattr(  # type: ignore[method-assign]
+    mover.verify = lambda verify_id, **_: setattr(  # type: ignore[method-assign]
         mover, "verification", Verification(verify_id, "error", 0, 0, 0.0, (), "it was too late")
     )
     scene.go(process, T.VERIFY_DATA)

@@ -10,6 +10,7 @@ import pytest
 from homeworld.model.errors import TransitionRefusedError
 from homeworld.model.movers import TableVerification, Verification
 from homeworld.model.states.move_tables import State, Trigger
+from homeworld.store.guards import REPAIR
 from homeworld.store.progress import VDiff
 from homeworld.workflows import trouble
 from homeworld.workflows.move_tables import progress
@@ -45,7 +46,8 @@ def under_way(scene: Scene, process: Process) -> FakeMover:
     mover = process.movers.running(scene.id, "forward")
     assert mover is not None
 
-    def begin(verify_id: str) -> None:
+    def begin(verify_id: str, *, repair: bool = False) -> None:
+        assert not repair
         table = TableVerification(TABLE, 1, 0, 0, 0, 0, rows_total=5, state="started")
         mover.verification = Verification(verify_id, "started", 1, 5, 2.0, (table,))
 
@@ -153,3 +155,25 @@ def test_what_it_found_before_it_broke_off_holds_switches_back(make_scene: Calla
     assert (vdiff(scene).state, vdiff(scene).has_mismatch) == ("error", True)
     with pytest.raises(TransitionRefusedError, match="found differences"):
         scene.ask(T.SWITCH_PRIMARIES)
+
+
+def test_a_repair_is_asked_of_the_stream_once(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    process = Process(scene)
+    process.run()
+    mover = process.movers.running(scene.id, "forward")
+    assert mover is not None
+    asked: list[bool] = []
+    verify = mover.verify
+
+    def begin(verify_id: str, *, repair: bool = False) -> None:
+        asked.append(repair)
+        verify(verify_id)
+
+    mover.verify = begin  # type: ignore[method-assign]
+    with scene.store.write() as tx:
+        tx.workflows.update(scene.id, facts={**scene.workflow.facts, REPAIR: True})
+    scene.go(process, T.VERIFY_DATA)
+    scene.go(process, T.VERIFY_DATA)
+    assert asked == [True, False]
+    assert REPAIR not in scene.workflow.facts

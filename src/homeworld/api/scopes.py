@@ -149,6 +149,7 @@ SCOPES: Mapping[str, Scope] = {
     "check_workflow": _WORKFLOW,
     "get_workflow": _SEES_WORKFLOWS,
     "verify_workflow": _WORKFLOW,
+    "repair_workflow": _WORKFLOW,
     "workflow_switch_replicas": _WORKFLOW,
     "workflow_switch_primaries": _WORKFLOW,
     "workflow_reverse_traffic": _WORKFLOW,

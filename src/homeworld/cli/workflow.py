@@ -160,6 +160,31 @@ def _limit(name: str, text: str) -> float | str:
 
 
 @app.command()
+def verify(
+    database: str,
+    number: int,
+    ready_file: ReadyFile = None,
+    *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Copy rows that differ once more, and compare them again.")
+    ] = False,
+) -> None:
+    """Compare every row of both sides and show what differs; 1 unless everything is equal."""
+    client, organization = _reach(ready_file)
+    console = Console()
+    with _told(), Live(console=console, refresh_per_second=4, transient=False) as live:
+        client.workflow_action(organization, database, number, "repair" if repair else "verify-data")
+        while True:
+            workflow = client.get_workflow(organization, database, number)
+            live.update(draw(workflow, 0.0))
+            if workflow["state"] != "verifying_data":
+                break
+            time.sleep(0.25)
+    if workflow["state"] != "verified_data":
+        raise typer.Exit(1)
+
+
+@app.command()
 def watch(database: str, number: int, ready_file: ReadyFile = None) -> None:
     """Follow a workflow until it has ended or needs somebody; Ctrl-C stops watching, not the workflow."""
     client, organization = _reach(ready_file)

@@ -145,8 +145,11 @@ class Mover(Protocol):
         """
         ...
 
-    def verify(self, verify_id: str) -> None:
-        """Begin comparing both sides; ``progress().verification`` tells how it goes."""
+    def verify(self, verify_id: str, *, repair: bool = False) -> None:
+        """Begin comparing both sides; ``progress().verification`` tells how it goes.
+
+        :param repair: copy the rows that differ once more, and compare them again.
+        """
         ...
 
     def limit(self, limits: ThrottleLimits) -> None:

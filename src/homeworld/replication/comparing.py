@@ -131,6 +131,11 @@ class TableComparison:
         """Source rows compared by this comparison so far."""
         return self._rows
 
+    @property
+    def differing(self) -> tuple[Key, ...]:
+        """The keys of all rows that differ, up to narrowing.KEYS_KEPT and one more."""
+        return tuple(self._tally.keys)
+
     def run(self) -> None:
         """Compare what lies in the gaps.
 

@@ -319,9 +319,10 @@ class RunningMover:
                 self._fail(error)
                 raise
 
-    def verify(self, verify_id: str) -> None:
+    def verify(self, verify_id: str, *, repair: bool = False) -> None:
         """Begin comparing both sides; ``progress().verification`` tells how it goes.
 
+        :param repair: copy the rows that differ once more, and compare them again.
         :raises UnavailableError: the copy is not complete, or another comparison is under way.
         """
         made = self._assembly
@@ -330,7 +331,7 @@ class RunningMover:
         with self._lock:
             if self._verifier is not None and not self._verifier.done:
                 raise UnavailableError("a comparison is under way")
-            verifier = self._verifier = Verifier(made, verify_id, self._stopping)
+            verifier = self._verifier = Verifier(made, verify_id, self._stopping, repair=repair)
         self._spawn("verify", verifier.run)
 
     def limit(self, limits: ThrottleLimits) -> None:

@@ -119,9 +119,9 @@ class ProcessMover:
         wait = timeout_seconds + _GRACE_SECONDS
         self._call({"drain": dict(positions), "timeout": timeout_seconds}, wait)
 
-    def verify(self, verify_id: str) -> None:
+    def verify(self, verify_id: str, *, repair: bool = False) -> None:
         """Begin comparing both sides."""
-        self._call({"verify": verify_id}, START_SECONDS)
+        self._call({"verify": verify_id, "repair": repair}, START_SECONDS)
 
     def limit(self, limits: ThrottleLimits) -> None:
         """Give way by these limits from now on. It is said, and not waited for."""
@@ -325,7 +325,7 @@ class _Child:
             if "drain" in message:
                 mover.drain(message["drain"], message["timeout"])
             elif "verify" in message:
-                mover.verify(message["verify"])
+                mover.verify(message["verify"], repair=message["repair"])
             elif "stop" in message:
                 mover.stop(message["stop"])
         except HomeworldError as found:

@@ -26,15 +26,21 @@ from homeworld.replication.showing import Shown, apart, readable, shown, shown_e
 
 SAMPLES = 10
 """Differences shown of each table and kind; all are counted."""
+KEYS_KEPT = 100_000
+"""Rows of one table that can be put right; where more differ, copying anew is the way."""
 # Of these character sets a text is not what a plain literal's bytes are.
 _WIDE = frozenset({"", "binary", "ucs2", "utf16", "utf16le", "utf32"})
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was found of one table: all counted by kind, the first of each kept."""
+    """What was found of one table: all counted by kind, the first of each kept.
+
+    * ``keys``: those of all rows found, up to KEYS_KEPT and one more.
+    """
 
     counts: dict[str, int] = field(default_factory=dict[str, int])
+    keys: dict[Key, None] = field(default_factory=dict[Key, None])
     samples: dict[str, list[RowDifference]] = field(default_factory=dict[str, list[RowDifference]])
 
     @property
@@ -151,6 +157,8 @@ class Narrowing:
             return -1
 
     def _tell(self, tally: Tally, kind: str, key: Key, mine: _Copy | None, copy: _Copy | None) -> None:
+        if len(tally.keys) <= KEYS_KEPT:
+            tally.keys[key] = None
         seen = copy or mine
         if seen is None or tally.full(kind):
             tally.counts[kind] = tally.counts.get(kind, 0) + 1

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -36,9 +36,12 @@ from homeworld.replication.compared import Kept, Record, Round, with_rows
 from homeworld.replication.comparing import Gaps, TableComparison
 from homeworld.replication.connection import Connection
 from homeworld.replication.foreign_writes import foreign_writes
+from homeworld.replication.keyorder import Key
 from homeworld.replication.lanes import IncomparableError, Lane, LostLaneError
 from homeworld.replication.likeness import hold_alike
 from homeworld.replication.meeting import meet
+from homeworld.replication.narrowing import KEYS_KEPT
+from homeworld.replication.repairing import Repairer, refusal
 
 ROUNDS_TRIED = 5
 """How often a round that lost a session is followed by another before the verification is given up."""
@@ -53,11 +56,18 @@ class Verifier:
 
     :param made: a mover whose copy is complete.
     :param verify_id: where a verification of this name was begun by an earlier mover, it is gone on with.
+    :param repair: copy rows that differ once more, and compare them again.
     """
 
-    def __init__(self, made: Assembly, verify_id: str, stopping: threading.Event) -> None:
+    def __init__(
+        self, made: Assembly, verify_id: str, stopping: threading.Event, *, repair: bool = False
+    ) -> None:
         self._made = made
         self._id = verify_id
+        self._repair = repair
+        self._differing: dict[str, tuple[Key, ...]] = {}
+        self._note = ""
+        self._cuts: list[Callable[[], None]] = []
         self._stopping = stopping
         self._lock = threading.Lock()
         self._state = "pending"
@@ -142,8 +152,39 @@ class Verifier:
         """End all sessions from any thread."""
         for session in tuple(self._sessions):
             session.abort()
+        for cut in tuple(self._cuts):
+            cut()
 
     def _go_on(self) -> None:
+        self._rounds_till_done()
+        if self._repair and self._differing:
+            self._note = self._put_right()
+            self._rounds_till_done()
+
+    def _put_right(self) -> str:
+        """Copy what differs once more; what the next round says of it."""
+        why = refusal(self._made)
+        if why:
+            raise IncomparableError(f"rows that differ cannot be put right: {why}")
+        for name, keys in self._differing.items():
+            if len(keys) > KEYS_KEPT:
+                raise IncomparableError(
+                    f"rows that differ cannot be put right: in table {name!r} more than {KEYS_KEPT:,} do; "
+                    "cancel the workflow and create it anew"
+                )
+        repairer = Repairer(self._made, self._stopping)
+        self._cuts.append(repairer.cut)
+        try:
+            for name, keys in self._differing.items():
+                repairer.repair(name, keys)
+        finally:
+            self._cuts.clear()
+            repairer.close()
+        told = "; ".join(f"{len(keys)} of table {name}" for name, keys in self._differing.items())
+        self._differing = {}
+        return f"rows were copied once more: {told}"
+
+    def _rounds_till_done(self) -> None:
         pause = FIRST_PAUSE
         for number in range(ROUNDS_TRIED):
             try:
@@ -190,6 +231,7 @@ class Verifier:
 
     def _round(self) -> None:
         spec = self._made.spec
+        self._differing = {}
         with ExitStack() as stack:
             sources = [self._open(place) for place in spec.sources]
             targets = [self._open(place) for place in spec.targets]
@@ -218,7 +260,8 @@ class Verifier:
         if rounds:
             lost = self._lost(names, rounds[-1], one)
             kept = {name: each for name, each in kept.items() if name not in lost}
-            note = "; ".join(f"table {name} is compared anew: {why}" for name, why in lost.items())
+            told = [f"table {name} is compared anew: {why}" for name, why in lost.items()]
+            note = "; ".join([*([self._note] if self._note else []), *told])
         number = rounds[-1].number + 1 if rounds else 1
         rounds = (*rounds, replace(one, number=number, note=note))
         made = record.begin(rounds, names, kept)
@@ -292,6 +335,8 @@ class Verifier:
             self._rows += comparison.rows
             self._kept[name] = left()
             self._tables[name] = comparison.result("completed")
+        if comparison.differing:
+            self._differing[name] = comparison.differing
 
     def _routes(self) -> list[Route]:
         first = self._made.spec.sources[0]

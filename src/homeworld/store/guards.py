@@ -13,6 +13,7 @@ from homeworld.store.workflows import Workflow
 
 #: The fact that keeps what the last comparison that came to its end found to differ.
 DIFFERENT = "different"
+REPAIR = "repair"  # the verification that was asked for is to put right what differs
 LAG_LIMIT_SECONDS = 10.0
 # A lag that nobody has told for this long says nothing: whoever told it may be dead.
 LAG_FRESH = timedelta(seconds=30)

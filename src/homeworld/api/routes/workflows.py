@@ -27,7 +27,7 @@ from homeworld.model.ports import MoveWish
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
 from homeworld.store.branches import Branch
-from homeworld.store.guards import facts
+from homeworld.store.guards import REPAIR, facts
 from homeworld.store.keyspaces import Keyspace
 from homeworld.store.workflows import Workflow, WorkflowFields
 
@@ -203,12 +203,23 @@ def _keyspace(call: Call, branch: Branch, name: str, what: str, reasons: list[st
     return keyspace
 
 
-def _ask(api: Api, caller: Caller, path: Path, number: int, operation: str, trigger: Trigger) -> WorkflowOut:
+def _ask(
+    api: Api,
+    caller: Caller,
+    path: Path,
+    number: int,
+    operation: str,
+    trigger: Trigger,
+    *,
+    repair: bool = False,
+) -> WorkflowOut:
     with api.write(caller, operation, path) as call:
         workflow = numbered(call, number)
         holds = facts(workflow, api.settings.lag_limit_seconds, call.now).holds
         row = MOVE_TABLES.take(workflow.state, trigger, holds)
         fields = WorkflowFields()
+        if repair:
+            fields = WorkflowFields(facts={**workflow.facts, REPAIR: True})
         if trigger is Trigger.RETRY:
             fields = WorkflowFields(workflow_errors="", may_retry=False, may_restart=False)
         workflow = call.tx.workflows.transition(
@@ -227,6 +238,12 @@ def _action(operation: str, trigger: Trigger) -> Callable[..., WorkflowOut]:
     act.__name__ = operation
     act.__doc__ = f"Ask for {trigger}; refused where the workflow's state does not allow it."
     return act
+
+
+@router.patch(_ONE + "/repair", operation_id="repair_workflow")
+def repair_workflow(api: ApiDep, caller: CallerDep, path: InDatabase, number: int) -> WorkflowOut:
+    """Verify, copy each row that differs once more from the source, and verify it again."""
+    return _ask(api, caller, path, number, "repair_workflow", Trigger.VERIFY_DATA, repair=True)
 
 
 for _operation, _method, _suffix, _trigger in ACTIONS:

@@ -23,7 +23,7 @@ from homeworld.model.movers import Phase
 from homeworld.model.names import new_id
 from homeworld.model.ports import Preconditions
 from homeworld.model.states.move_tables import FORWARD, MOVE_TABLES, REVERSE, State, Trigger
-from homeworld.store.guards import DIFFERENT, facts
+from homeworld.store.guards import DIFFERENT, REPAIR, facts
 from homeworld.store.workflows import WorkflowFields
 from homeworld.workflows.leases import Lease
 from homeworld.workflows.move_tables import decide as d
@@ -177,7 +177,7 @@ class MoveTables:
                 tx.progress.start_verification(context.workflow.id, vdiff_id=verify_id)
             context.set_facts(tx, **{VERIFY_ID: verify_id, VERIFY_PASSED: passed})
         try:
-            context.mover(d.FORWARD_STREAM).verify(verify_id)
+            context.mover(d.FORWARD_STREAM).verify(verify_id, repair=bool(context.workflow.facts.get(REPAIR)))
         except UnavailableError as error:
             reason = f"the data could not be verified: {sentence(error)}"
             self._take(context, memory, d.Take(Trigger.NOT_IN_TIME, reason))
@@ -206,7 +206,8 @@ class MoveTables:
                     context.set_facts(tx, **{DIFFERENT: different})
                 self._teller.tell_verification(tx, context)
                 if workflow.state is State.VERIFYING_DATA:
-                    context.set_facts(tx, **{VERIFY_ID: None})  # whoever asks again wants to know it anew
+                    # Whoever asks again wants to know it anew.
+                    context.set_facts(tx, **{VERIFY_ID: None, REPAIR: None})
                     tx.progress.end_verifications(workflow.id, action.why or "it was not brought to its end")
                 tx.workflows.transition(workflow.id, workflow.state, row, why=action.why, **fields)
                 self._teller.tell_transition(tx, context, row.to)
