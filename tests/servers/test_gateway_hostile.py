@@ -6,6 +6,7 @@ import contextlib
 import random
 import resource
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from homeworld.gateway import pool
 from homeworld.gateway.connection import Patience
 from homeworld.model.errors import ConnectionLostError, HomeworldError, MalformedPacketError, ServerError
 from homeworld.wire import commands
+from homeworld.wire.client import Credentials, Login, LoginState, drive
+from homeworld.wire.handshake import build_ssl_request
 from homeworld.wire.packets import PacketBuffer, frame
 from homeworld.wire.responses import Expect
 from homeworld.wire.results import ColumnDefinition, Ok, build_err, lenenc_int, parse_err
@@ -308,6 +311,56 @@ def test_leaving_in_each_phase(
             sock.close()
     assert nothing_left(gw.gateway), held(gw.gateway)
     server.well()
+    assert _served(gw)
+
+
+def test_half_a_change_of_user(quick: GatewayFixture) -> None:
+    with enter(quick) as client:
+        client.socket.sendall(frame(b"\x11admin\0\0app\0"))
+        said = _hung_up(client.socket)
+    assert parse_err(said[-(len(said) - 4 - int.from_bytes(said[:3], "little") - 4) :]).server_errno == 1159
+    assert quick.gateway.counts.half_sent == 1
+
+
+# ------------------------------------------------------------------------ TLS
+
+
+def _over_tls(gw: GatewayFixture) -> ssl.SSLSocket:
+    """A client that has logged in over TLS."""
+    sock = socket.create_connection(("127.0.0.1", gw.gateway.port), timeout=20)
+    login = Login(Credentials("admin", "pw-admin", "app"), secure=True, use_tls=True)
+    login.feed(sock.recv(65536))
+    sock.sendall(login.take())
+    assert login.state is LoginState.TLS
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    channel = context.wrap_socket(sock)
+    login.tls_started()
+    drive(login, channel.sendall, lambda: channel.recv(65536))
+    return channel
+
+
+def test_a_channel_that_breaks_while_an_answer_comes(gw: GatewayFixture, server: HostileServer) -> None:
+    server.stream = server.endless
+    channel = _over_tls(gw)
+    channel.sendall(frame(commands.query("SELECT * FROM t")))
+    assert channel.recv(65536)
+    socket.socket.send(channel, b"\x17\x03\x03\0\x20" + b"not what was agreed" * 2)
+    with contextlib.suppress(OSError):
+        while channel.recv(1 << 20):
+            pass
+    channel.close()
+    assert nothing_left(gw.gateway)
+    assert gw.gateway.counts.garbled == 1
+
+
+def test_noise_instead_of_a_handshake(gw: GatewayFixture) -> None:
+    for noise in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(100), bytes(2000)):
+        with contextlib.closing(_plain(gw)) as sock:
+            sock.sendall(frame(build_ssl_request(0xFA68D, 1 << 24, 45), 1) + noise)
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
+            _hung_up(sock)
     assert _served(gw)
 
 

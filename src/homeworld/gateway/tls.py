@@ -156,11 +156,13 @@ class TlsFilter:
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._send = send
         self._shaken = False
+        self._broken = False
 
     def feed(self, data: bytes) -> bytes:
         """Take ciphertext from the client; gives the plaintext it held."""
         self._incoming.write(data)
         plain: list[bytes] = []
+        self._broken = True  # unless it turns out well
         try:
             if not self._shaken:
                 self._object.do_handshake()
@@ -168,7 +170,7 @@ class TlsFilter:
             while chunk := self._object.read(_READ):
                 plain.append(chunk)
         except ssl.SSLWantReadError:
-            pass
+            self._broken = False
         except ssl.SSLZeroReturnError:
             # The client has said goodbye; the channel's end follows.
             pass
@@ -177,9 +179,14 @@ class TlsFilter:
         return b"".join(plain)
 
     def write(self, data: bytes) -> None:
-        """Send plaintext to the client."""
-        self._object.write(data)
-        self._flush()
+        """Send plaintext to the client; nothing any more to one who has broken the channel."""
+        try:
+            self._object.write(data)
+        except ssl.SSLError:
+            if not self._broken:
+                raise
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         if self._outgoing.pending:
