@@ -35,6 +35,7 @@ class Fault:
     :param hits: whose clients may get errors: those of a side while it owns writes, those that read from a
         ``replica``, those of a ``gateway-n``.
     :param lasts: seconds from the strike until it is mended.
+    :param blinds: the controller cannot read the store either.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Fault:
     hits: frozenset[str] = frozenset()
     lasts: float = 0.0
     ends_worker: bool = False
+    blinds: bool = False
     detail: str = ""
 
 
@@ -212,7 +214,7 @@ def _freeze_store(world: World, _chance: random.Random) -> Fault:
 
     return Fault(
         "freeze-store", lambda: signal_all(signal.SIGSTOP), lambda: signal_all(signal.SIGCONT),
-        lasts=world.long_seconds,
+        lasts=world.long_seconds, blinds=True,
     )  # fmt: skip
 
 

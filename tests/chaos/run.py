@@ -282,9 +282,11 @@ class Run:
         self.fault.strike()
         if not during and not self.fault.ends_worker:
             self.world.control.go_on(self.world.at)
-        self._note_owner()
+        if not self.fault.blinds:
+            self._note_owner()
         faults.wait_out(self.fault, self.struck)
-        self.walk.look()
+        if not self.fault.blinds:
+            self.walk.look()
         self.mended = True
         self.fault.mend()
         self.walk.note("mended")
