@@ -23,9 +23,11 @@ from homeworld.replication.assembly import Assembly
 from homeworld.replication.connection import Connection
 from homeworld.replication.fence import locked_for_reading
 from homeworld.replication.positions import current_position, snapshot_position
+from homeworld.replication.snapshots import open_snapshot
 
 HOLD_SECONDS = 30.0
 REACH_SECONDS = 600.0
+SNAPSHOT_SECONDS = 10.0
 LOCK_SECONDS = 1.0
 LOCK_ATTEMPTS = 60
 _BETWEEN_ATTEMPTS = 0.5
@@ -67,22 +69,18 @@ def meet(
             reached[server] = _snapshot(made, follower.endpoint, mine, stopping)
         for server, follower in followers.items():
             follower.advance(reached[server], REACH_SECONDS)
-        # MySQL's position is read before: what it holds is visible then. MariaDB's snapshot tells it.
-        before = {
+        # Read before: each snapshot shows all that it names, and no log has to be read for that.
+        after = {
             place.shard: current_position(session, spec.flavor)
             for place, session in zip(spec.targets, targets, strict=True)
-            if spec.flavor is Flavor.MYSQL
         }
-        for session in targets:
-            session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        for place, session in zip(spec.targets, targets, strict=True):
+            open_snapshot(session, after[place.shard], SNAPSHOT_SECONDS)
         passed = sum(rule.passed for rule in made.rules)
     finally:
         for follower in followers.values():
             follower.release()
     shown = {place.shard: reached[place.endpoint.server_id] for place in spec.sources}
-    after = before or {
-        place.shard: snapshot_position(session) for place, session in zip(spec.targets, targets, strict=True)
-    }
     return Meeting(shown, after, passed)
 
 
