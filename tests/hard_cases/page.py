@@ -31,6 +31,8 @@ the very words that a user gets. This page is written by `make hard-cases` from 
 | # | case | MariaDB 10.11 | MySQL 9.7 |
 |--:|---|---|---|
 """
+# The page is held against the tests once it is written.
+_HELD = "tests/hard_cases/test_page.py::test_the_page_has_the_tests_cases"
 Row = tuple[int, str]
 
 
@@ -41,7 +43,7 @@ def main() -> int:
         command = [sys.executable, "-m", "pytest", "-q", "-n", "3", "--dist", "loadfile"]
         flavors = {"HOMEWORLD_REQUIRE_MYSQL": "1", "HOMEWORLD_TEST_FLAVORS": "mariadb,mysql"}
         ended = subprocess.run(
-            [*command, f"--junitxml={report}", *wanted],
+            [*command, f"--junitxml={report}", "-o", "junit_family=xunit1", f"--deselect={_HELD}", *wanted],
             cwd=ROOT, check=False, env={**os.environ, **flavors},
         )  # fmt: skip
         if ended.returncode:

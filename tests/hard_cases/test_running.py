@@ -376,6 +376,20 @@ def test_comparing(pair: list[TestServer], outcome: Outcome) -> None:
     outcome.equal()
 
 
+@hard_case(
+    42, "Comparing: numbers that are wider than they are shown (ZEROFILL), where they place their rows"
+)
+def test_comparing_wide_numbers(pair: list[TestServer], outcome: Outcome) -> None:
+    with schemas(pair) as move:
+        move.create("CREATE TABLE t (k INT(3) UNSIGNED ZEROFILL PRIMARY KEY, v INT)")
+        move.create(
+            f"INSERT INTO t VALUES {', '.join(f'({4294967295 - n}, {n})' for n in range(40))}, (7, 7)"
+        )
+        with running(move, by("k")) as carried:
+            assert not any(table.wrong_shard for table in carried.settle().tables)
+    outcome.equal()
+
+
 @hard_case(44, "The row that holds the position: not one transaction for each of the source's")
 def test_positions_are_written_once_a_batch(pair: list[TestServer], outcome: Outcome) -> None:
     with schemas(pair, "-") as move:

@@ -214,7 +214,8 @@ class TableComparison:
     def _sum_target(self, connection: Connection, lane: Lane, at: int, span: Span) -> _Sum:
         placed = "NULL"
         if self._whole_numbers:
-            placed = f"GROUP_CONCAT(IFNULL({quote(self._placed[0].name)},'') SEPARATOR ',')"
+            # Added to, because of a ZEROFILL column MariaDB takes no more digits than it shows.
+            placed = f"GROUP_CONCAT(IFNULL({quote(self._placed[0].name)}+0,'') SEPARATOR ',')"
         rest = f"FROM {walked(lane.place, self._key, self.table.name)} {where(self._key, span)}"
         count, total, listed = connection.query_one(f"SELECT COUNT(*), {self._hash_sum}, {placed} {rest}")
         hold_clean(connection)
