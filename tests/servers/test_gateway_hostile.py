@@ -20,7 +20,7 @@ from homeworld.gateway.connection import Patience
 from homeworld.model.errors import ConnectionLostError, HomeworldError, MalformedPacketError, ServerError
 from homeworld.wire import commands
 from homeworld.wire.client import Credentials, Login, LoginState, drive
-from homeworld.wire.handshake import build_ssl_request
+from homeworld.wire.handshake import Greeting, build_ssl_request
 from homeworld.wire.packets import PacketBuffer, frame
 from homeworld.wire.responses import Expect
 from homeworld.wire.results import ColumnDefinition, Ok, build_err, lenenc_int, parse_err
@@ -123,6 +123,7 @@ WRONG_LOGINS = {
     "noise": (b"\xff" * 40, None),
     "too many connections": (frame(build_err(1040, "08004", "Too many connections")), None),
     "an older protocol": (frame(b"\x095.0\0" + bytes(20)), None),
+    "offers no protocol 4.1": (frame(Greeting("8.0.1", 7, bytes(20), 0, 45, 2, "").build()), None),
     "another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n", None),
     "hangs up at the proof": ("usual", None),
     "answers the proof with noise": ("usual", b"\5\0\0\2\x07abcd"),

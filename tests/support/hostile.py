@@ -21,6 +21,7 @@ from homeworld.gateway.connection import Patience
 from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway, TlsMode
 from homeworld.gateway.tls import context_for, make_certificates
+from homeworld.model.errors import HomeworldError
 from homeworld.model.routing import BranchRoutes, KeyspaceRoute, ShardRoute
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
 from homeworld.wire.client import DEFAULT_CAPABILITIES
@@ -134,8 +135,8 @@ class HostileServer:
         self._writers.add(writer)
         try:
             await self._talk(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, HomeworldError):
+            pass  # it is as easily put off as it puts others off
         finally:
             self.open -= 1
             self._writers.discard(writer)

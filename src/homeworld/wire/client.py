@@ -184,6 +184,8 @@ class Login:
 
     def _greeted(self, payload: bytes) -> None:
         greeting = self.greeting = Greeting.parse(payload)
+        if not greeting.capabilities & Cap.PROTOCOL_41:
+            raise MalformedPacketError("the server is older than MySQL 4.1")
         capabilities = self._wanted & greeting.capabilities
         if self.credentials.schema:
             capabilities |= Cap.CONNECT_WITH_DB
