@@ -135,8 +135,8 @@ def _generated(
 ) -> list[ColumnDesign]:
     if numbers.random() < 0.7 or not names:
         return []
-    # What a server makes of a DOUBLE beyond its integers comes with warnings, which end a load (see the page of
-    # decisions).
+    # What a server makes of a DOUBLE beyond its integers comes with warnings, which end a load
+    # (docs/decisions/hard-cases.md).
     able = [column for column in columns if not column.kind.declared.startswith(("FLOAT", "DOUBLE"))]
     if not able:
         return []
