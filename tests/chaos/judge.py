@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from tests.chaos import ledger as money
 from tests.chaos.servers import Server
 from tests.chaos.world import SIDECARS, SOURCE, TARGET, World
 
+_TABLES_UNREAD = re.compile("tables of keyspace .* could not be read")
 Rows = list[tuple[Any, ...]]
 
 
@@ -205,8 +207,15 @@ def unexcused(
     """
     found = list(ledger.wrong)
     for trouble in ledger.troubles:
-        who = {"replica"} if trouble.who.startswith("replica") else set(owners)
-        who.add(f"gateway-{trouble.gateway}")
+        who = {f"gateway-{trouble.gateway}"}
+        if not trouble.who.startswith("replica"):
+            # The sequences that give ids are in the source's keyspace, whoever owns the rows.
+            who |= {*owners, "source"}
+        elif _TABLES_UNREAD.search(trouble.text):
+            # Which tables a keyspace has, gateways read from its primary.
+            who |= {"replica", "source", "target"}
+        else:
+            who.add("replica")
         if not (struck <= trouble.at <= over and hits & who):
             found.append(f"{trouble.at - struck:+.1f} s of the fault, {trouble.who}: {trouble.text}")
     return found

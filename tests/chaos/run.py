@@ -19,6 +19,7 @@ from tests.chaos.world import SOURCE, World
 
 S, T = State, Trigger
 TELLERS = 3
+FULL_SECONDS = 75.0  # a server that found its disk full looks again after a minute
 # Transitions with which the ownership of writes changes, or may have: a way back of replicas alone has the
 # same.
 OWNERS_CHANGE = {
@@ -319,7 +320,11 @@ class Run:
         slow = 90.0 if self.fault.name.startswith("disk") else 45.0
         self._commits(2, f"tellers work again {slow:g} s after the fault was mended", slow)
         self._note_owner()
-        self.over = time.monotonic() + 2.0
+        machines = self.world.machines
+        self.world.wait("all servers answer", lambda: all(map(machines.answers, machines.all)), 60)
+        self.over = time.monotonic() + 3.0
+        if self.fault.name.startswith("disk"):
+            self.over = max(self.over, self.struck + FULL_SECONDS)
 
     def _commits(self, more: int, what: str, seconds: float) -> None:
         before = [teller.commits for teller in self.tellers]
