@@ -1,4 +1,4 @@
-"""What a stream meets in a long life: idleness, rotation, restarts, purged logs, huge rows, long positions."""
+"""What a stream meets in a long life: idleness, rotation, restarts, purged logs, huge rows, long GTIDs."""
 
 from __future__ import annotations
 

@@ -65,6 +65,11 @@ class Rules:
     :param position: one value: the GTID set of all that the server has in its binlog.
     :param executed: one value: the GTID set that a replica has applied.
     :param point_replica: with ``{port}``, ``{user}``, ``{password}``: follow the server there, by GTID.
+    :param stop_receiving: a replica fetches nothing more and applies what it has; ``forget_source``: it is no
+        replica any more.
+    :param received: of ``replica_status``, two pairs of columns (file, offset) that are equal once everything
+        received is applied.
+    :param adopt_position: let a former primary take its own log's end for what it has applied; or empty.
     :param writable: let the owner write on a replica; ``read_only`` forbids it again.
     :param wait_applied: a query with the parameters (position, seconds), 0 once all of it is applied.
     :param first_binlog: a query for the oldest binlog's name, or empty where ``purged`` needs none.
@@ -86,6 +91,10 @@ class Rules:
     point_replica: str
     start_replica: str
     stop_replica: str
+    stop_receiving: str
+    forget_source: str
+    received: tuple[tuple[str, str], tuple[str, str]]
+    adopt_position: str
     writable: str
     read_only: str
     wait_applied: str
@@ -182,6 +191,10 @@ _MYSQL = Rules(
     ),
     start_replica="START REPLICA",
     stop_replica="STOP REPLICA",
+    stop_receiving="STOP REPLICA IO_THREAD",
+    forget_source="RESET REPLICA ALL",
+    received=(("Source_Log_File", "Read_Source_Log_Pos"), ("Relay_Source_Log_File", "Exec_Source_Log_Pos")),
+    adopt_position="",
     writable="SET GLOBAL read_only=OFF",
     read_only="SET GLOBAL super_read_only=ON",
     wait_applied="SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)",
@@ -236,6 +249,10 @@ _MARIADB = Rules(
     ),
     start_replica="START SLAVE",
     stop_replica="STOP SLAVE",
+    stop_receiving="STOP SLAVE IO_THREAD",
+    forget_source="RESET SLAVE ALL",
+    received=(("Master_Log_File", "Read_Master_Log_Pos"), ("Relay_Master_Log_File", "Exec_Master_Log_Pos")),
+    adopt_position="SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos",
     writable="SET GLOBAL read_only=OFF",
     read_only="SET GLOBAL read_only=ON",
     wait_applied="SELECT MASTER_GTID_WAIT(%s, %s)",

@@ -35,6 +35,8 @@ class Record:
 
     :param mysql_server_id: MySQL's own ``server_id``, unique among the servers of this data directory.
     :param accounts: digest of the accounts and rights that the server has.
+    :param promoted_at: of a replica that was made a primary: the GTID set that it had then. What its former
+        primary has beyond it is lost, and must never come back.
     """
 
     server_id: str
@@ -45,6 +47,7 @@ class Record:
     socket: str
     replica_of: str | None
     accounts: str
+    promoted_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class Layout:
                 socket=str(fields["socket"]),
                 replica_of=fields["replica_of"],
                 accounts=str(fields["accounts"]),
+                promoted_at=str(fields.get("promoted_at", "")),
             )
         except (TypeError, KeyError, ValueError) as error:
             raise InvalidError(f"{file} was written by another version: {error!r}") from error

@@ -9,8 +9,9 @@ directory at the same time; at most one of them has a watcher, or what one stops
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -18,17 +19,21 @@ from pathlib import Path
 from homeworld.engines import process, replicas
 from homeworld.engines.accounts import user_of
 from homeworld.engines.config import Sizes
-from homeworld.engines.flavors import grant_statements, rules, schema_pattern
+from homeworld.engines.flavors import Rules, grant_statements, rules, schema_pattern
 from homeworld.engines.fleet import Fleet
 from homeworld.engines.layout import PORTS, Record
 from homeworld.engines.locks import NamedLocks
 from homeworld.engines.watcher import Watcher, WatchEvent
 from homeworld.model.errors import HomeworldError, InvalidError, NotFoundError, UnavailableError
+from homeworld.model.gtid import Position
 from homeworld.model.names import SERVER_SCHEMAS, fits_schema, grant_pattern, quote
 from homeworld.model.ports import ServerStatus
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
 
+_log = logging.getLogger(__name__)
+
 _LOOK_SECONDS = 1.0
+_FENCE_SECONDS = 10.0  # for commits under way to end
 _DROP_SECONDS = 120
 
 
@@ -160,6 +165,80 @@ class LocalEngine:
         with self._fleet.owner(record.replica_of) as primary, self._fleet.owner(server_id) as replica:
             replicas.wait(primary, replica, rules(record.flavor), timeout_seconds)
 
+    def promote(self, server_id: str, *, accept_loss: bool = False, timeout_seconds: float = 30.0) -> None:
+        """Make a replica the primary of its former primary and of its other replicas.
+
+        The former primary is fenced first: it takes no write any more, now or after any restart, and follows
+        the new one where it has nothing that the new one lacks. Calling again goes on where it broke off.
+
+        :param accept_loss: where the former primary does not answer it is killed, and what it had not sent is
+            given up; otherwise nothing is lost.
+        :raises UnavailableError: a server does not answer, so that something would be lost; nothing changed.
+        :raises DeadlineExceededError: the replica did not catch up in time; the primary takes writes again.
+        :raises InvalidError: another replica has more.
+        """
+        record = self._layout.read(server_id)
+        rule = rules(record.flavor)
+        if record.replica_of is not None:
+            with self._lock(record.replica_of), self._lock(server_id):
+                self._take_over(record, record.replica_of, rule, timeout_seconds, accept_loss=accept_loss)
+        with self._lock(server_id), self._fleet.owner(server_id) as owner:
+            replicas.become_primary(owner, rule)
+        for other in self.replicas_of(server_id):
+            try:
+                self.mend_replica(other)
+            except HomeworldError as error:  # the watcher goes on with it, and reports it
+                _log.warning("server %s does not follow %s yet: %s", other, server_id, error.message)
+
+    def _take_over(
+        self, record: Record, former: str, rule: Rules, timeout_seconds: float, *, accept_loss: bool
+    ) -> None:
+        """Fence the former primary, let the replica have all that can be had, and store who is what."""
+        others = [self._layout.read(other) for other in self.replicas_of(former)]
+        with self._fleet.owner(record.server_id) as replica:
+            if self._fence(former, record.server_id, rule, accept_loss=accept_loss):
+                with self._fleet.owner(former) as primary:
+                    try:
+                        replicas.wait(primary, replica, rule, timeout_seconds)
+                    except BaseException:
+                        primary.run(rule.writable)
+                        raise
+            else:
+                replicas.apply_received(replica, rule, timeout_seconds)
+            position = str(replica.value(rule.position) or "")
+            self._check_furthest(position, [each for each in others if each.server_id != record.server_id])
+        for each in (self._layout.read(former), *others):
+            if each.server_id != record.server_id:
+                self._layout.write(replace(each, replica_of=record.server_id))
+        self._layout.write(replace(record, replica_of=None, promoted_at=position))
+
+    def _fence(self, former: str, heir: str, rule: Rules, *, accept_loss: bool) -> bool:
+        """Let the former primary take no more writes; whether it can still be asked, else it is dead.
+
+        :raises UnavailableError: it does not answer, and nothing may be lost.
+        """
+        try:
+            with self._fleet.owner(former, _FENCE_SECONDS) as primary:
+                primary.run(rule.read_only)
+        except UnavailableError as error:
+            if not accept_loss:
+                raise UnavailableError(
+                    f"{former} does not answer, so nobody knows whether {heir} has all of it: "
+                    f"{error.message}. Promote it all the same only if the rest may be lost"
+                ) from error
+            self._held_down.discard(former)
+            self._fleet.end(former, 0)
+            return False
+        return True
+
+    def _check_furthest(self, position: str, others: Sequence[Record]) -> None:
+        for other in others:
+            with self._fleet.owner(other.server_id) as owner:
+                theirs = str(owner.value(rules(other.flavor).position) or "")
+            mine = Position.parse(other.flavor, position)
+            if not mine.contains(Position.parse(other.flavor, theirs)):
+                raise InvalidError(f"replica {other.server_id} has more ({theirs}); promote that one")
+
     # -- all servers -----------------------------------------------------------------------------------------
 
     def list_servers(self) -> list[str]:
@@ -289,7 +368,9 @@ class LocalEngine:
             return replicas.Mended.NOTHING
         primary = self._layout.read(record.replica_of)
         with self._fleet.owner(primary.server_id) as source, self._fleet.owner(record.server_id) as replica:
-            return replicas.follow(source, replica, rules(record.flavor), primary.port, self._fleet.accounts)
+            return replicas.follow(
+                source, replica, rules(record.flavor), primary.port, self._fleet.accounts, primary.promoted_at
+            )
 
     def _check_schema(self, server_id: str, schema: str) -> None:
         if schema.lower() in SERVER_SCHEMAS:

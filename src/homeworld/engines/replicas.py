@@ -14,8 +14,10 @@ from homeworld.engines.accounts import Accounts
 from homeworld.engines.connection import Control
 from homeworld.engines.flavors import ReplicaState, Rules
 from homeworld.model.errors import DeadlineExceededError, InvalidError
+from homeworld.model.gtid import Position
 
 _SLICE_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 
 
 class Mended(StrEnum):
@@ -39,16 +41,31 @@ def read(replica: Control, rules: Rules) -> ReplicaState | None:
     return state
 
 
-def follow(primary: Control, replica: Control, rules: Rules, primary_port: int, accounts: Accounts) -> Mended:
+def follow(
+    primary: Control,
+    replica: Control,
+    rules: Rules,
+    primary_port: int,
+    accounts: Accounts,
+    promoted_at: str = "",
+) -> Mended:
     """Make ``replica`` follow the server that listens on ``primary_port``; idempotent.
 
-    A new replica begins at the empty position, so it becomes complete from the primary's binlogs alone.
+    A new replica begins at the empty position, so it becomes complete from the primary's binlogs alone. A
+    former primary goes on from where it is, if that is nothing but what the primary had when it was promoted.
 
+    :param promoted_at: what the primary had when it was promoted; empty: it always was one.
     :raises InvalidError: the primary no longer has all binlogs, or the replica has data of its own.
     """
     state = read(replica, rules)
     if state is None:
-        _check_complete(primary, replica, rules)
+        own = str(replica.value(rules.position) or "")
+        if own and promoted_at:
+            _check_shared(own, promoted_at, rules)
+            if rules.adopt_position:
+                replica.run(rules.adopt_position)
+        else:
+            _check_complete(primary, replica, rules)
         replica.run(rules.replicate_from(primary_port, accounts))
         replica.run(rules.start_replica)
         return Mended.ATTACHED
@@ -85,6 +102,42 @@ def wait(primary: Control, replica: Control, rules: Rules, timeout_seconds: floa
                 f"the replica did not catch up within {timeout_seconds:g} s"
                 + (f": {reason}" if reason else lag)
             )
+
+
+def apply_received(replica: Control, rules: Rules, timeout_seconds: float) -> None:
+    """Fetch nothing more, and return once all that was fetched is applied.
+
+    :raises DeadlineExceededError: not within the time; fetching stays stopped.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    replica.run(rules.stop_receiving)
+    (read_file, read_at), (done_file, done_at) = rules.received
+    while True:
+        rows = replica.run(rules.replica_status)
+        if not rows or (rows[0][read_file], rows[0][read_at]) == (rows[0][done_file], rows[0][done_at]):
+            return
+        if time.monotonic() > deadline:
+            state = rules.parse_replica(rows[0])
+            raise DeadlineExceededError(
+                f"the replica did not apply what it had received within {timeout_seconds:g} s"
+                + (f": {state.applier_error}" if state.applier_error else "")
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def become_primary(replica: Control, rules: Rules) -> None:
+    """Follow nobody any more and take writes. Idempotent."""
+    replica.run(rules.stop_replica)
+    replica.run(rules.forget_source)
+    replica.run(rules.writable)
+
+
+def _check_shared(own: str, promoted_at: str, rules: Rules) -> None:
+    if not Position.parse(rules.flavor, promoted_at).contains(Position.parse(rules.flavor, own)):
+        raise InvalidError(
+            f"the server was a primary and has transactions ({own}) that its successor, which began at "
+            f"{promoted_at}, never had: they are lost. Keep its data for whoever misses them, or destroy it"
+        )
 
 
 def _applied(replica: Control, rules: Rules, position: str, seconds: float) -> bool:

@@ -334,7 +334,7 @@ def _fatal(error: ServerError) -> SourceLogError:
     if "purged" in text or "could not find first log" in text or "could not find gtid state" in text:
         return PositionPurgedError(
             f"the source has purged the binlogs that are needed: {error.message}. Nothing can give those "
-            "changes any more: cancel and create the workflow anew, and let the source keep its binlogs for longer "
-            "(binlog_expire_logs_seconds) than a stream may be away"
+            "changes any more: cancel and create the workflow anew, and let the source keep its binlogs for "
+            "longer (binlog_expire_logs_seconds) than a stream may be away"
         )
     return SourceLogError(f"the source cannot send its binlog: {error.message}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict, Unpack
 
-from sqlalchemy import Integer, Select, func, select
+from sqlalchemy import Integer, Select, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from homeworld.model.errors import InvalidError
@@ -304,6 +304,26 @@ class Servers:
         """
         table = resources.servers
         return self._work.only(select(table).where(table.c.id == server_id), Server)
+
+    def promote(self, server_id: str) -> None:
+        """A replica has become the primary of its former primary: shards are found there from now on, and
+        gateways hear of it. No-op where it is a primary already.
+        """
+        server = self.get(server_id)
+        former = server.replica_of
+        if former is None:
+            return
+        table, shards, now = resources.servers, resources.shards, self._work.now
+        run = self._work.connection.execute
+        run(update(table).where(table.c.id == server_id).values(replica_of=None, updated_at=now))
+        run(update(table).where(table.c.replica_of == former).values(replica_of=server_id, updated_at=now))
+        run(update(table).where(table.c.id == former).values(replica_of=server_id, updated_at=now))
+        rows = run(select(shards).where(shards.c.primary_server_id == former)).mappings().all()
+        for row in rows:
+            replicas = [former if each == server_id else each for each in row["replica_server_ids"]]
+            changed = {"primary_server_id": server_id, "replica_server_ids": replicas, "updated_at": now}
+            self._work.change(shards, shards.c.id, row["id"], changed)
+        Routes(self._work).bump(server.branch_id)
 
     def of_branch(self, branch_id: str) -> tuple[Server, ...]:
         """The branch's servers that are not gone, oldest first."""

@@ -55,6 +55,7 @@ class Hand:
 
     :param movers: the movers started here, by direction, until they are stopped.
     :param limits: what each direction's mover was told last of how to give way.
+    :param servers: the primaries that each direction's mover works on.
     :param touched: fleeting steps of the open run that were begun here, and ``done`` those that are done.
     :param broken: the hold was not unbroken from the origin's last write to the publication.
     :param attempts: how many holds were tried; each has an id of its own.
@@ -68,6 +69,7 @@ class Hand:
     tools: Tools
     movers: dict[str, Mover] = field(default_factory=dict[str, Mover])
     limits: dict[str, ThrottleLimits] = field(default_factory=dict[str, ThrottleLimits])
+    servers: dict[str, tuple[str | None, ...]] = field(default_factory=dict[str, tuple[str | None, ...]])
     touched: set[str] = field(default_factory=set[str])
     done: set[str] = field(default_factory=set[str])
     locks: ExitStack = field(default_factory=ExitStack)
@@ -372,7 +374,20 @@ class Context:
             tx.workflows.update(self.workflow.id, epoch=self.workflow.epoch + 1, verified=False)
         mover = self.hand.movers[stream] = self.ports.movers.start(self._spec(stream))
         self.hand.limits[stream] = self.limits
+        self.hand.servers[stream] = self._primaries()
         return mover
+
+    def _primaries(self) -> tuple[str | None, ...]:
+        return tuple(shard.primary_server_id for side in (self.source, self.target) for shard in side.shards)
+
+    def stop_moved(self, timeout_seconds: float) -> None:
+        """Stop the movers whose servers are not the shards' primaries any more, as after a failover; they are
+        started anew where the state asks for them.
+        """
+        for stream, servers in tuple(self.hand.servers.items()):
+            if stream in self.hand.movers and servers != self._primaries():
+                _log.warning("workflow %s: the %s stream's servers have changed", self.workflow.id, stream)
+                self.stop_mover(stream, timeout_seconds)
 
     def tell_limits(self) -> None:
         """Let each live mover know how to give way, where that has changed."""

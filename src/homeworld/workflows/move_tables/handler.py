@@ -86,6 +86,7 @@ class MoveTables:
             memory.step.clear()
             if context.workflow.state in (State.ERROR, State.STOPPED):
                 memory.stream.clear()
+        context.stop_moved(STOP_SECONDS)
         context.tell_limits()
         while True:
             lease.check()
