@@ -8,7 +8,7 @@ Knows words only; what a program's body does is the server's to allow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from homeworld.gateway.plan import Target
 from homeworld.gateway.router_errors import unknown_database, unsupported
@@ -26,7 +26,7 @@ def check_programs(names: Names, target: Target, scan: Scan) -> None:
 
     :raises RefusedError: one is not of the keyspace that the statement goes to.
     """
-    for token in (*_defined(scan), *_called(scan.words)):
+    for token in (*_defined(scan), *_called(scan)):
         schema = token.name()
         if schema.lower() in SYSTEM_SCHEMAS:
             continue  # the server knows who may
@@ -70,9 +70,12 @@ def _defined(scan: Scan) -> Iterator[Token]:
             yield words[place]
 
 
-def _called(words: Sequence[Token]) -> Iterator[Token]:
-    """The schemas of functions: whatever is ``schema.name(``, of which tables are looked at elsewhere."""
+def _called(scan: Scan) -> Iterator[Token]:
+    """The schemas of functions: whatever is ``schema.name(`` and no table with its columns behind it."""
+    words = scan.words
+    tables = {ref.start for ref in scan.tables}
     for at in range(3, len(words)):
         schema, dot, name, behind = words[at - 3 : at + 1]
-        if behind.text == b"(" and dot.text == b"." and schema.kind in NAMES and name.kind in NAMES:
+        called = behind.text == b"(" and dot.text == b"." and schema.kind in NAMES and name.kind in NAMES
+        if called and schema.start not in tables:
             yield schema
