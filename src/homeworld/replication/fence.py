@@ -10,6 +10,7 @@ dies the servers release it with the connection.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -27,6 +28,14 @@ _IDLE_SECONDS = 60
 _PING_SECONDS = 5.0
 
 
+def name_of(schema: str, tables: Sequence[str]) -> str:
+    """The name by which a server knows the session that locks these tables, so that whoever comes after a
+    process which does not go on can end it (``IS_USED_LOCK``).
+    """
+    digest = hashlib.sha256("\0".join((schema, *sorted(tables))).encode()).hexdigest()
+    return f"homeworld fence {digest[:40]}"
+
+
 @contextmanager
 def locked_for_reading(
     places: Sequence[ShardPlace], tables: Sequence[str], timeout_seconds: float
@@ -40,6 +49,8 @@ def locked_for_reading(
     connection = Connection(places[0].endpoint, timeout_seconds=seconds + 5.0)
     with connection:
         connection.execute(f"SET SESSION lock_wait_timeout={seconds:d}, wait_timeout={_IDLE_SECONDS:d}")
+        # No lock that anybody waits for: a name.
+        connection.query_all(f"SELECT GET_LOCK('{name_of(places[0].schema, tables)}', 0)")
         wanted = ", ".join(f"{quote(place.schema, table)} READ" for place in places for table in tables)
         try:
             connection.execute(f"LOCK TABLES {wanted}")

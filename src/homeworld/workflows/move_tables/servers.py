@@ -18,6 +18,7 @@ from homeworld.replication import sequences, sidecar, tables
 from homeworld.replication.changes import Row
 from homeworld.replication.connection import Connection
 from homeworld.replication.ddl import TargetForm, layout_differences, split_create, target_table
+from homeworld.replication.fence import name_of as fence_name
 from homeworld.replication.positions import current_position
 from homeworld.workflows.move_tables.preconditions.foreign_keys import left_behind
 from homeworld.workflows.move_tables.preconditions.mentions import users
@@ -196,11 +197,7 @@ class ServerTools:
         strangers = found - known() if found else set[tuple[str, int]]()
         for server_id, number in strangers:
             _log.warning("server %s: connection %d of no living gateway is ended", server_id, number)
-            try:
-                servers[server_id].execute(f"KILL CONNECTION {number:d}")
-            except ServerError as error:
-                if error.server_errno != _NO_SUCH_THREAD:
-                    raise
+            _kill(servers[server_id], number)
         deadline = time.monotonic() + seconds
         while strangers:
             strangers &= {
@@ -212,6 +209,16 @@ class ServerTools:
                 raise DeadlineExceededError("connections of a gateway that is not there do not end")
             if strangers:
                 time.sleep(0.005)
+
+    def end_fences(self, places: Sequence[ShardPlace], tables: Sequence[str]) -> None:
+        """End the sessions that keep the tables locked for a process which does not go on."""
+        for place in places:
+            connection = self._connection(place.endpoint)
+            rows = connection.query_all(f"SELECT IS_USED_LOCK('{fence_name(place.schema, tables)}')")
+            if rows and rows[0][0] is not None:
+                number = int(rows[0][0])
+                _log.warning("server %s: a fence that was left is ended", place.endpoint.server_id)
+                _kill(connection, number)
 
     # -- connections -----------------------------------------------------------------------------------------
 
@@ -259,6 +266,14 @@ def _largest_of(place: ShardPlace, number: int, column: IdColumn) -> tuple[str, 
         f"SELECT {number:d}, COALESCE(MAX({quote(column.column)}), 0) FROM {table}",
         f"SELECT {number:d}, COALESCE(({_counter_of(place, column.table)}), 1) - 1",
     )
+
+
+def _kill(connection: Connection, number: int) -> None:
+    try:
+        connection.execute(f"KILL CONNECTION {number:d}")
+    except ServerError as error:
+        if error.server_errno != _NO_SUCH_THREAD:
+            raise
 
 
 def _connections(connection: Connection, users: frozenset[str]) -> set[int]:

@@ -40,7 +40,7 @@ from homeworld.workflows.move_tables.decide import (
 )
 from homeworld.workflows.move_tables.ids_on_servers import raise_ids
 from homeworld.workflows.move_tables.steps_start import publish
-from homeworld.workflows.move_tables.strangers import end_strangers
+from homeworld.workflows.move_tables.strangers import end_fences, end_strangers
 from homeworld.workflows.steps import Plan, Sort, Step
 
 REPLICA_SECONDS = 30.0  # for replicas to catch up, before anything waits for it
@@ -240,6 +240,7 @@ def hold(context: Context, way: Way) -> None:
 
 def _hold(context: Context, drain_seconds: float, *sides: Side) -> None:
     # Before anybody waits: what one that is not there has left locked, others would wait for under the hold.
+    end_fences(context, *sides)
     end_strangers(context, *sides)
     # An id of its own for each attempt, so that none is taken for another: a hold that is in force has been
     # so all the time, and what a process that lost its lease lets go of is nobody else's.

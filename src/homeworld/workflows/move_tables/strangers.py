@@ -19,6 +19,17 @@ SECONDS = 2.0
 _GATEWAYS = (BackendRole.READER, BackendRole.WRITER, BackendRole.READWRITER, BackendRole.ADMIN)
 
 
+def end_fences(context: Context, *sides: Side) -> None:
+    """End what a process of before keeps locked: one that is stopped holds on, and whoever writes to the
+    tables waits for it, so that no hold would drain. Only while this process has nothing locked.
+
+    :raises UnavailableError: a server does not answer.
+    """
+    if isinstance(context.ports.gateways, Knowing):
+        for side in sides:
+            context.tools.end_fences(context.owner(side), context.tables)
+
+
 def end_strangers(context: Context, *sides: Side) -> None:
     """End what is nobody's on the primaries of the sides; nothing where there is one gateway only.
 

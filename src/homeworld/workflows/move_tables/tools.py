@@ -117,6 +117,10 @@ class Tools(Protocol):
         """
         ...
 
+    def end_fences(self, places: Sequence[ShardPlace], tables: Sequence[str]) -> None:
+        """End the sessions that keep these tables locked for a process which does not go on."""
+        ...
+
     def warm(self, places: Sequence[ShardPlace]) -> None:
         """Open what the next calls need, so that they cost one round trip each."""
         ...
