@@ -34,7 +34,8 @@ def check_programs(names: Names, target: Target, scan: Scan) -> None:
             raise unknown_database(schema)
         if names.only is None and schema != names.default(target).name:
             raise unsupported(
-                f"a stored program of keyspace {schema} while the session is aimed elsewhere; USE `{schema}`"
+                f"stored functions and procedures of keyspace {schema} while the session is aimed elsewhere; "
+                f"USE `{schema}`"
             )
 
 
