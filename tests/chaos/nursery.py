@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +38,7 @@ class Forked:
         self.stdin = stdin
         self.stdout = stdout
         self.returncode: int | None = None
+        self._lock = threading.Lock()  # several threads ask, as they may ask a Popen
         try:
             self._handle: int | None = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -49,10 +51,11 @@ class Forked:
 
     def poll(self) -> int | None:
         """None while it runs."""
-        if self._handle is not None and select.select([self._handle], [], [], 0)[0]:
-            os.close(self._handle)
-            self._over()
-        return self.returncode
+        with self._lock:
+            if self._handle is not None and select.select([self._handle], [], [], 0)[0]:
+                os.close(self._handle)
+                self._over()
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Until it has ended.
@@ -68,8 +71,10 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         """As ``os.kill``; nothing where it has ended."""
-        if self.poll() is None and self._handle is not None:
-            signal.pidfd_send_signal(self._handle, number)
+        self.poll()
+        with self._lock:
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle, number)
 
     def kill(self) -> None:
         """kill -9."""

@@ -321,7 +321,7 @@ class Run:
         self._commits(2, f"tellers work again {slow:g} s after the fault was mended", slow)
         self._note_owner()
         machines = self.world.machines
-        self.world.wait("all servers answer", lambda: all(map(machines.answers, machines.all)), 60)
+        self.world.wait("all servers answer", lambda: all(map(machines.answers, machines.all)), 90)
         self.over = time.monotonic() + 3.0
         if self.fault.name.startswith("disk"):
             self.over = max(self.over, self.struck + FULL_SECONDS)
