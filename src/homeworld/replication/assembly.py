@@ -77,7 +77,8 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
         place.shard: [states[target.shard][place.shard] for target in spec.targets] for place in spec.sources
     }
     definitions = {shard: _definitions(spec, mine) for shard, mine in remembered.items()}
-    _check(spec, definitions, {shard: _begun(mine) for shard, mine in states.items()})
+    ready = {shard: sources[shard] for shard, mine in remembered.items() if _stands_before_ddl(spec, mine)}
+    _check(spec, definitions, {shard: _begun(mine) for shard, mine in states.items()}, ready)
     tables = [
         table
         for place in spec.sources
@@ -90,7 +91,11 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
     try:
         for endpoint in _servers(spec.sources):
             rules.append(OnDdlRule(spec.on_ddl, spec.epoch, several_sources=len(spec.sources) > 1))
-            followers[endpoint.server_id] = _follower(spec, endpoint, tables, states, rules[-1], stopping)
+            made = _follower(spec, endpoint, tables, states, rules[-1], stopping)
+            # What is copied now would be of a time behind the statement that is still to be passed.
+            here = [place.shard for place in spec.sources if place.endpoint.server_id == endpoint.server_id]
+            made.settled = not any(shard in ready for shard in here)
+            followers[endpoint.server_id] = made
     except BaseException:
         for follower in followers.values():
             follower.appliers.close()
@@ -115,12 +120,26 @@ def _begun(states: Mapping[str, _State]) -> frozenset[str]:
     return frozenset(name for _, copies in states.values() for name, copy in copies.items() if copy.done)
 
 
+def _stands_before_ddl(spec: MoverSpec, mine: Sequence[_State]) -> bool:
+    """Whether all streams of a source shard stand in front of a statement that stopped them."""
+    return all(
+        stream.stopped_before
+        and Position.parse(spec.flavor, stream.position) == Position.parse(spec.flavor, stream.stopped_before)
+        for stream, _ in mine
+    )
+
+
 def _check(
-    spec: MoverSpec, sources: Mapping[str, Mapping[str, Table]], begun: Mapping[str, frozenset[str]]
+    spec: MoverSpec,
+    sources: Mapping[str, Mapping[str, Table]],
+    begun: Mapping[str, frozenset[str]],
+    ready: Mapping[str, Mapping[str, Table]],
 ) -> None:
     """Hold the tables to be movable, and each target to take them as they are.
 
     :param begun: target shard to the tables that are not expected to be empty there.
+    :param ready: of source shards whose streams stand in front of a statement, the tables as they are behind
+        it: a target that fits them does as well, for no row comes before the statement is passed.
     """
     names = [placement.table for placement in spec.placements]
     reasons: dict[str, None] = {}
@@ -137,8 +156,11 @@ def _check(
                 reasons[f"table {table.name!r} uses {table.engine}, which has no transactions"] = None
             for shard, there in targets.items():
                 ours, theirs = f"{spec.sources[0].keyspace}/{source}", f"{spec.targets[0].keyspace}/{shard}"
-                for text in layout_differences(table, there[table.name], ours, theirs):
-                    reasons[text] = None
+                found = layout_differences(table, there[table.name], ours, theirs)
+                behind = ready.get(source, {}).get(table.name)
+                if found and behind and not layout_differences(behind, there[table.name], ours, theirs):
+                    continue
+                reasons.update(dict.fromkeys(found))
     for place in spec.targets:
         with Connection(place.endpoint) as connection:
             if connection.query_one("SELECT @@local_infile") != (b"1",):

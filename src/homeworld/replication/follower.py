@@ -162,7 +162,14 @@ class Follower:
             self._roll_back()
             self._leave()
         (ddl,) = batch.ddl or (None,)
-        if batch.mid_transaction:
+        if (
+            ddl is not None
+            and not batch.changes
+            and not self._parts
+            and ddl.position_before == self._position
+        ):
+            done = True  # so that a copy which waits for the statement does not begin in front of it
+        elif batch.mid_transaction:
             done = self._apply(batch.changes, None, batch.unfinished)
         elif batch.changes or self._parts or batch.position != self._position:
             end = ddl.position_before if ddl else batch.position
@@ -330,6 +337,8 @@ class Follower:
         try:
             after = self._rule.pass_over(ddl, tables)
         except DdlStopError:
+            # Nothing before the statement may be given again to tables that are altered meanwhile.
+            self.appliers.catch_up(ddl.position_before)
             for target in self.appliers.targets:
                 target.stop_before(ddl.position_before)
             raise

@@ -158,6 +158,10 @@ class OnDdlRule:
             if source is None:
                 if self.answer is not OnDdl.IGNORE:
                     told.append(f"table {table.table.name!r} is gone from the source")
+                elif not table.map.complete:
+                    told.append(
+                        f"table {table.table.name!r} is gone from the source, with rows not copied yet"
+                    )
                 continue
             for place in table.targets:
                 target = _read(place, table.table.name)
