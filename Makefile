@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test soak chaos fuzz fuzz-gateway hard-cases bench lint mysql clean
+.PHONY: setup demo test soak chaos fuzz fuzz-gateway hard-cases limits bench lint mysql clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -54,9 +54,13 @@ hard-cases: setup mysql        ## run the hard cases and write docs/reference/ha
 	scripts/install-debian test
 	$(BIN)/python -m tests.hard_cases.page
 
+limits: setup mysql            ## how far it goes: 5 M rows, 500 tables, rows of 64 MB; see docs/reference/limits.md
+	scripts/install-debian test
+	$(BIN)/python -m tests.limits --json limits-report.json $(LIMITS_ARGS)
+
 bench: setup mysql             ## the figures, each against its peer in the same run
 	scripts/install-debian bench
 	$(BIN)/python -m bench --json bench-report.json $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache demo-report.json bench-report.json chaos-report.json
+	rm -rf $(VENV) .pytest_cache .ruff_cache demo-report.json bench-report.json chaos-report.json limits-report.json

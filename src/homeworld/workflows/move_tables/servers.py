@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from homeworld.model.errors import ConnectionLostError, DeadlineExceededError, NotFoundError, ServerError
 from homeworld.model.names import quote
@@ -122,22 +122,24 @@ class ServerTools:
         return {column.name.lower() for column in found.columns} >= _SEQUENCE_COLUMNS
 
     def largest_ids(self, places: Sequence[ShardPlace], columns: Sequence[IdColumn]) -> Mapping[str, int]:
-        """The largest id in a row or given out by AUTO_INCREMENT, by table; one query a server."""
+        """The largest id in a row or given out by AUTO_INCREMENT, by table; two queries a server."""
         largest = dict.fromkeys((column.table for column in columns), 0)
         by_server: dict[str, list[ShardPlace]] = {}
         for place in places:
             by_server.setdefault(place.endpoint.server_id, []).append(place)
         for group in by_server.values():
+            connection = self._connection(group[0].endpoint)
             parts = [
-                part
-                for place in group
-                for number, column in enumerate(columns)
-                for part in _largest_of(place, number, column)
+                _largest_of(place, number, column) for place in group for number, column in enumerate(columns)
             ]
-            rows = self._connection(group[0].endpoint).query_all(" UNION ALL ".join(parts))
-            for number, value in rows:
-                table = columns[int(number or 0)].table
-                largest[table] = max(largest[table], int(value or 0))
+            rows = connection.query_all(" UNION ALL ".join(parts))
+            found = [(columns[int(number or 0)].table, int(value or 0)) for number, value in rows]
+            for place in group:
+                found += [
+                    (table, next_ - 1) for table, next_ in _counters(connection, place, largest).items()
+                ]
+            for table, value in found:
+                largest[table] = max(largest[table], value)
         return largest
 
     def given_by(self, place: ShardPlace, names: Sequence[str]) -> Mapping[str, int]:
@@ -162,11 +164,10 @@ class ServerTools:
         """Let each AUTO_INCREMENT give only greater ids; a table that does already is not touched."""
         for place in places:
             connection = self._connection(place.endpoint)
-            for name, least in above.items():
-                row = connection.query_all(_counter_of(place, name))
-                if row and row[0][0] is not None and int(row[0][0]) <= least:
+            for name, next_ in _counters(connection, place, above).items():
+                if next_ <= above[name]:
                     connection.execute(
-                        f"ALTER TABLE {quote(place.schema, name)} AUTO_INCREMENT = {least + 1:d}"
+                        f"ALTER TABLE {quote(place.schema, name)} AUTO_INCREMENT = {above[name] + 1:d}"
                     )
 
     def _next_id(self, place: ShardPlace, name: str) -> int:
@@ -252,20 +253,25 @@ class ServerTools:
         return made
 
 
-def _counter_of(place: ShardPlace, table: str) -> str:
-    return (
-        "SELECT AUTO_INCREMENT FROM information_schema.TABLES "
-        f"WHERE TABLE_SCHEMA = {tables.literal(place.schema)} AND TABLE_NAME = {tables.literal(table)}"
+def _counters(connection: Connection, place: ShardPlace, names: Collection[str]) -> dict[str, int]:
+    """The next number of each table that has AUTO_INCREMENT; one query, because clients wait for it."""
+    if not names:
+        return {}
+    wanted = ", ".join(map(tables.literal, names))
+    rows = connection.query_all(
+        "SELECT TABLE_NAME, AUTO_INCREMENT FROM information_schema.TABLES "
+        f"WHERE TABLE_SCHEMA = {tables.literal(place.schema)} AND TABLE_NAME IN ({wanted}) "
+        "AND AUTO_INCREMENT IS NOT NULL"
     )
+    found = {(name or b"").decode(): int(value or 0) for name, value in rows}
+    # Some servers compare these names without regard to case, and have both t and T.
+    return {name: value for name, value in found.items() if name in names}
 
 
-def _largest_of(place: ShardPlace, number: int, column: IdColumn) -> tuple[str, str]:
-    """Two queries of (number, id): the largest in a row, the last that AUTO_INCREMENT gave."""
+def _largest_of(place: ShardPlace, number: int, column: IdColumn) -> str:
+    """A query of (number, id): the largest in a row."""
     table = quote(place.schema, column.table)
-    return (
-        f"SELECT {number:d}, COALESCE(MAX({quote(column.column)}), 0) FROM {table}",
-        f"SELECT {number:d}, COALESCE(({_counter_of(place, column.table)}), 1) - 1",
-    )
+    return f"SELECT {number:d}, COALESCE(MAX({quote(column.column)}), 0) FROM {table}"
 
 
 def _kill(connection: Connection, number: int) -> None:
