@@ -78,7 +78,7 @@ def spec(move: Move, pairs: tuple[Pair, Pair], limits: ThrottleLimits) -> MoverS
 
 @contextmanager
 def running(spec: MoverSpec) -> Generator[RunningMover]:
-    mover = RunningMover(spec, chunk_bytes=6000)
+    mover = RunningMover(spec, chunk_bytes=2000)
     mover.start()
     try:
         yield mover
@@ -229,7 +229,7 @@ def test_what_does_not_answer_lets_pass_and_says_so(move: Move, pairs: tuple[Pai
 
 
 def test_limits_reach_a_mover_in_a_process_of_its_own(move: Move, pairs: tuple[Pair, Pair]) -> None:
-    movers = MoverProcesses(chunk_bytes=6000)
+    movers = MoverProcesses(chunk_bytes=2000)
     try:
         mover = movers.start(spec(move, pairs, ThrottleLimits(ratio=95)))
         wait_for(mover, told("copy: ratio 95 %"))
