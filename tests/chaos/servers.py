@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,10 +58,24 @@ class Machines:
     def connect(self, server: Server, seconds: float = 10.0) -> pymysql.connections.Connection[Any]:
         """As the server's owner, through its own socket."""
         endpoint = self.engine.endpoint(server.server_id, BackendRole.OWNER)
-        return pymysql.connect(
-            unix_socket=endpoint.socket, user=endpoint.user, password=endpoint.password, autocommit=True,
-            charset="utf8mb4", read_timeout=seconds, write_timeout=seconds, connect_timeout=int(seconds),
-        )  # fmt: skip
+        # PyMySQL leaks a socket of its own making where nobody listens.
+        channel = socket.socket(socket.AF_UNIX)
+        try:
+            channel.settimeout(seconds)
+            channel.connect(endpoint.socket)
+            made = pymysql.connect(
+                unix_socket=endpoint.socket, user=endpoint.user, password=endpoint.password, autocommit=True,
+                charset="utf8mb4", read_timeout=seconds, write_timeout=seconds, connect_timeout=int(seconds),
+                defer_connect=True,
+            )  # fmt: skip
+            made.connect(channel)
+        except OSError as error:
+            channel.close()
+            raise pymysql.err.OperationalError(2002, f"{server.server_id}: {error}") from error
+        except BaseException:
+            channel.close()
+            raise
+        return made
 
     def run(self, server: Server, *statements: str) -> list[tuple[Any, ...]]:
         """The last statement's rows."""

@@ -444,19 +444,22 @@ def test_what_follows_a_wrong_proof_counts_once(gw: GatewayFixture) -> None:
 
 
 def test_many_wrong_passwords_at_once_leave_room_for_others(gw: GatewayFixture) -> None:
-    socks = [socket.create_connection(("127.0.0.1", gw.gateway.port), timeout=20) for _ in range(120)]
-    for sock in socks:
-        sock.recv(65536)
-        sock.sendall(_wrong("nobody"))
-    assert settles(lambda: gw.gateway.counts.refused == 120)
-    assert held(gw.gateway).connections <= 51
-    assert _served(gw)
-    answers = [_hung_up(sock) for sock in socks]
+    with contextlib.ExitStack() as open_:
+        socks = [
+            open_.enter_context(socket.create_connection(("127.0.0.1", gw.gateway.port), timeout=20))
+            for _ in range(120)
+        ]
+        for sock in socks:
+            sock.recv(65536)
+            sock.sendall(_wrong("nobody"))
+        assert settles(lambda: gw.gateway.counts.refused == 120)
+        assert held(gw.gateway).connections <= 51
+        assert _served(gw)
+        answers = [_hung_up(sock) for sock in socks]
     told = [parse_err(said[4:]).server_errno for said in answers if said]
-    assert 1 <= len(told) <= 50
+    # At most 50 wait for their answer at the same time; whoever has had it makes room for another.
+    assert 1 <= len(told) < 120
     assert set(told) == {1045}
-    for sock in socks:
-        sock.close()
 
 
 def test_errors_of_the_protocol_are_what_clients_get(gw: GatewayFixture) -> None:

@@ -20,6 +20,7 @@ ACTIONS = {
     "reversed_cutover": "reverse-cutover",
     "completed": "complete",
 }
+UNDER_WAY = {"switching_replicas", "switching_primaries", "reversing_traffic", "cutting_over", "cancelling"}
 
 
 class Platform:
@@ -122,6 +123,29 @@ class Platform:
         """Ask for the action that leads to ``state`` and wait for it."""
         self.act(ACTIONS[state])
         return self.reaches(state, seconds)
+
+    def persist(self, state: str, seconds: float = 120.0) -> dict[str, Any]:
+        """Ask for the action that leads to ``state``, and go on as :meth:`comes_to`."""
+        self.act(ACTIONS[state])
+        return self.comes_to(state, seconds)
+
+    def comes_to(self, state: str, seconds: float = 120.0) -> dict[str, Any]:
+        """Wait for a state, and ask anew where the workflow came back with a reason, because a server or a
+        process that a test has ended was not back yet.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            workflow = self.workflow()
+            if workflow["state"] == state:
+                return workflow
+            told = f"{workflow['state']}, wanted {state}: {workflow['workflow_errors']}"
+            assert workflow["state"] not in {"error", "stopped"}, told
+            assert time.monotonic() < deadline, told
+            if workflow["state"] not in UNDER_WAY:
+                assert workflow["workflow_errors"], told
+                time.sleep(1)
+                self.act(ACTIONS[state])
+            time.sleep(0.05)
 
     def verify(self, seconds: float = 120.0) -> None:
         """Verify, anew where a server that a test has killed was not back yet (the workflow says so)."""
