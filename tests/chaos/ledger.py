@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class Ledger:
         return found
 
 
-class _Client(threading.Thread):
+class _Client(threading.Thread, ABC):
     """One connection that works until it is halted, and reconnects where it is lost."""
 
     gateway = 0
@@ -181,8 +182,9 @@ class _Client(threading.Thread):
                     )
                 self._halt.wait(0.05)
 
+    @abstractmethod
     def work(self, connection: pymysql.connections.Connection[Any]) -> None:
-        raise NotImplementedError
+        """One round of what this client does."""
 
 
 class Teller(_Client):

@@ -203,10 +203,14 @@ class LocalEngine:
                     except BaseException:
                         primary.run(rule.writable)
                         raise
+                position = str(replica.value(rule.position) or "")
             else:
                 replicas.apply_received(replica, rule, timeout_seconds)
-            position = str(replica.value(rule.position) or "")
-            self._check_furthest(position, [each for each in others if each.server_id != record.server_id])
+                position = str(replica.value(rule.position) or "")
+                # With the primary's word this one has all there is; without it another may have got more.
+                self._check_furthest(
+                    position, [each for each in others if each.server_id != record.server_id]
+                )
         for each in (self._layout.read(former), *others):
             if each.server_id != record.server_id:
                 self._layout.write(replace(each, replica_of=record.server_id))
