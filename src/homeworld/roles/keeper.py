@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.watcher import Watcher
@@ -34,16 +35,33 @@ class EngineKeeper:
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._decided = threading.Event()
+        self._failure: BaseException | None = None
         self._threads = [
-            threading.Thread(target=self._elect_loop, name="engine-elect", daemon=True),
-            threading.Thread(target=self._renew_loop, name="engine-lease", daemon=True),
+            threading.Thread(target=self._supervised, args=(loop,), name=name, daemon=True)
+            for name, loop in (("engine-elect", self._elect_loop), ("engine-lease", self._renew_loop))
         ]
 
+    @property
+    def failure(self) -> BaseException | None:
+        """The fault of this program that ended a thread, if any."""
+        return self._failure
+
     def start(self) -> None:
-        """Return once the servers were started, here or by whoever has the lease."""
+        """Return once the servers were started, here or by whoever has the lease, or a thread has failed
+        (:attr:`failure`).
+        """
         for thread in self._threads:
             thread.start()
         self._decided.wait()
+
+    def _supervised(self, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except BaseException as error:
+            _log.critical("looking after the servers failed", exc_info=True)
+            self._failure = error
+            self._decided.set()
+            raise
 
     def stop(self, seconds: float) -> None:
         """Watch no more and let somebody else; the servers go on."""

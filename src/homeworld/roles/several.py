@@ -176,9 +176,9 @@ class WorkerRole:
         stack, ending = self._stack, Ending(STOP_SECONDS)
         ground = _Ground(self._common, stack)
         owner = f"worker:{socket.gethostname()[:30]}:{os.getpid()}:{new_id()}"
-        keeper = EngineKeeper(ground.store, ground.engine, owner)
-        keeper.start()
+        self._keeper = keeper = EngineKeeper(ground.store, ground.engine, owner)
         stack.callback(lambda: keeper.stop(ending.left()))
+        keeper.start()
         ground.gateways.start()
         movers = MoverProcesses()
         stack.callback(movers.close)
@@ -192,8 +192,9 @@ class WorkerRole:
 
     def check(self) -> None:
         """See :class:`Role`."""
-        if self._executor.failure is not None:
-            raise HomeworldError(f"the executor failed: {self._executor.failure!r}; the log says more")
+        for part, failure in (("executor", self._executor.failure), ("server keeper", self._keeper.failure)):
+            if failure is not None:
+                raise HomeworldError(f"the {part} failed: {failure!r}; the log says more")
 
 
 class GatewayRole:
