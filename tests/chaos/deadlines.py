@@ -29,6 +29,7 @@ ROLES_LONG_SECONDS = 15.0
 def shorten(*, hold_seconds: float = HOLD_SECONDS, switch_seconds: float = 3.0) -> None:
     """For the process of executor and gateway."""
     engine.LOCK_SECONDS = STORE_SECONDS
+    engine.IDLE_SECONDS = STORE_SECONDS - 1
     steps_switch.REPLICA_SECONDS = 6.0
     steps_switch.BEHIND_SECONDS = 6.0
     steps_switch.HOLD_SECONDS = hold_seconds

@@ -9,13 +9,14 @@ from typing import TypeVar
 
 import pytest
 
-from homeworld.model.errors import ConflictError, FencedError, InvalidError
+from homeworld.model.errors import ConflictError, FencedError, InvalidError, NotFoundError, UnavailableError
 from homeworld.model.machine import Transition
 from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
+from homeworld.store import engine
 from homeworld.store.guards import guards
 from homeworld.store.store import Store
 from homeworld.store.workflows import Workflow
-from tests.support.stores import Shop, TestClock, make_shop
+from tests.support.stores import PostgresStores, Shop, TestClock, make_shop
 
 T = TypeVar("T")
 
@@ -197,3 +198,32 @@ def test_a_listener_hears_of_commits_only(sqlite_store: Store) -> None:
     with pytest.raises(ZeroDivisionError), sqlite_store.write():
         raise ZeroDivisionError
     assert heard == [1]
+
+
+def test_a_writer_that_stops_in_the_middle_does_not_keep_the_others_out(
+    postgres_stores: PostgresStores, clock: TestClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "IDLE_SECONDS", 1)
+    with postgres_stores.fresh(clock) as store:
+        begun = threading.Event()
+        woken = threading.Event()
+
+        def stop_in_the_middle() -> None:
+            with store.write() as tx:
+                tx.organizations.ensure("sleepers")
+                begun.set()
+                woken.wait(60)
+                tx.organizations.ensure("wakers")
+
+        with ThreadPoolExecutor(1) as pool:
+            asleep = pool.submit(stop_in_the_middle)
+            assert begun.wait(60)
+            with store.write() as tx:
+                tx.organizations.ensure("acme")
+            woken.set()
+            with pytest.raises(UnavailableError):
+                asleep.result(60)
+        with store.read() as tx:
+            assert tx.organizations.by_name("acme")
+            with pytest.raises(NotFoundError):
+                tx.organizations.by_name("sleepers")

@@ -22,9 +22,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from homeworld.model.errors import ConflictError, UnavailableError
 
 LOCK_SECONDS = 10
+# Less than others wait for the lock, so that they get it; a transaction's own thinking takes milliseconds.
+IDLE_SECONDS = 5
 _BETWEEN_ATTEMPTS = 0.01
 # Any constant will do as long as nothing else in the same PostgreSQL database locks the same number.
 _WRITER_LOCK = 0x486F6D65
+_IDLE_IN_TRANSACTION = "25P03"
 
 
 class SystemClock:
@@ -107,15 +110,16 @@ def reading(engine: Engine) -> Generator[Connection]:
 def writing(engine: Engine) -> Generator[Connection]:
     """One write transaction; the only one in all processes until it ends. Commits unless the body raises.
 
-    :raises UnavailableError: the database does not answer or the lock was not had within LOCK_SECONDS. Where
-        the answer to COMMIT was lost it is unknown whether it took place: read the state again.
+    :raises UnavailableError: the database does not answer, the lock was not had within LOCK_SECONDS, or (on
+        PostgreSQL) the body paused for IDLE_SECONDS. Where the answer to COMMIT was lost it is unknown
+        whether it took place: read the state again.
     :raises ConflictError: a constraint refused.
     """
     with _translated(), engine.connect() as connection:
         connection.execution_options(homeworld_writes=True)
         with connection.begin():
             if engine.dialect.name == "postgresql":
-                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+                _set_deadlines(connection)
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
             yield connection
 
@@ -131,8 +135,19 @@ def touching(engine: Engine) -> Generator[Connection]:
         connection.execution_options(homeworld_writes=True)
         with connection.begin():
             if engine.dialect.name == "postgresql":
-                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+                _set_deadlines(connection)
             yield connection
+
+
+def _set_deadlines(connection: Connection) -> None:
+    # A process that is stopped, or whose machine is cut off, in the middle of its transaction would keep the
+    # one writer's lock from everybody for as long as its connection lives: the server ends it.
+    connection.execute(
+        text(
+            f"SELECT set_config('lock_timeout', '{LOCK_SECONDS}s', true),"
+            f" set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', true)"
+        )
+    )
 
 
 @contextmanager
@@ -154,4 +169,9 @@ def _is_outage(error: DBAPIError) -> bool:
         return name.startswith(
             ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL")
         )
-    return isinstance(error, (OperationalError, InterfaceError))
+    # The driver calls the end of an idle transaction an internal error; the connection is gone as with any.
+    return (
+        isinstance(error, (OperationalError, InterfaceError))
+        or error.connection_invalidated
+        or (getattr(error.orig, "sqlstate", None) == _IDLE_IN_TRANSACTION)
+    )
