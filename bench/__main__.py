@@ -32,6 +32,7 @@ FAMILIES: dict[str, tuple[Taker, tuple[tuple[str, str, Goal], ...]]] = {
     "copy": (copying.take, (("copy", "rows/s", goals.COPY), ("verify", "rows/s", goals.VERIFY))),
     "catch-up": (catching_up.take, (("catch-up", "row events/s", goals.CATCH_UP),)),
     "hold": (holding.take, (("hold", "ms, p99 of the longest stall", goals.HOLD),)),
+    "hold-full": (holding.take_full, (("hold-full", "ms, p99 of the longest stall", goals.HOLD),)),
     "gateway": (
         gateway.take,
         tuple((name, "µs CPU a query", goals.GATEWAY) for name in gateway.MODES),

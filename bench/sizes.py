@@ -11,6 +11,7 @@ class Sizes:
     :param copy_rows: rows of the table that is copied and verified.
     :param backlog_events: row events of a catch-up's backlog, each a transaction of its own.
     :param hold_switches: how often primaries are switched, and as often reversed.
+    :param hold_full_switches: the same under clients that never pause.
     :param gateway_seconds: the length of one measured stretch of point selects.
     :param memory_rows: the smaller and the larger table.
     :param api_branches: the smaller and the larger number of branches and workflows.
@@ -23,6 +24,7 @@ class Sizes:
     backlog_events: int
     hold_rows: int
     hold_switches: int
+    hold_full_switches: int
     gateway_seconds: float
     memory_rows: tuple[int, int]
     api_branches: tuple[int, int]
@@ -37,6 +39,7 @@ FULL = Sizes(
     backlog_events=100_000,
     hold_rows=100_000,
     hold_switches=20,
+    hold_full_switches=50,
     gateway_seconds=6.0,
     memory_rows=(1_000_000, 10_000_000),
     api_branches=(10, 10_000),
@@ -50,6 +53,7 @@ QUICK = Sizes(
     backlog_events=20_000,
     hold_rows=20_000,
     hold_switches=5,
+    hold_full_switches=5,
     gateway_seconds=3.0,
     memory_rows=(100_000, 1_000_000),
     api_branches=(10, 10_000),

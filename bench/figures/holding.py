@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import dataclass
 
 from bench.context import Context, vitess_note
 from bench.goals import HOLD
@@ -17,8 +18,18 @@ from bench.lab import BenchError, Lab
 from bench.loads import stalls
 from bench.loads.sysbench import command
 
-THREADS = 8
-THINK_MS = 10
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many clients there are, and how long each pauses between two transactions."""
+
+    clients: int
+    think_ms: int
+
+
+USUAL = Load(clients=8, think_ms=10)
+# As sysbench's own oltp_read_write runs: no core is idle, and waiting for one is part of a stall.
+FULL = Load(clients=16, think_ms=0)
 # How long the application runs in each state before the next switch; also the stretch that is compared.
 DWELL_SECONDS = 0.7
 LAST_SECONDS = 3.0
@@ -27,11 +38,19 @@ _OWN_FAULT = "--mysql-ignore-errors=1213,1020,1205"
 
 def take(context: Context) -> list[Figure]:
     """The figure ``hold``."""
+    return _take(context, "hold", USUAL, context.sizes.hold_switches)
+
+
+def take_full(context: Context) -> list[Figure]:
+    """The figure ``hold-full``."""
+    return _take(context, "hold-full", FULL, context.sizes.hold_full_switches)
+
+
+def _take(context: Context, name: str, kind: Load, count: int) -> list[Figure]:
     if context.peer_only:
         return []
-    count = context.sizes.hold_switches
     with Lab(context.flavor) as lab:
-        context.say("hold: an installation with a workflow that is running")
+        context.say(f"{name}: an installation with a workflow that is running")
         installed = install(lab, "--placement", "dedicated", "--replicas", "0")
         installed.create_database()
         installed.fill(installed.login("admin"), context.sizes.hold_rows, lab.folder)
@@ -40,15 +59,15 @@ def take(context: Context) -> list[Figure]:
         log = lab.folder / "load.log"
         load = lab.process(
             command(
-                str(stalls.SCRIPT), installed.login("readwriter"), context.sizes.hold_rows, THREADS,
-                "--time=0", "--events=0", f"--think_ms={THINK_MS}", _OWN_FAULT,
+                str(stalls.SCRIPT), installed.login("readwriter"), context.sizes.hold_rows, kind.clients,
+                "--time=0", "--events=0", f"--think_ms={kind.think_ms}", _OWN_FAULT,
             ),
             log,
         )  # fmt: skip
         time.sleep(2.0)
         if load.poll() is not None:
             raise BenchError(f"the load ended: {log.read_text()[-1500:]}")
-        context.say(f"hold: {count} switches and as many ways back under {THREADS} clients")
+        context.say(f"{name}: {count} switches and as many ways back under {kind.clients} clients")
         switches, quiet = _switch(installed, count)
         last = time.time()
         time.sleep(LAST_SECONDS)
@@ -60,16 +79,16 @@ def take(context: Context) -> list[Figure]:
     usual = [felt.longest(*window) * 1000 for window in quiet]
     errors = list(felt.errors) + (["the load ended before its time"] if ended_early else [])
     # A statement that is never answered is never told of: each client must be heard once more.
-    errors += [f"client {n} hangs" for n in range(THREADS) if n not in felt.clients_since(last)]
+    errors += [f"client {n} hangs" for n in range(kind.clients) if n not in felt.clients_since(last)]
     note = (
-        f"{count} switches and {count} ways back, {THREADS} clients, {THINK_MS} ms between transactions;"
-        f" median {statistics.median(switched):.0f} ms, longest {max(switched):.0f} ms; without a switch the"
-        f" longest of {DWELL_SECONDS:g} s: median {statistics.median(usual):.0f} ms,"
+        f"{count} switches and {count} ways back, {kind.clients} clients, {kind.think_ms} ms between"
+        f" transactions; median {statistics.median(switched):.0f} ms, longest {max(switched):.0f} ms;"
+        f" without a switch the longest of {DWELL_SECONDS:g} s: median {statistics.median(usual):.0f} ms,"
         f" p99 {percentile(usual, 99):.0f} ms;"
         f" client errors: {len(errors)}{': ' + errors[0] if errors else ''}; {vitess_note()}"
     )
     value = percentile(switched, 99)
-    return [alone("hold", "ms, p99 of the longest stall", value, HOLD, note=note, failed=bool(errors))]
+    return [alone(name, "ms, p99 of the longest stall", value, HOLD, note=note, failed=bool(errors))]
 
 
 Window = tuple[float, float]
