@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from homeworld.model.errors import NotFoundError, ServerError
+from homeworld.model.errors import DeadlineExceededError, NotFoundError, ServerError
 from homeworld.model.topology import Flavor
 from homeworld.replication import sequences, tables
 from homeworld.replication.ddl import TargetForm, add_keys_sql, layout_differences, target_table
@@ -118,3 +118,22 @@ def test_sequences_only_grow(move: Move) -> None:
     sequences.raise_sequence(place, "t_seq", 5000)
     sequences.raise_sequence(place, "t_seq", 70)
     assert sequences.next_id(place, "t_seq") == 5001
+
+
+def test_names_that_only_the_catalogue_finds_are_of_no_table(move: Move) -> None:
+    place = move.sources[0]
+    assert set(
+        tables.find_tables(place, ["P", "p ", "p\n", "p", "p" * 64, "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+    ) == {"p"}
+
+
+def test_whoever_reads_for_somebody_waits_for_no_lock(move: Move) -> None:
+    place = move.sources[0]
+    with move.server_of(place).connect(schema=place.schema) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLES p WRITE")
+        with (
+            pytest.raises(DeadlineExceededError, match="locked by another"),
+            tables.reading_session(place.endpoint, 2.0) as session,
+        ):
+            session.query_all(f"SELECT 1 FROM {place.schema}.p LIMIT 1")
+        cursor.execute("UNLOCK TABLES")

@@ -103,3 +103,9 @@ def test_why_something_is_not_ready_is_shown_to_who_asked_for_it(desk: Desk) -> 
     assert desk.http.get(f"{BRANCH}/keyspaces/late").json()["error"] == "the disk is full"
     shown = desk.http.get(DB).json()
     assert (shown["issues_count"], shown["error"]) == (1, "keyspace late: the disk is full")
+
+
+@pytest.mark.parametrize("name", ["x\n", "x" * 64 + "\n"])
+def test_a_line_end_is_no_part_of_a_name(desk: Desk, name: str) -> None:
+    for where in (f"{ORG}/databases", f"{BRANCH}/keyspaces", f"{DB}/branches"):
+        assert refused(desk.http.post(where, json={"name": name})) == (422, "unprocessable"), where

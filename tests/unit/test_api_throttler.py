@@ -81,6 +81,22 @@ def test_ratios_that_cannot_be_are_refused(desk: Desk, body: dict[str, Any], cod
     assert [one["ratio"] for one in desk.http.get(f"{DB}/throttler").json()["configurations"]] == [0, 0]
 
 
+def test_a_keyspace_may_have_any_name(desk: Desk) -> None:
+    names = ("name", "kind", "action", "self")
+    for name in names:
+        answer = desk.http.post(f"{DB}/branches/main/keyspaces", json={"name": name})
+        assert answer.status_code == 200, answer.text
+    assert desk.http.patch(f"{DB}/throttler", json={"ratio": 5}).status_code == 200
+    shown = desk.http.get(f"{DB}/throttler").json()["configurations"]
+    assert {one["keyspace_name"] for one in shown if one["ratio"] == 5} >= set(names)
+
+
+def test_an_entry_of_a_text_nested_too_deeply_is_refused(desk: Desk) -> None:
+    for text in ("[" * 100_000, '{"a":' * 3000, "9" * 5000):
+        answer = desk.http.patch(f"{DB}/throttler", json={"configurations": [text]})
+        assert refused(answer) == (422, "invalid_params")
+
+
 def test_a_workflow_s_limits_are_kept_and_its_movers_get_them(desk: Desk) -> None:
     workflow = begin(desk)
     assert desk.http.get(ONE).json() == USUAL
@@ -130,4 +146,7 @@ def test_the_command_line_shows_and_changes(desk: Desk, monkeypatch: pytest.Monk
         ratios = client.get_throttler("acme", "shop")["configurations"]
         assert {one["keyspace_name"]: one["ratio"] for one in ratios} == {"shop": 20, "shop_sharded": 20}
     assert "off" in result.output
+    result = runner.invoke(app, ["throttle", "shop", "1", "--history-length", "1234567"])
+    assert "1234567" in result.output
+    assert runner.invoke(app, ["throttle", "shop", "1", "--replica-lag", "nan"]).exit_code == 2
     assert runner.invoke(app, ["throttle", "shop", "1", "--replica-lag", "much"]).exit_code == 2

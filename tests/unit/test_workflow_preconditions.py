@@ -201,6 +201,14 @@ WRONG: dict[str, tuple[World, str]] = {
     "procedure elsewhere": (
         good(bodies=(Body("procedure", "p", "DELETE FROM `shop` . orders", "crm"),)), "procedure crm.p on",
     ),
+    "procedure in other quotes": (
+        good(bodies=(Body("procedure", "p", 'DELETE FROM "shop"."orders"', "crm"),)), "procedure crm.p on",
+    ),
+    "target engine": (good_both(table(engine="MyISAM")), "orders on shop_sharded/-80 is of engine MyISAM"),
+    "cascade on the target": (
+        with_target(good(), foreign_keys=(replace(key(delete="CASCADE"), schema="shop_sharded_-80"),)),
+        "foreign key fk of table orders on shop_sharded/-80 cascades",
+    ),
     "target rows": (
         with_target(good(), tables={"orders": table()}, filled=frozenset({"orders"})), "is not empty",
     ),

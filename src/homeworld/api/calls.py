@@ -275,14 +275,14 @@ def authenticate(tx: Transaction, authorization: str) -> Bearer:
     if authorization.lower().startswith("bearer "):
         raise InvalidBearerError
     token_id, _, secret = authorization.strip().partition(":")
-    if not _LOOKS_LIKE_A_NAME.match(token_id):
+    if not _LOOKS_LIKE_A_NAME.fullmatch(token_id):
         raise UnauthorizedError
     return tx.tokens.authenticate(token_id, secret)
 
 
 def _resolve(call: Call, path: Path) -> None:
     for name in (path.organization, path.database, path.branch, path.keyspace):
-        if name is not None and not _LOOKS_LIKE_A_NAME.match(name):
+        if name is not None and not _LOOKS_LIKE_A_NAME.fullmatch(name):
             raise NotFoundError
     if path.organization is None:
         return
@@ -307,8 +307,9 @@ async def _caller(request: Request) -> Caller:
         authorization=request.headers.get("authorization", ""),
         base_url=(api.settings.public_url or str(request.base_url)).rstrip("/"),
         remote_ip=request.client.host if request.client else "",
-        path=request.url.path,
-        query=request.url.query,
+        # Not from request.url: a query may hold bytes that are no text.
+        path=request.scope["path"],
+        query=request.scope["query_string"].decode("latin-1"),
     )
 
 
@@ -329,7 +330,7 @@ async def _in_keyspace(organization: str, database: str, branch: str, keyspace: 
 
 
 async def _id(id: str) -> str:  # noqa: A002 - the published parameter's name
-    if not _LOOKS_LIKE_A_NAME.match(id):
+    if not _LOOKS_LIKE_A_NAME.fullmatch(id):
         raise NotFoundError
     return id
 

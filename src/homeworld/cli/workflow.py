@@ -7,6 +7,7 @@ ready file of ``up``, or by the same environment variables that ``pscale`` reads
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Generator
@@ -25,7 +26,7 @@ from homeworld.cli.workflow_view import Rate, draw, rows_copied
 from homeworld.client import ApiError, HomeworldClient
 
 app = typer.Typer(no_args_is_help=True, help="Look at MoveTables workflows and watch them move.")
-RESTING = {"completed", "cancelled", "error"}
+RESTING = {"completed", "cancelled", "error", "stopped"}
 ReadyFile = Annotated[Path | None, typer.Option(help="The ready file of ``up``; else PLANETSCALE_… is read.")]
 
 
@@ -145,7 +146,7 @@ def throttle(
     for name in ("limit", "value"):
         table.add_column(name)
     for name, value in limits.items():
-        table.add_row(name, "off" if value is None else f"{value:g}")
+        table.add_row(name, "off" if value is None else str(value))
     Console().print(table)
 
 
@@ -155,7 +156,9 @@ def _limit(name: str, text: str) -> float | str:
     try:
         value = float(text)
     except ValueError:
-        raise typer.BadParameter(f"{name} is a number or off, not {text}") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{name} is a number or off, not {text}")
     return int(value) if value.is_integer() else value
 
 

@@ -43,7 +43,7 @@ def check_resource_name(name: str, what: str) -> str:
 
     :raises InvalidError: not 1 to 64 letters, digits, ``-``, ``_`` between letters or digits.
     """
-    if not _RESOURCE.match(name):
+    if not _RESOURCE.fullmatch(name):
         raise InvalidError(
             f"{what} name {name!r} is not valid; use 1 to 64 letters, digits, dashes and underscores, "
             "beginning and ending with a letter or digit"

@@ -22,6 +22,8 @@ from homeworld.replication.connection import SQL_MODE, Connection
 from homeworld.replication.ddl import in_schema
 
 _LOCK_WAIT_TIMEOUT = 1205
+# Gone meanwhile, or of a name that only the catalogue finds: it may look past case and blanks at the end.
+_NO_TABLE = frozenset({1103, 1146})
 DDL_SECONDS = 7 * 86400.0
 _TEXT = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"})
 _BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
@@ -29,12 +31,13 @@ _NO_KEY = frozenset({"float", "double", "json", "geometry", "point", "vector"})
 
 
 @contextmanager
-def definition_session(endpoint: Endpoint) -> Generator[Connection]:
+def definition_session(endpoint: Endpoint, answer_seconds: float = DDL_SECONDS) -> Generator[Connection]:
     """A connection for reading and writing definitions; closed on leaving.
 
+    :param answer_seconds: how long the server may be silent.
     :raises UnavailableError: the server cannot be reached.
     """
-    with Connection(endpoint, fidelity=False, timeout_seconds=DDL_SECONDS) as connection:
+    with Connection(endpoint, fidelity=False, timeout_seconds=answer_seconds) as connection:
         connection.execute("SET NAMES utf8mb4")
         connection.execute(
             f"SET SESSION time_zone='+00:00', sql_mode='{SQL_MODE}', foreign_key_checks=0, "
@@ -43,6 +46,24 @@ def definition_session(endpoint: Endpoint) -> Generator[Connection]:
         if endpoint.flavor is Flavor.MYSQL:
             connection.execute("SET SESSION information_schema_stats_expiry=0")
         yield connection
+
+
+@contextmanager
+def reading_session(endpoint: Endpoint, answer_seconds: float) -> Generator[Connection]:
+    """A :func:`definition_session` for whoever is waited for: nothing is waited for longer than that.
+
+    :raises DeadlineExceededError: a table is locked, or the server does not answer.
+    :raises UnavailableError: the server cannot be reached.
+    """
+    with definition_session(endpoint, answer_seconds) as connection:
+        # Before the answer is given up: the server would go on waiting without anybody.
+        connection.execute(f"SET SESSION lock_wait_timeout={max(1, int(answer_seconds / 2)):d}")
+        try:
+            yield connection
+        except ServerError as error:
+            if error.server_errno != _LOCK_WAIT_TIMEOUT:
+                raise
+            raise DeadlineExceededError("a table has been locked by another for too long") from error
 
 
 def literal(text: str) -> str:
@@ -69,10 +90,18 @@ def read_tables(place: ShardPlace, names: Iterable[str]) -> dict[str, Table]:
         return {name: read_table(connection, place.schema, name) for name in names}
 
 
-def find_tables(place: ShardPlace, names: Iterable[str]) -> dict[str, Table]:
-    """Definitions of those of ``names`` that are there."""
+def find_tables(place: ShardPlace, names: Iterable[str], answer_seconds: float = 0.0) -> dict[str, Table]:
+    """Definitions of those of ``names`` that are there.
+
+    :param answer_seconds: how long to wait for an answer at most; 0: for as long as a definition may take.
+    """
     found: dict[str, Table] = {}
-    with definition_session(place.endpoint) as connection:
+    session = (
+        reading_session(place.endpoint, answer_seconds)
+        if answer_seconds
+        else definition_session(place.endpoint)
+    )
+    with session as connection:
         for name in names:
             try:
                 found[name] = read_table(connection, place.schema, name)
@@ -94,7 +123,12 @@ def read_table(connection: Connection, schema: str, name: str) -> Table:
     if not facts:
         raise NotFoundError(f"there is no table {name!r} in {schema!r}")
     engine, rows, size, stored = facts[0]
-    create = connection.query_one(f"SHOW CREATE TABLE {quote(schema, name)}")[1]
+    try:
+        create = connection.query_one(f"SHOW CREATE TABLE {quote(schema, name)}")[1]
+    except ServerError as error:
+        if error.server_errno not in _NO_TABLE:
+            raise
+        raise NotFoundError(f"there is no table {name!r} in {schema!r}") from error
     columns = _read_columns(connection, where)
     indexes, unusable = _read_indexes(connection, where)
     return Table(

@@ -48,7 +48,9 @@ def update_database_throttler(
                 raise InvalidError(f"keyspace {one.keyspace_name} does not exist")
             ratios[one.keyspace_name] = one.ratio
         call.tx.databases.update(call.database.id, throttler_ratios=ratios)
-        call.audit("database.throttler_updated", "database", call.database.id, call.database.name, **ratios)
+        call.audit(
+            "database.throttler_updated", "database", call.database.id, call.database.name, ratios=ratios
+        )
         return show_throttler(call, names)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -12,6 +11,8 @@ from pydantic import BaseModel, BeforeValidator, Field
 from homeworld.api.calls import Call
 from homeworld.api.schemas.common import Body
 from homeworld.api.schemas.databases import Name
+from homeworld.model import json_text
+from homeworld.model.errors import InvalidError
 from homeworld.model.movers import ThrottleLimits
 from homeworld.store.workflows import Workflow
 
@@ -24,8 +25,8 @@ def _from_text(given: Any) -> Any:
     if not isinstance(given, str):
         return given
     try:
-        return json.loads(given)
-    except ValueError:
+        return json_text.load(given, "an entry")
+    except InvalidError:
         raise ValueError('must be an object such as {"keyspace_name": "main", "ratio": 10}') from None
 
 

@@ -29,6 +29,11 @@ def _check(world: World) -> Iterator[str]:
             if _inside(key.schema, key.table, shard, moving):
                 parent = _inside(key.parent_schema, key.parent_table, shard, moving)
                 yield from _judge(world, key, shard.where, parent=parent)
+    for shard in world.target.shards:
+        for key in shard.foreign_keys:
+            # Whoever writes to the parent there, the way back would not hear of what becomes of the child.
+            if _inside(key.schema, key.table, shard, moving) and _cascades(key):
+                yield _cascading(key, shard.where)
 
 
 def _inside(schema: str, table: str, shard: ShardFacts, moving: set[str]) -> bool:
@@ -36,16 +41,28 @@ def _inside(schema: str, table: str, shard: ShardFacts, moving: set[str]) -> boo
 
 
 def _judge(world: World, key: ForeignKey, where: str, *, parent: bool) -> Iterator[str]:
-    named = f"foreign key {key.name} of table {key.table} on {where}"
+    named = _named(key, where)
     if not parent:
         yield f"{named} refers to table {key.parent_table}, which is left behind"
     elif world.target.sharded:
         yield f"{named} cannot hold across shards; drop it before the move"
-    elif {key.on_delete.upper(), key.on_update.upper()} & _CASCADING:
-        yield (
-            f"{named} cascades (ON DELETE {key.on_delete}, ON UPDATE {key.on_update}); rows changed by a "
-            "cascade are not in the binlog"
-        )
+    elif _cascades(key):
+        yield _cascading(key, where)
+
+
+def _named(key: ForeignKey, where: str) -> str:
+    return f"foreign key {key.name} of table {key.table} on {where}"
+
+
+def _cascades(key: ForeignKey) -> bool:
+    return bool({key.on_delete.upper(), key.on_update.upper()} & _CASCADING)
+
+
+def _cascading(key: ForeignKey, where: str) -> str:
+    return (
+        f"{_named(key, where)} cascades (ON DELETE {key.on_delete}, ON UPDATE {key.on_update}); rows changed "
+        "by a cascade are not in the binlog"
+    )
 
 
 RULE = Rule(

@@ -19,7 +19,8 @@ def mentions(body: Body, schema: str, tables: tuple[str, ...]) -> tuple[str, ...
     if body.kind == "view":
         text = body.text.lower()
         return tuple(name for name in tables if quote(schema, name).lower() in text)
-    qualifier = rf"{re.escape(schema)}`?\s*\.\s*`?" if body.schema else ""
+    # Where ANSI_QUOTES was set a name stands in the other quotes.
+    qualifier = rf"{re.escape(schema)}[`\"]?\s*\.\s*[`\"]?" if body.schema else ""
     return tuple(
         name
         for name in tables

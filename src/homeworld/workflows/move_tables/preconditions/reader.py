@@ -16,7 +16,7 @@ from homeworld.model.topology import BackendRole, Flavor, ShardPlace
 from homeworld.model.vschema import VSchema, parse
 from homeworld.replication.connection import Connection
 from homeworld.replication.positions import log_filters
-from homeworld.replication.tables import definition_session, find_tables, literal
+from homeworld.replication.tables import find_tables, literal, reading_session
 from homeworld.store.keyspaces import Keyspace, Shard
 from homeworld.store.store import Store, Transaction
 from homeworld.workflows.move_tables.ids import sequence_name
@@ -36,6 +36,8 @@ _VARIABLES = (
     "sync_binlog", "innodb_flush_log_at_trx_commit",
 )  # fmt: skip
 _DENIED = 1227
+#: For each answer: whoever asked waits, and a lock on a table may be held for hours.
+ANSWER_SECONDS = 30.0
 # A bodies' columns: kind, name, text. Each is a query with the schema's literal put in.
 _BODIES = (
     "SELECT 'view', TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {schema}",
@@ -159,8 +161,8 @@ def read_shard(place: ShardPlace, names: Sequence[str]) -> ShardFacts:
 
     :raises UnavailableError: the server does not answer.
     """
-    tables = find_tables(place, names)
-    with definition_session(place.endpoint) as connection:
+    tables = find_tables(place, names, ANSWER_SECONDS)
+    with reading_session(place.endpoint, ANSWER_SECONDS) as connection:
         users = read_users(connection, place, names)
         filled = {
             name
@@ -219,7 +221,7 @@ def _foreign_keys(schema: str) -> str:
 
 def _sequences(place: ShardPlace, tables: Sequence[str], vschema: VSchema) -> dict[str, bool]:
     wanted = {sequence_name(table) for table in tables} | set(vschema.tables)
-    found = find_tables(place, sorted(name for name in wanted if len(name) <= 64))
+    found = find_tables(place, sorted(name for name in wanted if len(name) <= 64), ANSWER_SECONDS)
     return {
         name: {"id", "next_id", "cache"} <= {column.name.lower() for column in table.columns}
         for name, table in found.items()
@@ -241,7 +243,7 @@ def read_server(place: ShardPlace) -> ServerFacts:
 
     :raises UnavailableError: the server does not answer.
     """
-    with Connection(place.endpoint, fidelity=False) as connection:
+    with Connection(place.endpoint, fidelity=False, timeout_seconds=ANSWER_SECONDS) as connection:
         names = ", ".join(literal(name) for name in _VARIABLES)
         variables = _texts(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
         grants = _texts(connection, "SHOW GRANTS")

@@ -1,4 +1,7 @@
-"""Only InnoDB commits rows and positions together, and a row's periods are the server's own to split."""
+"""Only InnoDB commits rows and positions together, and a row's periods are the server's own to split.
+
+On the target as well, where a table is there already: the way back reads its log.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ _PERIOD = re.compile(r"\bPERIOD\s+FOR\b")
 
 
 def _check(world: World) -> Iterator[str]:
-    for shard in world.source.shards:
+    for shard in (*world.source.shards, *world.target.shards):
         for name, table in shard.tables.items():
             if table.engine.lower() != "innodb":
                 yield f"table {name} on {shard.where} is of engine {table.engine}; only InnoDB tables move"
