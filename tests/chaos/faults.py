@@ -98,6 +98,19 @@ def _gateway(how: str) -> Kind:
     return Kind(make, layouts=(Layout.ROLES,))
 
 
+def _kill_api(world: World, _chance: random.Random) -> Fault:
+    return Fault("kill-api", lambda: world.kill_one(world.api), lambda: world.restart(world.api), lasts=1.0)
+
+
+def _freeze_api(world: World, _chance: random.Random) -> Fault:
+    return Fault(
+        "freeze-api",
+        lambda: world.api.process.send_signal(signal.SIGSTOP),
+        lambda: world.api.process.send_signal(signal.SIGCONT),
+        lasts=world.long_seconds,
+    )
+
+
 def _movers(world: World, number: signal.Signals) -> None:
     for pid in world.mover_pids():
         try:
@@ -239,6 +252,8 @@ KINDS: Mapping[str, Kind] = {
     "freeze-worker": Kind(_freeze_worker),
     "kill-gateway": _gateway("kill"),
     "freeze-gateway": _gateway("freeze"),
+    "kill-api": Kind(_kill_api, layouts=(Layout.ROLES,)),
+    "freeze-api": Kind(_freeze_api, layouts=(Layout.ROLES,)),
     "kill-mover": Kind(_kill_mover),
     "freeze-mover": Kind(_freeze_mover),
     **{f"kill-{side}": _kill(side) for side in ("source", "target", "replica")},

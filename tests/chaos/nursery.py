@@ -118,7 +118,7 @@ class Nursery:
             time.sleep(0.02)
 
     def make(self, become: str, config: Path, log: Path, port: int) -> Forked:
-        """A process that is all roles, a worker or a gateway."""
+        """A process that is all roles, a worker, a gateway or the API."""
         with log.open("ab") as out:
             told = {"become": become, "config": str(config), "port": port}
             pid = ask(self.path, told, [out.fileno()])
@@ -160,6 +160,8 @@ def _become(what: dict[str, Any], descriptors: list[int]) -> None:
                 roles.run_worker(config)
             case "gateway":
                 roles.run_gateway(config, what["port"])
+            case "api":
+                roles.run_api(config, what["port"])
             case _:
                 raise ValueError(what["become"])
     else:

@@ -1,4 +1,4 @@
-"""The roles of homeworld as processes of their own: several workers with gates, several gateways.
+"""The roles of homeworld as processes of their own: workers with gates, gateways, an API.
 
 They are the product's own (``homeworld.roles.several``), made with short deadlines, with the plans gated and
 the servers reached as the controller wants it. Nothing else of them is changed.
@@ -15,7 +15,7 @@ from typing import Any
 from homeworld.control import several as calls
 from homeworld.replication.mover_process import MoverProcesses
 from homeworld.roles import keeper, several
-from homeworld.roles.several import Common, GatewayRole, Role, WorkerRole
+from homeworld.roles.several import ApiRole, Common, GatewayRole, Role, WorkerRole
 from homeworld.workflows import leases
 from homeworld.workflows.executor import Executor
 from homeworld.workflows.provisioning import Placement
@@ -62,6 +62,12 @@ def run_gateway(config: dict[str, Any], port: int) -> None:
     """A gateway, until it is killed."""
     gates, common, stack = _begin(config)
     _serve(GatewayRole(common, stack, port=port), gates)
+
+
+def run_api(config: dict[str, Any], port: int) -> None:
+    """The API, until it is killed."""
+    gates, common, stack = _begin(config)
+    _serve(ApiRole(common, stack, port=port, gateway_address="127.0.0.1", replicas=1), gates)
 
 
 def _serve(role: Role, gates: Gates) -> None:

@@ -74,10 +74,15 @@ class Walk:
         self.note(f"{workflow.state} {workflow.workflow_errors[:200]}".strip())
         return workflow.state
 
-    def ask(self, trigger: Trigger) -> None:
+    def ask(self, trigger: Trigger, seconds: float = 20.0) -> None:
         """Ask for something that has to be allowed."""
         self.note(f"ask {trigger}")
-        assert self.world.ask(trigger), f"{trigger} was not allowed in {self.world.workflow().state}"
+        deadline = time.monotonic() + seconds
+        # The API counts a lag that it was not told of for a while as too high.
+        while not self.world.ask(trigger):
+            told = f"{trigger} was not allowed in {self.world.workflow().state}: {self.world.refusal}"
+            assert time.monotonic() < deadline, told
+            time.sleep(0.1)
 
     def to(self, goal: State, seconds: float = 90.0) -> None:
         """Walk until the workflow is in ``goal``, asking again where it came back."""
@@ -94,6 +99,8 @@ class Walk:
                 if self.world.ask(path[state]):
                     self.note(f"ask {path[state]}")
                     asked_in = state
+                elif self.world.refusal:
+                    self.note(f"refused: {self.world.refusal}")
             workflow = self.world.workflow()
             assert time.monotonic() < deadline, (
                 f"in {workflow.state}, wanted {goal} within {seconds:g} s: {workflow.workflow_errors}"

@@ -25,6 +25,7 @@ from homeworld.store.store import Store
 from homeworld.store.workflows import Workflow
 from homeworld.workflows.provisioning import Placement
 from tests.chaos import ledger as money
+from tests.chaos.asking import Asking
 from tests.chaos.clock import Offset
 from tests.chaos.control import Control
 from tests.chaos.deadlines import LONG_SECONDS, ROLES_LONG_SECONDS
@@ -45,8 +46,8 @@ SIDECARS = ("streams", "copies", "ddls")
 
 
 class Layout(StrEnum):
-    """How homeworld's roles are spread: all in one process over SQLite, or each in processes of its own (two
-    workers, two gateways) over PostgreSQL.
+    """How homeworld's roles are spread: all in one process over SQLite, or each in processes of its own (an
+    API, two workers, two gateways) over PostgreSQL.
     """
 
     UP = "up"
@@ -55,7 +56,7 @@ class Layout(StrEnum):
 
 @dataclass(eq=False, slots=True)
 class Member:
-    """One process of homeworld. ``become``: all, worker or gateway."""
+    """One process of homeworld. ``become``: all, worker, gateway or api."""
 
     become: str
     number: int
@@ -79,6 +80,9 @@ class World:
         self.processes: list[Member] = []
         self.at = 0  # the pid of the worker that waits at a gate, or did
         self.nursery: Nursery | None = None
+        self.api_port = free_port()
+        self.refusal = ""  # why the last thing asked was not granted
+        self.asking: Asking | None = None
         self.log = folder / "worker.log"
         self.clock = Offset(folder / "clock")
         self.workflow_id = ""
@@ -182,6 +186,8 @@ class World:
             self.nursery.close()
         self.control.close()
         self.proxies.close()
+        if self.asking is not None:
+            self.asking.close()
         self.store.close()
         for server in self.machines.all:
             if server.server_id in self.machines.disks:
@@ -216,12 +222,15 @@ class World:
         else:
             self.processes = [self._make("worker", 0), self._make("worker", 1)]
             self.processes += [self._make("gateway", number) for number in range(GATEWAYS)]
+            self.processes.append(self._make("api", 0))
         for process in self.processes:
             self._await(process)
+        if self.layout is Layout.ROLES and self.asking is None:
+            self.asking = Asking(self.folder, self.api_port)
 
     def _make(self, become: str, number: int) -> Member:
         assert self.nursery is not None
-        port = self.logins[number].port if become in {"all", "gateway"} else 0
+        port = {"worker": 0, "api": self.api_port}.get(become) or self.logins[number].port
         made = self.nursery.make(become, self.folder / "worker.json", self.log, port)
         return Member(become, number, made)
 
@@ -237,7 +246,10 @@ class World:
     @property
     def workers(self) -> list[int]:
         """The pids of those that perform steps."""
-        return [one.process.pid for one in self.processes if one.become != "gateway"]
+        return [one.process.pid for one in self._workers()]
+
+    def _workers(self) -> list[Member]:
+        return [one for one in self.processes if one.become in {"all", "worker"}]
 
     def alive(self) -> bool:
         """Whether all of them run."""
@@ -252,8 +264,13 @@ class World:
 
     def worker_at(self, pid: int) -> Member:
         """The worker of that pid, or the first one."""
-        workers = [one for one in self.processes if one.become != "gateway"]
+        workers = self._workers()
         return next((one for one in workers if one.process.pid == pid), workers[0])
+
+    @property
+    def api(self) -> Member:
+        """The process of the API."""
+        return next(one for one in self.processes if one.become == "api")
 
     def gateway(self, number: int) -> Member:
         """A gateway process."""
@@ -295,7 +312,14 @@ class World:
             ).id
 
     def ask(self, trigger: Trigger) -> bool:
-        """Ask for a transition as the API does; whether it was allowed. Lag is not asked."""
+        """Ask for a transition; whether it was allowed. Where there is no API it is written as the API does,
+        and lag is not asked.
+        """
+        if self.asking is not None:
+            with self.store.read() as tx:
+                number = tx.workflows.get(self.workflow_id).number
+            self.refusal = self.asking.ask(number, trigger)
+            return not self.refusal
         with self.store.write() as tx:
             workflow = tx.workflows.get(self.workflow_id)
             now = replace(facts(workflow), lag_low=True)
