@@ -210,20 +210,42 @@ class Connection:
 
         :raises ServerError: the server refused it; the connection stays usable.
         """
-        answer = self._ask(sql)
-        if not answer.infile:
-            raise MalformedPacketError("the statement loads no local file")
-        sequence = answer.sequence
+        answer = self.begin_load(sql)
         try:
-            for chunk in chunks:
-                for start in range(0, len(chunk), MAX_PAYLOAD - 1):
-                    piece = chunk[start : start + MAX_PAYLOAD - 1]
-                    self._send(frame(piece, sequence))
-                    sequence += 1
-            self._send(frame(b"", sequence))
+            for piece in file_packets(chunks, answer.sequence):
+                self._send(piece)
         except BaseException:
             self.close()
             raise
+        return self.end_load(answer)
+
+    def begin_load(self, sql: str | bytes) -> Collector:
+        """The first part of :meth:`load_data`: the server asks for the file. What is to be sent is
+        :func:`file_packets` of it, then comes :meth:`end_load`.
+
+        :raises ServerError: the server refused it; the connection stays usable.
+        """
+        answer = self._ask(sql)
+        if not answer.infile:
+            raise MalformedPacketError("the statement loads no local file")
+        return answer
+
+    def send_some(self, data: memoryview) -> int:
+        """Send as much of ``data`` as goes at once; how many bytes that is. The caller knows that some do."""
+        try:
+            return self._socket.send(data)
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def fileno(self) -> int:
+        """The socket's file descriptor, to wait for it."""
+        return self._socket.fileno()
+
+    def end_load(self, answer: Collector) -> Executed:
+        """The last part of :meth:`load_data`: what the server made of the file.
+
+        :raises ServerError: it failed; the connection stays usable.
+        """
         answer.file_sent()
         self._finish(answer)
         ok = answer.ok
@@ -310,6 +332,15 @@ class Connection:
 
     def _where(self) -> str:
         return self.endpoint.socket or f"{self.endpoint.host}:{self.endpoint.port}"
+
+
+def file_packets(chunks: Iterable[bytes], sequence: int) -> Iterator[bytes]:
+    """A local file as the server is sent it: packets from number ``sequence`` on, the last one empty."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), MAX_PAYLOAD - 1):
+            yield frame(chunk[start : start + MAX_PAYLOAD - 1], sequence)
+            sequence += 1
+    yield frame(b"", sequence)
 
 
 def kill_query(endpoint: Endpoint, connection_id: int) -> None:

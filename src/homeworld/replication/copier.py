@@ -29,7 +29,7 @@ from homeworld.replication.connection import Connection
 from homeworld.replication.contest import hits, holders, told
 from homeworld.replication.follower import Follower
 from homeworld.replication.keyorder import Key
-from homeworld.replication.loading import select_list
+from homeworld.replication.loading import Addition, add_together, select_list
 from homeworld.replication.moving import MovingTable
 from homeworld.replication.snapshots import open_snapshot
 from homeworld.replication.throttle import Throttle, rest_after
@@ -206,9 +206,7 @@ class Copier:
         held_back: set[int] = set()
         gate = self._board.follower(table).gate
         for _ in range(ATTEMPTS):
-            for target in begun.chunk.targets:
-                if target not in held_back and not self._load(table, target, rows[target]):
-                    held_back.add(target)
+            held_back |= self._load(table, rows, sorted(set(begun.chunk.targets) - held_back))
             with gate:
                 if self._board.stopping.is_set() or table.version != begun.version:
                     self._undo()
@@ -265,28 +263,40 @@ class Copier:
                     if rank:
                         del kept[key]
 
-    def _load(self, table: MovingTable, target: int, rows: Sequence[Row]) -> bool:
-        """Load rows in a transaction that stays open. False: unique keys are in their way; nothing is open.
+    def _load(
+        self, table: MovingTable, rows: Mapping[int, Sequence[Row]], targets: Sequence[int]
+    ) -> set[int]:
+        """Load each target's rows in a transaction that stays open, all at the same time; the targets where
+        unique keys are in their way, on which nothing is open.
 
         Met by locks, it is tried again.
         """
-        session = self._target(target)
+        held_back: set[int] = set()
         for _ in range(ATTEMPTS):
-            try:
+            additions: list[Addition] = []
+            for target in targets:
+                session = self._target(target)
                 session.execute("START TRANSACTION")
-                if table.writers[target].add(session, rows):
-                    return True
-            except ServerError as error:
-                session.execute("ROLLBACK")
-                if not isinstance(or_again(error), TryAgainError):
-                    raise
-                if self._board.stopping.wait(_PAUSE_SECONDS):
-                    return True  # the gate is next, and sends us home
-                continue
-            session.execute("ROLLBACK")
-            if table.alone and not self._board.several_sources:
+                additions.append(Addition(table.writers[target], session, rows[target]))
+            met: list[int] = []
+            problem: ServerError | None = None
+            for target, added in zip(targets, add_together(additions), strict=True):
+                if added is True:
+                    continue
+                self._target(target).execute("ROLLBACK")
+                if added is False:
+                    held_back.add(target)
+                elif isinstance(or_again(added), TryAgainError):
+                    met.append(target)
+                else:
+                    problem = added
+            if problem is not None:
+                raise problem
+            if held_back and table.alone and not self._board.several_sources:
                 raise RowRefusedError(told(table, ()))
-            return False
+            if not met or self._board.stopping.wait(_PAUSE_SECONDS):
+                return held_back  # where it is to stop, the gate is next, and sends us home
+            targets = met
         raise UnavailableError("rows of the target have been locked by another for too long")
 
     def _land_beside_others(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import cast
 
@@ -23,6 +24,7 @@ from homeworld.replication.column_types import error_value, select_expression
 from homeworld.replication.connection import Connection, Executed
 from homeworld.replication.json_numbers import lost_decimals
 from homeworld.replication.keyorder import Key, TableKey
+from homeworld.replication.loads import Load, load_together
 
 _INFO = re.compile(r"Records: (\d+)\s+Deleted: (\d+)\s+Skipped: (\d+)\s+Warnings: (\d+)")
 _DUPLICATE, _TRUNCATED = 1062, 1265
@@ -109,14 +111,28 @@ class RowWriter:
     def _load_rows(self, connection: Connection, rows: Sequence[Row], mode: str) -> bool:
         if not rows:
             return True
-        sql = f"LOAD DATA LOCAL INFILE 'rows' {mode}{self._load}"
+        loaded = self.judge(connection, rows, load_together([self.load_of(connection, rows, mode)])[0])
+        if isinstance(loaded, ServerError):
+            raise loaded
+        return loaded
+
+    def load_of(self, connection: Connection, rows: Sequence[Row], mode: str = "") -> Load:
+        """The load that brings rows; ``mode``: the statement's word for what becomes of those in the way."""
         cut = rows if self._cut is None else list(map(self._cut, rows))
-        try:
-            done = connection.load_data(sql, encode(cut, self._width))
-        except ServerError as error:
-            if not error.server_state.startswith(_DATA):
-                raise
-            raise RowRefusedError(f"table {self.table} does not take rows as they are: {error}") from error
+        sql = f"LOAD DATA LOCAL INFILE 'rows' {mode}{self._load}"
+        return Load(connection, sql, encode(cut, self._width))
+
+    def judge(
+        self, connection: Connection, rows: Sequence[Row], done: Executed | ServerError
+    ) -> bool | ServerError:
+        """What has come of a load: False where a unique key refused rows, or the server's error.
+
+        :raises RowRefusedError: the server did not take a row exactly.
+        """
+        if isinstance(done, ServerError):
+            if not done.server_state.startswith(_DATA):
+                return done
+            raise RowRefusedError(f"table {self.table} does not take rows as they are: {done}") from done
         if not self._check(connection, done, rows):
             return False
         if self._json:
@@ -163,6 +179,33 @@ class RowWriter:
             f"UPDATE {self.table} SET {name}=JSON_REPLACE({name}, {parts}){still} "
             f"WHERE {self.key.equals(self.key.of(row))}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """Rows for one target, to be loaded over a connection that has a transaction open."""
+
+    writer: RowWriter
+    connection: Connection
+    rows: Sequence[Row]
+
+    def load(self) -> Load:
+        """The load that adds them."""
+        return self.writer.load_of(self.connection, self.rows)
+
+    def judge(self, done: Executed | ServerError) -> bool | ServerError:
+        """What has come of it."""
+        return self.writer.judge(self.connection, self.rows, done)
+
+
+def add_together(additions: Sequence[Addition]) -> list[bool | ServerError]:
+    """:meth:`RowWriter.add` for several targets at the same time; for each what it returns, or the error.
+
+    :raises RowRefusedError: a server did not take a row exactly; no load is under way any more.
+    """
+    given = [addition for addition in additions if addition.rows]
+    done = iter(load_together([addition.load() for addition in given]))
+    return [addition.judge(next(done)) if addition.rows else True for addition in additions]
 
 
 def encode(rows: Sequence[Row], width: int) -> Iterator[bytes]:
