@@ -148,3 +148,25 @@ def test_a_move_goes_on_through_failovers_of_both_sides(stack: Stack) -> None:
     assert sorted(found.values()) == [-10, -9, -8] + [-7] * 18
     total = stack.on_server("shop", "SELECT COUNT(*) FROM orders")[0][0]
     assert total == ROWS + 60000 - 10 + 1
+
+
+def test_the_store_hears_of_a_promotion_whose_process_died_before_it_said_so(stack: Stack) -> None:
+    with stack.store.read() as tx:
+        (shard,) = tx.keyspaces.shards(stack.keyspace("shop").id)
+    (replica,) = shard.replica_server_ids
+    stack.engine.promote(replica)
+
+    def heard() -> bool:
+        with stack.store.read() as tx:
+            return tx.keyspaces.shards(stack.keyspace("shop").id)[0].primary_server_id == replica
+
+    wait(heard, "the store names the new primary")
+    wait(lambda: writes(stack), "clients' writes find it")
+
+
+def writes(stack: Stack) -> bool:
+    try:
+        stack.run("INSERT INTO orders (customer, amount) VALUES (1, 1)")
+    except pymysql.MySQLError:
+        return False
+    return True

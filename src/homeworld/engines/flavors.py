@@ -70,7 +70,8 @@ class Rules:
     :param received: of ``replica_status``, two pairs of columns (file, offset) that are equal once everything
         received is applied.
     :param adopt_position: let a former primary take its own log's end for what it has applied; or empty.
-    :param writable: let the owner write on a replica; ``read_only`` forbids it again.
+    :param writable: everybody may write; ``read_only`` forbids it, ``owner_writable`` lets the owner alone
+        write where it was forbidden (empty: it may always).
     :param wait_applied: a query with the parameters (position, seconds), 0 once all of it is applied.
     :param first_binlog: a query for the oldest binlog's name, or empty where ``purged`` needs none.
     :param purged: one value: the GTID set that the server's binlogs no longer have; with the oldest binlog's
@@ -96,6 +97,7 @@ class Rules:
     received: tuple[tuple[str, str], tuple[str, str]]
     adopt_position: str
     writable: str
+    owner_writable: str
     read_only: str
     wait_applied: str
     first_binlog: str
@@ -196,6 +198,7 @@ _MYSQL = Rules(
     received=(("Source_Log_File", "Read_Source_Log_Pos"), ("Relay_Source_Log_File", "Exec_Source_Log_Pos")),
     adopt_position="",
     writable="SET GLOBAL read_only=OFF",
+    owner_writable="SET GLOBAL super_read_only=OFF",
     read_only="SET GLOBAL super_read_only=ON",
     wait_applied="SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)",
     first_binlog="",
@@ -254,6 +257,7 @@ _MARIADB = Rules(
     received=(("Master_Log_File", "Read_Master_Log_Pos"), ("Relay_Master_Log_File", "Exec_Master_Log_Pos")),
     adopt_position="SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos",
     writable="SET GLOBAL read_only=OFF",
+    owner_writable="",
     read_only="SET GLOBAL read_only=ON",
     wait_applied="SELECT MASTER_GTID_WAIT(%s, %s)",
     first_binlog="SHOW BINARY LOGS",

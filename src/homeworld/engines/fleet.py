@@ -230,16 +230,19 @@ class Fleet:
         if record.accounts:
             rule = rules(record.flavor)
             with self.owner(server_id) as owner:
-                owner.run(rule.writable)
-                # Not into the binlog: each server has its own accounts, and passwords stand in no binlog.
-                owner.run("SET SESSION sql_log_bin=0")
-                statements = rule.account_statements(self.accounts)
-                for schema in _schemas(owner):
-                    statements += grant_statements(schema)
-                for statement in statements:
-                    owner.run(statement)
-                if record.replica_of is not None:
-                    owner.run(rule.read_only)
+                if rule.owner_writable:
+                    owner.run(rule.owner_writable)
+                try:
+                    # Not into the binlog: each server has its own accounts, and passwords stand in no binlog.
+                    owner.run("SET SESSION sql_log_bin=0")
+                    statements = rule.account_statements(self.accounts)
+                    for schema in _schemas(owner):
+                        statements += grant_statements(schema)
+                    for statement in statements:
+                        owner.run(statement)
+                finally:
+                    if record.replica_of is not None:
+                        owner.run(rule.read_only)
         self.layout.write(replace(record, accounts=wanted))
 
     def end(self, server_id: str, timeout_seconds: float) -> bool:

@@ -37,6 +37,7 @@ class Record:
     :param accounts: digest of the accounts and rights that the server has.
     :param promoted_at: of a replica that was made a primary: the GTID set that it had then. What its former
         primary has beyond it is lost, and must never come back.
+    :param promoting: the replica that is taking this server's place (see ``promotion``); empty: none.
     """
 
     server_id: str
@@ -48,6 +49,7 @@ class Record:
     replica_of: str | None
     accounts: str
     promoted_at: str = ""
+    promoting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Layout:
                 replica_of=fields["replica_of"],
                 accounts=str(fields["accounts"]),
                 promoted_at=str(fields.get("promoted_at", "")),
+                promoting=str(fields.get("promoting", "")),
             )
         except (TypeError, KeyError, ValueError) as error:
             raise InvalidError(f"{file} was written by another version: {error!r}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,13 @@ from pathlib import Path
 from homeworld.engines import process, replicas
 from homeworld.engines.accounts import user_of
 from homeworld.engines.config import Sizes
-from homeworld.engines.flavors import Rules, grant_statements, rules, schema_pattern
+from homeworld.engines.flavors import grant_statements, rules, schema_pattern
 from homeworld.engines.fleet import Fleet
 from homeworld.engines.layout import PORTS, Record
 from homeworld.engines.locks import NamedLocks
+from homeworld.engines.promotion import Promotions
 from homeworld.engines.watcher import Watcher, WatchEvent
 from homeworld.model.errors import HomeworldError, InvalidError, NotFoundError, UnavailableError
-from homeworld.model.gtid import Position
 from homeworld.model.names import SERVER_SCHEMAS, fits_schema, grant_pattern, quote
 from homeworld.model.ports import ServerStatus
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
@@ -33,7 +33,6 @@ from homeworld.model.topology import BackendRole, Endpoint, Flavor
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-_FENCE_SECONDS = 10.0  # for commits under way to end
 _DROP_SECONDS = 120
 
 
@@ -64,6 +63,7 @@ class LocalEngine:
         self._layout = self._fleet.layout
         self.flavor: Flavor = self._fleet.binary.flavor
         self._locks = NamedLocks(self._layout.locks)
+        self._promotions = Promotions(self._fleet, self._locks)
         self._held_down: set[str] = set()
 
     @property
@@ -110,25 +110,31 @@ class LocalEngine:
 
         :raises InvalidError: the server is a replica, or the name belongs to the server itself.
         """
-        self._check_schema(server_id, schema)
-        with self._lock(server_id), self._fleet.owner(server_id) as owner:
-            owner.run(f"CREATE DATABASE IF NOT EXISTS {quote(schema)} CHARACTER SET utf8mb4")
-            for statement in grant_statements(schema):
-                owner.run(statement)
+        with self._lock(server_id):
+            self._check_schema(server_id, schema)
+            with self._fleet.owner(server_id) as owner:
+                owner.run(f"CREATE DATABASE IF NOT EXISTS {quote(schema)} CHARACTER SET utf8mb4")
+                for statement in grant_statements(schema):
+                    owner.run(statement)
 
-    def drop_schema(self, server_id: str, schema: str) -> None:
+    def drop_schema(self, server_id: str, schema: str, confirm: Callable[[], None] = lambda: None) -> None:
         """Drop the schema and the rights on it. An unknown schema is fine.
 
+        :param confirm: asked right before, while nobody else can be at work on the server; it may raise.
         :raises InvalidError: the server is a replica, or the name belongs to the server itself.
         """
-        self._check_schema(server_id, schema)
         pattern = schema_pattern(schema)
-        with self._lock(server_id), self._fleet.owner(server_id, _DROP_SECONDS) as owner:
-            # Behind a transaction that never ends this gives up before the connection does.
-            owner.run(f"SET SESSION lock_wait_timeout = {_DROP_SECONDS // 2}")
-            owner.run(f"DROP DATABASE IF EXISTS {quote(schema)}")
-            for row in owner.run("SELECT User, Host FROM mysql.db WHERE Db = %s", (grant_pattern(schema),)):
-                owner.run(f"REVOKE ALL PRIVILEGES ON {pattern}.* FROM %s@%s", (row["User"], row["Host"]))
+        with self._lock(server_id):
+            self._check_schema(server_id, schema)
+            with self._fleet.owner(server_id, _DROP_SECONDS) as owner:
+                # Behind a transaction that never ends this gives up before the connection does.
+                owner.run(f"SET SESSION lock_wait_timeout = {_DROP_SECONDS // 2}")
+                confirm()
+                owner.run(f"DROP DATABASE IF EXISTS {quote(schema)}")
+                for row in owner.run(
+                    "SELECT User, Host FROM mysql.db WHERE Db = %s", (grant_pattern(schema),)
+                ):
+                    owner.run(f"REVOKE ALL PRIVILEGES ON {pattern}.* FROM %s@%s", (row["User"], row["Host"]))
 
     def status(self, server_id: str) -> ServerStatus:
         """Look at one server now. Never waits for a lock, so it answers while the server is being started.
@@ -169,79 +175,32 @@ class LocalEngine:
         """Make a replica the primary of its former primary and of its other replicas.
 
         The former primary is fenced first: it takes no write any more, now or after any restart, and follows
-        the new one where it has nothing that the new one lacks. Calling again goes on where it broke off.
+        the new one where it has nothing that the new one lacks. What breaks off, by an error or because the
+        process dies, is taken back or finished by the watcher, or by the next call.
 
         :param accept_loss: where the former primary does not answer it is killed, and what it had not sent is
             given up; otherwise nothing is lost.
-        :raises UnavailableError: a server does not answer, so that something would be lost; nothing changed.
-        :raises DeadlineExceededError: the replica did not catch up in time; the primary takes writes again.
-        :raises InvalidError: another replica has more.
+        :raises UnavailableError: a server does not answer, so that something would be lost.
+        :raises DeadlineExceededError: the replica did not catch up in time, or the primary has tables locked;
+            it takes writes again.
+        :raises InvalidError: another replica has more, or follows another primary by now.
         """
-        record = self._layout.read(server_id)
-        rule = rules(record.flavor)
-        if record.replica_of is not None:
-            with self._lock(record.replica_of), self._lock(server_id):
-                self._take_over(record, record.replica_of, rule, timeout_seconds, accept_loss=accept_loss)
-        with self._lock(server_id), self._fleet.owner(server_id) as owner:
-            replicas.become_primary(owner, rule)
+        former = self._layout.read(server_id).replica_of
+        self._promotions.promote(server_id, timeout_seconds, accept_loss=accept_loss)
+        if former is not None:
+            self._held_down.discard(former)
         for other in self.replicas_of(server_id):
             try:
                 self.mend_replica(other)
             except HomeworldError as error:  # the watcher goes on with it, and reports it
                 _log.warning("server %s does not follow %s yet: %s", other, server_id, error.message)
 
-    def _take_over(
-        self, record: Record, former: str, rule: Rules, timeout_seconds: float, *, accept_loss: bool
-    ) -> None:
-        """Fence the former primary, let the replica have all that can be had, and store who is what."""
-        others = [self._layout.read(other) for other in self.replicas_of(former)]
-        with self._fleet.owner(record.server_id) as replica:
-            if self._fence(former, record.server_id, rule, accept_loss=accept_loss):
-                with self._fleet.owner(former) as primary:
-                    try:
-                        replicas.wait(primary, replica, rule, timeout_seconds)
-                    except BaseException:
-                        primary.run(rule.writable)
-                        raise
-                position = str(replica.value(rule.position) or "")
-            else:
-                replicas.apply_received(replica, rule, timeout_seconds)
-                position = str(replica.value(rule.position) or "")
-                # With the primary's word this one has all there is; without it another may have got more.
-                self._check_furthest(
-                    position, [each for each in others if each.server_id != record.server_id]
-                )
-        for each in (self._layout.read(former), *others):
-            if each.server_id != record.server_id:
-                self._layout.write(replace(each, replica_of=record.server_id))
-        self._layout.write(replace(record, replica_of=None, promoted_at=position))
-
-    def _fence(self, former: str, heir: str, rule: Rules, *, accept_loss: bool) -> bool:
-        """Let the former primary take no more writes; whether it can still be asked, else it is dead.
-
-        :raises UnavailableError: it does not answer, and nothing may be lost.
-        """
+    def is_primary(self, server_id: str) -> bool:
+        """Whether the server exists and follows nobody; one that was promoted takes writes by now."""
         try:
-            with self._fleet.owner(former, _FENCE_SECONDS) as primary:
-                primary.run(rule.read_only)
-        except UnavailableError as error:
-            if not accept_loss:
-                raise UnavailableError(
-                    f"{former} does not answer, so nobody knows whether {heir} has all of it: "
-                    f"{error.message}. Promote it all the same only if the rest may be lost"
-                ) from error
-            self._held_down.discard(former)
-            self._fleet.end(former, 0)
+            return self._layout.read(server_id).replica_of is None
+        except NotFoundError:
             return False
-        return True
-
-    def _check_furthest(self, position: str, others: Sequence[Record]) -> None:
-        for other in others:
-            with self._fleet.owner(other.server_id) as owner:
-                theirs = str(owner.value(rules(other.flavor).position) or "")
-            mine = Position.parse(other.flavor, position)
-            if not mine.contains(Position.parse(other.flavor, theirs)):
-                raise InvalidError(f"replica {other.server_id} has more ({theirs}); promote that one")
 
     # -- all servers -----------------------------------------------------------------------------------------
 
@@ -287,8 +246,10 @@ class LocalEngine:
             try:
                 self._held_down.discard(record.server_id)
                 with self._lock(record.server_id):
-                    self._fleet.ensure_data(record)
-                    self._fleet.ensure_process(record)
+                    # As it is by now: it may have been promoted, or replaced, while its lock was waited for.
+                    now = self._layout.read(record.server_id)
+                    self._fleet.ensure_data(now)
+                    self._fleet.ensure_process(now)
             except HomeworldError as error:
                 failures[record.server_id] = error.message
         for record in records:
@@ -359,6 +320,21 @@ class LocalEngine:
         with self._locks.attempt(server_id) as ours:
             return self._follow(self._layout.read(server_id)) if ours else replicas.Mended.NOTHING
 
+    def unsettled(self, server_id: str) -> bool:
+        """Whether a replica of this server is being promoted, or was and it broke off.
+
+        :raises NotFoundError: no such server.
+        """
+        return self._promotions.unsettled(server_id)
+
+    def settle(self, server_id: str) -> str:
+        """Take back or finish a promotion in this server's place that broke off; what was done, in one line.
+        Empty: there is none, or somebody is at work on it.
+
+        :raises HomeworldError: it cannot be done now.
+        """
+        return self._promotions.settle(server_id)
+
     def held_down(self, server_id: str) -> bool:
         """Whether the server was stopped on purpose by this object."""
         return server_id in self._held_down
@@ -371,6 +347,8 @@ class LocalEngine:
         if record.replica_of is None:
             return replicas.Mended.NOTHING
         primary = self._layout.read(record.replica_of)
+        if record.promoting or (primary.promoting == record.server_id and primary.replica_of is not None):
+            return replicas.Mended.NOTHING  # one takes the place of the other, which is settled first
         with self._fleet.owner(primary.server_id) as source, self._fleet.owner(record.server_id) as replica:
             return replicas.follow(
                 source, replica, rules(record.flavor), primary.port, self._fleet.accounts, primary.promoted_at

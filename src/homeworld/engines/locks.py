@@ -9,9 +9,17 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+from homeworld.model.errors import UnavailableError
+
+# Longer than anybody works on one server: bringing it up twice, with its recovery. Who takes longer does not
+# go on (a process that is stopped), and nobody should wait for it for ever.
+PATIENCE_SECONDS = 300.0
+_LOOK_SECONDS = 0.02
 
 
 class _Lock:
@@ -27,17 +35,26 @@ class NamedLocks:
     """The locks of one folder.
 
     :param folder: made at the first use.
+    :param patience_seconds: how long whoever has a name is waited for.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._folder = folder
+        self._patience = patience_seconds
         self._guard = threading.Lock()
         self._locks: dict[str, _Lock] = {}
 
     @contextmanager
     def hold(self, name: str) -> Generator[None]:
-        """Hold the name while the block runs; waits for whoever has it."""
-        self._take(name, wait=True)
+        """Hold the name while the block runs; waits for whoever has it.
+
+        :raises UnavailableError: who has it does not let go in time.
+        """
+        if not self._take(name, self._patience):
+            raise UnavailableError(
+                f"another process or thread has been at work on {name} for {self._patience:g} s; it has to "
+                "go on, or to end"
+            )
         try:
             yield
         finally:
@@ -46,21 +63,22 @@ class NamedLocks:
     @contextmanager
     def attempt(self, name: str) -> Generator[bool]:
         """Hold the name if nobody has it; whether that is so."""
-        taken = self._take(name, wait=False)
+        taken = self._take(name, 0.0)
         try:
             yield taken
         finally:
             if taken:
                 self._give(name)
 
-    def _take(self, name: str, *, wait: bool) -> bool:
+    def _take(self, name: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         with self._guard:
             lock = self._locks.setdefault(name, _Lock())
-        if not lock.thread.acquire(blocking=wait):
+        if not lock.thread.acquire(timeout=seconds):
             return False
         if lock.depth == 0:
             try:
-                taken = self._open(name, lock, wait=wait)
+                taken = self._open(name, lock, deadline)
             except BaseException:
                 lock.thread.release()
                 raise
@@ -70,14 +88,15 @@ class NamedLocks:
         lock.depth += 1
         return True
 
-    def _open(self, name: str, lock: _Lock, *, wait: bool) -> bool:
+    def _open(self, name: str, lock: _Lock, deadline: float) -> bool:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return False
+            while not _locked(handle):
+                if time.monotonic() >= deadline:
+                    os.close(handle)
+                    return False
+                time.sleep(_LOOK_SECONDS)
         except BaseException:
             os.close(handle)
             raise
@@ -91,3 +110,12 @@ class NamedLocks:
             handle, lock.handle = lock.handle, -1
             os.close(handle)
         lock.thread.release()
+
+
+def _locked(handle: int) -> bool:
+    """Take the file's lock, if nobody has it. The kernel's own wait has no deadline."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -34,6 +34,7 @@ class Did(StrEnum):
     MENDED = "mended"
     FAILED = "failed"
     ACCEPTS = "accepts"
+    SETTLED = "settled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class Watched(Protocol):
     def revive(self, server_id: str) -> bool: ...  # noqa: D102
     def mend_replica(self, server_id: str) -> Mended: ...  # noqa: D102
     def last_words(self, server_id: str) -> str: ...  # noqa: D102
+    def unsettled(self, server_id: str) -> bool: ...  # noqa: D102
+    def settle(self, server_id: str) -> str: ...  # noqa: D102
 
 
 class Watcher:
@@ -104,6 +107,7 @@ class Watcher:
         self._report = report
         self._process: dict[str, Tried] = {}
         self._replica: dict[str, Tried] = {}
+        self._promotion: dict[str, Tried] = {}
         self._reviving: set[str] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -132,20 +136,37 @@ class Watcher:
         moment = time.monotonic() if now is None else now
         events: list[WatchEvent] = []
         servers = self._engine.list_servers()
-        for memory in (self._process, self._replica):
+        for memory in (self._process, self._replica, self._promotion):
             for gone in memory.keys() - set(servers):
                 del memory[gone]
         for server_id in servers:
             if self._stopping.is_set():
                 break
-            try:
-                if not self._engine.held_down(server_id):
-                    events += self._look_at(server_id, moment)
-            except NotFoundError:
-                continue  # destroyed meanwhile
-            except HomeworldError as error:
-                events.append(WatchEvent(server_id, Did.FAILED, error.message))
+            for act in (self._settle, self._look_at):
+                try:
+                    if not self._engine.held_down(server_id):
+                        events += act(server_id, moment)
+                except NotFoundError:
+                    continue  # destroyed meanwhile
+                # One server's full disk is no reason to leave the others alone.
+                except (HomeworldError, OSError) as error:
+                    events.append(WatchEvent(server_id, Did.FAILED, str(error)))
         return events
+
+    def _settle(self, server_id: str, now: float) -> list[WatchEvent]:
+        """Go on with a promotion that somebody left."""
+        if not self._engine.unsettled(server_id):
+            self._promotion.pop(server_id, None)
+            return []
+        before = self._promotion.get(server_id, Tried())
+        act, self._promotion[server_id] = decide(before, well=False, now=now)
+        if not act:
+            return []
+        done = self._engine.settle(server_id)
+        if not done:
+            self._promotion[server_id] = before  # somebody is at work on it
+            return []
+        return [WatchEvent(server_id, Did.SETTLED, done)]
 
     def _look_at(self, server_id: str, now: float) -> list[WatchEvent]:
         status = self._engine.status(server_id)

@@ -5,7 +5,7 @@ All of these are called from worker threads: they block, and each has a deadline
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,8 +66,12 @@ class Engine(Protocol):
         """Create a MySQL schema on a primary (utf8mb4) and grant the gateway roles their rights on it."""
         ...
 
-    def drop_schema(self, server_id: str, schema: str) -> None:
-        """Drop the schema and the grants on it."""
+    def drop_schema(self, server_id: str, schema: str, confirm: Callable[[], None] = lambda: None) -> None:
+        """Drop the schema and the grants on it.
+
+        :param confirm: asked right before, while no other process can be at work on the server; raises where
+            the schema is not the caller's to drop any more.
+        """
         ...
 
     def status(self, server_id: str) -> ServerStatus:

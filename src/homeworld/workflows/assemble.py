@@ -8,6 +8,7 @@ from homeworld.model.ports import Engine, Gateways, Movers, Placements, Precondi
 from homeworld.store.store import Store
 from homeworld.workflows import provisioning
 from homeworld.workflows.executor import POLL_SECONDS, Executor
+from homeworld.workflows.failover import Promotes, catch_up
 from homeworld.workflows.leases import TTL_SECONDS
 from homeworld.workflows.move_tables.context import Ports
 from homeworld.workflows.move_tables.handler import MoveTables
@@ -63,6 +64,7 @@ def make_executor(
         handlers,
         owner,
         publish=publish,
+        chores=(lambda: catch_up(store, engine),) if isinstance(engine, Promotes) else (),
         workers=workers,
         poll_seconds=poll_seconds,
         ttl_seconds=ttl_seconds,

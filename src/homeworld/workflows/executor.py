@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 LEAST_POLL_SECONDS = 0.02
 ROUTES_SECONDS = 0.5
+CHORE_SECONDS = 1.0
 REFUSED_SECONDS = 2.0
 UNAVAILABLE_SECONDS = 1.0
 FAULT_SECONDS = 5.0
@@ -83,6 +84,7 @@ class Executor:
     :param owner: this executor's name among all, at most 64 characters.
     :param publish: called when the routes' stored version has grown, whoever changed them and whether or not
         they were published already; it may raise a HomeworldError and is then called again.
+    :param chores: what is done again and again; it may raise a HomeworldError, which is logged.
     :param workers: how many resources are worked on at the same time.
     """
 
@@ -93,12 +95,14 @@ class Executor:
         owner: str,
         *,
         publish: Callable[[], None] = lambda: None,
+        chores: Sequence[Callable[[], None]] = (),
         workers: int = 6,
         poll_seconds: float = POLL_SECONDS,
         ttl_seconds: float = TTL_SECONDS,
     ) -> None:
         self._store = store
         self._publish = publish
+        self._chores = tuple(chores)
         self._handlers = {handler.kind: handler for handler in handlers}
         self._poll_seconds = poll_seconds
         self._renew_seconds = min(RENEW_SECONDS, ttl_seconds / 4)
@@ -226,8 +230,11 @@ class Executor:
             entry.due = 0.0
 
     def _routes_loop(self) -> None:
-        published = -1
+        published, due = -1, 0.0
         while not self._stopping.wait(ROUTES_SECONDS):
+            if time.monotonic() >= due:
+                self._do_chores()
+                due = time.monotonic() + CHORE_SECONDS
             try:
                 with self._store.read() as tx:
                     version = tx.routes.version()
@@ -236,6 +243,13 @@ class Executor:
                     published = version
             except HomeworldError as error:
                 _log.warning("the routes could not be published: %s", error)
+
+    def _do_chores(self) -> None:
+        for chore in self._chores:
+            try:
+                chore()
+            except HomeworldError as error:
+                _log.warning("%s", error)
 
     def _work_loop(self) -> None:
         while not self._stopping.is_set():
