@@ -5,28 +5,33 @@ A gateway *sleeps* here as a stopped process does: nothing of it answers, and it
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from homeworld.control import several
 from homeworld.control.caller import Call, NoAnswerError
 from homeworld.control.life import Lives
 from homeworld.control.member import Member
 from homeworld.control.service import ControlServer
 from homeworld.control.several import SeveralGateways
+from homeworld.control.standing import now
 from homeworld.control.words import Ask
-from homeworld.model.errors import DeadlineExceededError, UnavailableError
+from homeworld.model.errors import ConflictError, DeadlineExceededError, UnavailableError
 from homeworld.model.routing import HoldRequest, RoutingSnapshot
 from homeworld.model.topology import TabletType
 from homeworld.store.engine import SystemClock, open_engine
 from homeworld.store.gateways import APART
 from homeworld.store.migrate import upgrade
-from homeworld.store.store import Store
+from homeworld.store.store import Store, Transaction
 from tests.support.stores import make_shop
 
 TTL = 0.8
@@ -96,8 +101,8 @@ class Process:
                 return RoutingSnapshot(tx.routes.version(), {}, {})
 
         self.member = _Sleepy(store, name, str(self.path), snapshot, self._awake)
-        self._server = ControlServer(self.path, SECRET, self.member)
-        stack.callback(self._server.stop)
+        self.server = ControlServer(self.path, SECRET, self.member)
+        stack.callback(self.server.stop)
         stack.callback(self.member.stop)
         self.member.start(self.gateway, "127.0.0.1:1")
         self.member.wait_joined(10.0)
@@ -345,3 +350,121 @@ def test_a_gateway_that_others_set_apart_while_it_served_serves_nothing_that_mov
     a.wake()
     soon(a.member.standing.live)
     assert a.member.standing.incarnation > incarnation
+
+
+def test_one_that_was_set_apart_leaves_nothing_behind_when_it_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.gateway("a")
+    b = world.gateway("b")
+    b.sleep()
+    soon(lambda: _apart(world, "b"))
+
+    def enter() -> None:
+        raise UnavailableError("the store does not answer")
+
+    monkeypatch.setattr(b.member, "enter", enter)
+    b.wake()
+    soon(lambda: not b.member.standing.incarnation)
+    b.gateway.alive = False
+    b.member.stop()
+    assert not b.member.known
+    assert world.states() == {"a": "member"}
+    world.guard()
+
+
+def _apart(world: World, name: str) -> bool:
+    world.all.connections()
+    return world.states()[name] == APART
+
+
+def test_one_that_could_not_leave_can_be_seen_to_have_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.gateway("a")
+    b = world.gateway("b")
+    with monkeypatch.context() as patch:
+        patch.setattr(b.member, "_store", _Away())
+        b.gateway.alive = False
+        b.member.stop()
+    assert b.member.known, "whoever ends it must not remove what others see it by"
+    b.die()
+    world.guard()
+    assert world.states() == {"a": "member"}
+
+
+class _Away:
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        def call() -> None:
+            raise UnavailableError
+
+        return call
+
+
+def test_a_call_that_cannot_be_taken_for_now_does_not_make_a_gateway_deaf(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = world.gateway("a")
+    listener = a.server._listener  # type: ignore[reportPrivateUsage]
+    a.server._listener = _Full(listener)  # type: ignore[reportPrivateUsage, assignment]
+    for _ in range(3):
+        assert world.all.connections() == {("server", ord("a"))}
+
+
+class _Full:
+    """A socket at which every second call finds too many files open."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._calls = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        self._calls += 1
+        if self._calls % 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._listener.accept()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._listener, name)
+
+
+def test_a_watch_that_fails_by_a_fault_of_ours_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = world.all._watch  # type: ignore[reportPrivateUsage]
+    monkeypatch.setattr(several, "_WATCH_SECONDS", 0.01)
+    tries: list[Exception] = [ConflictError("a rule"), OSError("no file"), ZeroDivisionError("ours")]
+
+    def look() -> None:
+        raise tries.pop(0)
+
+    monkeypatch.setattr(watch, "look", look)
+    monkeypatch.setattr(threading, "excepthook", _unheard)
+    world.all.start()
+    soon(lambda: world.all.failure is not None)
+    assert isinstance(world.all.failure, ZeroDivisionError)
+
+
+def test_a_lease_that_ends_while_it_is_renewed_wakes_who_waits_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = world.gateway("a")
+    a.sleep()
+    time.sleep(0.3)  # what was under way has come to its end
+    member, resumed = a.member, a.gateway.resumed
+    monkeypatch.setattr(member.standing, "_good_for", 60.0)
+    member.standing.until = now() + 0.05
+
+    @contextmanager
+    def touch() -> Generator[Transaction]:
+        time.sleep(0.1)  # in which a statement finds that the lease has ended, and waits
+        with world.store.touch() as tx:
+            yield tx
+
+    monkeypatch.setattr(member, "_store", SimpleNamespace(touch=touch))
+    Member.renew(member)
+    assert member.standing.live()
+    assert a.gateway.resumed == resumed + 1
+    monkeypatch.undo()
+
+
+def _unheard(_args: object) -> None:
+    """The thread has told of its failure already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from contextlib import suppress
 
@@ -29,6 +30,7 @@ class Call:
         self._seconds = seconds
         self._asking = Asking(secret, {"ask": ask.value, "seconds": seconds, **words})
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._given_up = threading.Event()
 
     def __call__(self) -> object:
         """Ask; the result.
@@ -42,6 +44,8 @@ class Call:
             with self._socket as connection:
                 self._wait(connection, deadline)
                 connection.connect(self._path)
+                if self._given_up.is_set():
+                    raise NoAnswerError("nobody waits for this call any more")
                 while self._asking.answer is None:
                     self._wait(connection, deadline)
                     data = connection.recv(_CHUNK)
@@ -62,5 +66,6 @@ class Call:
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""
+        self._given_up.set()  # before: what is not connected yet cannot be shut down
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

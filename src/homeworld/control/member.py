@@ -111,6 +111,8 @@ class Member:
         self._taking = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._failure: BaseException | None = None
+        self._known = False
+        self._lapsed = False
 
     @property
     def failure(self) -> BaseException | None:
@@ -146,13 +148,25 @@ class Member:
         """Leave: nobody waits for this gateway any more. It must serve nothing by now."""
         self._stopping.set()
         self._wanted.set()
+        with self._guard:
+            self.standing.refused(self.standing.incarnation)
         for thread in self._threads:
             thread.join(2.0)
+        if any(thread.is_alive() for thread in self._threads):
+            _log.warning("the gateway could not leave; others find that it has ended")
+            return
         try:
             with self._store.touch() as tx:
-                tx.gateways.remove(self.id, self.standing.incarnation)
+                tx.gateways.leave(self.id)
         except UnavailableError as error:
             _log.warning("the gateway could not leave; others find that it has ended: %s", error)
+        else:
+            self._known = False
+
+    @property
+    def known(self) -> bool:
+        """Whether others may know of this gateway. Then they have to be able to see that it has ended."""
+        return self._known
 
     def serve(self, version: int, seconds: float) -> None:
         """Return once this gateway serves that version or a newer one.
@@ -185,7 +199,6 @@ class Member:
         gateway, incarnation = self._gateway, self.standing.incarnation
         if gateway is None or not incarnation:
             return
-        lapsed = not self.standing.live()
         asked = now()
         try:
             with self._store.touch() as tx:
@@ -194,16 +207,29 @@ class Member:
             _log.warning("the gateway's lease could not be renewed: %s", error)
             return
         with self._guard:
+            until = self.standing.until
             if kept:
                 self.standing.renewed(incarnation, asked)
             else:
                 self.standing.refused(incarnation)
                 self._joined.clear()
+            # Also where it ended only while it was renewed: whoever looked at it by then waits.
+            if now() >= until:
+                self._lapsed = True
         if not kept:
             _log.warning("others went on without this gateway; it enters anew")
             self._wanted.set()
-        elif lapsed and self.standing.live():
+        elif self._lapsed and self.standing.live():
+            self._wake(gateway)
+
+    def _wake(self, gateway: Local) -> None:
+        """Let go on what waited for the lease."""
+        self._lapsed = False
+        try:
             gateway.resume()
+        except HomeworldError as error:
+            self._lapsed = True  # with the next renewal
+            _log.warning("what waited for the lease could not go on yet: %s", error)
 
     def _routes_loop(self) -> None:
         while not self._stopping.is_set():
@@ -228,6 +254,7 @@ class Member:
         gateway = self._gateway
         assert gateway is not None  # noqa: S101 started
         asked = now()
+        self._known = True
         with self._store.write() as tx:
             incarnation = tx.gateways.enter(self.id, self._control, self._address, self._ttl)
         with self._guard:
@@ -239,9 +266,11 @@ class Member:
             gateway.enter(self._snapshot(), holds)
         with self._guard:
             joined = self.standing.join(incarnation)
+            if joined:
+                self._lapsed = True
+                self._joined.set()
         if joined:
-            gateway.resume()
-            self._joined.set()
+            self._wake(gateway)
 
     def look(self) -> None:
         """Serve newer routes, and let go of holds that are over for everybody else.

@@ -24,6 +24,7 @@ _CHUNK = 65536
 _HANDSHAKE_SECONDS = 5.0
 _MOST_SECONDS = 120.0
 _MOST_CALLS = 64
+_PAUSE_SECONDS = 0.1
 
 
 class ControlServer:
@@ -37,6 +38,7 @@ class ControlServer:
         self._secret = secret
         self._member = member
         self._calls = threading.BoundedSemaphore(_MOST_CALLS)
+        self._stopping = threading.Event()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -48,6 +50,7 @@ class ControlServer:
 
     def stop(self) -> None:
         """Take no more calls."""
+        self._stopping.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -57,12 +60,25 @@ class ControlServer:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return  # closed by stop()
+            except OSError as error:
+                if self._stopping.is_set():
+                    return  # closed by stop()
+                # Too many files are open, for now. A gateway that never listens again would renew its lease
+                # all the same, and nothing could move any more.
+                _log.warning("a control call could not be taken: %s", error)
+                self._stopping.wait(_PAUSE_SECONDS)
+                continue
             if not self._calls.acquire(blocking=False):
                 connection.close()
                 continue
-            threading.Thread(target=self._serve, args=(connection,), name="control-call", daemon=True).start()
+            try:
+                threading.Thread(
+                    target=self._serve, args=(connection,), name="control-call", daemon=True
+                ).start()
+            except RuntimeError as error:  # the machine gives no more threads, for now
+                _log.warning("a control call could not be taken: %s", error)
+                connection.close()
+                self._calls.release()
 
     def _serve(self, connection: socket.socket) -> None:
         try:

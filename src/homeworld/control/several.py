@@ -165,6 +165,12 @@ class SeveralGateways:
         self._pool = ThreadPoolExecutor(64, "gateways")
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The fault of this program that ended the watching, if any."""
+        return self._failure
 
     def start(self) -> None:
         """Watch on a thread of its own, so that a gateway which stopped long ago is known to have."""
@@ -179,11 +185,16 @@ class SeveralGateways:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _watch_loop(self) -> None:
-        while not self._stopping.wait(_WATCH_SECONDS):
-            try:
-                self._watch.look()
-            except UnavailableError as error:
-                _log.warning("the gateways could not be looked at: %s", error)
+        try:
+            while not self._stopping.wait(_WATCH_SECONDS):
+                try:
+                    self._watch.look()
+                except (HomeworldError, OSError) as error:
+                    _log.warning("the gateways could not be looked at: %s", error)
+        except BaseException as error:
+            _log.critical("watching the gateways failed", exc_info=True)
+            self._failure = error
+            raise
 
     # -- ports.Gateways --------------------------------------------------------------------------------------
 
@@ -211,7 +222,7 @@ class SeveralGateways:
                 raise UnavailableError(
                     f"{_named(done)} cannot be asked to hold tables of which it may not know that they change"
                 )
-        except HomeworldError:
+        except BaseException:
             self._let_go(request.hold_id)
             raise
 

@@ -18,6 +18,10 @@ from homeworld.store.store import Store
 from homeworld.workflows.leases import RENEW_SECONDS, Keeper
 
 RESOURCE = "engine:local"
+ANSWER_SECONDS = 30.0
+"""For the store to say who has the lease."""
+START_SECONDS = 600.0
+"""For the servers to be started, before a worker goes on without having seen that."""
 _ELECT_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ class EngineKeeper:
         self._watcher: Watcher | None = None
         self._guard = threading.Lock()
         self._stopping = threading.Event()
+        self._answered = threading.Event()
         self._decided = threading.Event()
         self._failure: BaseException | None = None
         self._threads = [
@@ -48,11 +53,16 @@ class EngineKeeper:
 
     def start(self) -> None:
         """Return once the servers were started, here or by whoever has the lease, or a thread has failed
-        (:attr:`failure`).
+        (:attr:`failure`), or they take very long; then it goes on by itself.
+
+        :raises UnavailableError: the store does not say who has the lease.
         """
         for thread in self._threads:
             thread.start()
-        self._decided.wait()
+        if not self._answered.wait(ANSWER_SECONDS):
+            raise UnavailableError("the store does not say who looks after the servers")
+        if not self._decided.wait(START_SECONDS):
+            _log.warning("the servers are not all started after %g s", START_SECONDS)
 
     def _supervised(self, loop: Callable[[], None]) -> None:
         try:
@@ -60,6 +70,7 @@ class EngineKeeper:
         except BaseException as error:
             _log.critical("looking after the servers failed", exc_info=True)
             self._failure = error
+            self._answered.set()
             self._decided.set()
             raise
 
@@ -67,7 +78,8 @@ class EngineKeeper:
         """Watch no more and let somebody else; the servers go on."""
         self._stopping.set()
         for thread in self._threads:
-            thread.join(seconds)
+            if thread.ident is not None:
+                thread.join(seconds)
         self._stop_watching()
         try:
             self._keeper.give_all_back()
@@ -79,23 +91,28 @@ class EngineKeeper:
             try:
                 if self._keeper.held(RESOURCE) is None:
                     self._stop_watching()
-                    if self._keeper.take(RESOURCE) is not None:
-                        self._begin()
+                    self._keeper.take(RESOURCE)
+                self._answered.set()
+                if self._keeper.held(RESOURCE) is not None and self._watcher is None:
+                    self._begin()
                 self._decided.set()
             except UnavailableError as error:
-                _log.warning("the store does not answer: %s", error)
+                _log.warning("the store or a server does not answer: %s", error)
             except HomeworldError as error:
                 _log.warning("the servers: %s", error)
             self._stopping.wait(_ELECT_SECONDS)
 
     def _begin(self) -> None:
         _log.info("this process starts and watches the servers")
-        for server_id, why in self._engine.start_all().items():
-            _log.error("server %s did not start and is tried again: %s", server_id, why)
-        with self._guard:
-            if self._watcher is None and self._keeper.held(RESOURCE) is not None:
-                self._watcher = Watcher(self._engine)
-                self._watcher.start()
+        try:
+            for server_id, why in self._engine.start_all().items():
+                _log.error("server %s did not start and is tried again: %s", server_id, why)
+        finally:
+            # Whatever is wrong with one, the others are watched.
+            with self._guard:
+                if self._watcher is None and self._keeper.held(RESOURCE) is not None:
+                    self._watcher = Watcher(self._engine)
+                    self._watcher.start()
 
     def _stop_watching(self) -> None:
         with self._guard:

@@ -179,7 +179,8 @@ class WorkerRole:
         self._keeper = keeper = EngineKeeper(ground.store, ground.engine, owner)
         stack.callback(lambda: keeper.stop(ending.left()))
         keeper.start()
-        ground.gateways.start()
+        self._gateways = ground.gateways
+        self._gateways.start()
         movers = MoverProcesses()
         stack.callback(movers.close)
         self._executor = make_executor(
@@ -192,7 +193,11 @@ class WorkerRole:
 
     def check(self) -> None:
         """See :class:`Role`."""
-        for part, failure in (("executor", self._executor.failure), ("server keeper", self._keeper.failure)):
+        for part, failure in (
+            ("executor", self._executor.failure),
+            ("server keeper", self._keeper.failure),
+            ("watch over the gateways", self._gateways.failure),
+        ):
             if failure is not None:
                 raise HomeworldError(f"the {part} failed: {failure!r}; the log says more")
 
@@ -212,8 +217,6 @@ class GatewayRole:
         ground = _Ground(self._common, stack)
         ca_file, certificate, key = certificates(self._common.data_dir)
         gateway_id = new_id()
-        stack.callback(lambda: ground.lives.forget(gateway_id))
-        stack.enter_context(ground.lives.live(gateway_id))
         engine = ground.engine
         routing = Routing(
             ground.store,
@@ -224,6 +227,9 @@ class GatewayRole:
         if len(os.fsencode(control)) > SOCKET_LIMIT:
             raise InvalidError(f"the data directory's path is too long for a socket in it: {control}")
         member = Member(ground.store, gateway_id, str(control), routing.snapshot)
+        # Where its row is left (the store is away), others have to be able to see that it has ended.
+        stack.callback(lambda: None if member.known else ground.lives.forget(gateway_id))
+        stack.enter_context(ground.lives.live(gateway_id))
         server = ControlServer(control, ground.secret, member)
         stack.callback(server.stop)
         self._gateway = Gateway(

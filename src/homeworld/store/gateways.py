@@ -138,6 +138,11 @@ class Gateways:
             delete(table).where(table.c.id == gateway_id, table.c.incarnation == incarnation)
         )
 
+    def leave(self, gateway_id: str) -> None:
+        """The gateway's own word that it serves nothing any more, member or set apart."""
+        table = tables.gateways
+        self._work.connection.execute(delete(table).where(table.c.id == gateway_id))
+
     # -- the board -------------------------------------------------------------------------------------------
 
     def post(self, request: HoldRequest) -> None:
