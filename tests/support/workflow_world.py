@@ -277,7 +277,9 @@ class FakeEngine:
 
     def create_schema(self, server_id: str, schema: str) -> None: ...
 
-    def drop_schema(self, server_id: str, schema: str) -> None: ...
+    def drop_schema(
+        self, server_id: str, schema: str, confirm: Callable[[], None] = lambda: None
+    ) -> None: ...
 
     def status(self, server_id: str) -> ServerStatus:
         return ServerStatus(server_id, True, True, 1, None, None, "")
@@ -310,7 +312,8 @@ class FakeTools:
 
     def give_numbers(self, place: ShardPlace, like: Table, column: str) -> None: ...
 
-    def drop_tables(self, place: ShardPlace, names: Sequence[str]) -> None:
+    def drop_tables(self, place: ShardPlace, names: Sequence[str], confirm: Callable[[], None]) -> None:
+        confirm()
         for name in names:
             if name.endswith("_seq"):
                 self.world.sequences.pop(name, None)
@@ -325,7 +328,9 @@ class FakeTools:
     def positions(self, places: Sequence[ShardPlace]) -> Mapping[str, str]:
         return {place.shard: str(len(self.world.logs.get(place.keyspace, []))) for place in places}
 
-    def forget_stream(self, workflow_id: str, direction: str, targets: Sequence[ShardPlace]) -> None:
+    def forget_stream(
+        self, workflow_id: str, direction: str, targets: Sequence[ShardPlace], epoch: int
+    ) -> None:
         self.world.sidecars.pop((workflow_id, direction), None)
 
     def make_sequence(self, place: ShardPlace, name: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from homeworld.model.errors import InvalidError
 from homeworld.model.names import quote
 from homeworld.model.topology import ShardPlace
+from homeworld.replication.connection import ANSWER_SECONDS
 from homeworld.replication.tables import definition_session
 
 CACHE = 1000
@@ -20,7 +21,7 @@ def create_sequence(place: ShardPlace, name: str, cache: int = CACHE) -> None:
     """Make the sequence table with its row; no-op where it is. The first id given is 1."""
     if cache < 1:
         raise InvalidError("a sequence gives at least one id at a time")
-    with definition_session(place.endpoint) as connection:
+    with definition_session(place.endpoint, ANSWER_SECONDS) as connection:
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {quote(place.schema, name)} "
             "(id BIGINT NOT NULL, next_id BIGINT NOT NULL, cache BIGINT NOT NULL, PRIMARY KEY (id)) "
@@ -33,7 +34,7 @@ def create_sequence(place: ShardPlace, name: str, cache: int = CACHE) -> None:
 
 def raise_sequence(place: ShardPlace, name: str, largest_id: int) -> None:
     """Let the sequence give only ids above ``largest_id`` from now on; it never goes back."""
-    with definition_session(place.endpoint) as connection:
+    with definition_session(place.endpoint, ANSWER_SECONDS) as connection:
         connection.execute(
             f"UPDATE {quote(place.schema, name)} SET next_id=GREATEST(next_id, {largest_id + 1:d}) WHERE id=0"
         )
@@ -44,7 +45,7 @@ def next_id(place: ShardPlace, name: str) -> int:
 
     :raises InvalidError: the table has no row for it.
     """
-    with definition_session(place.endpoint) as connection:
+    with definition_session(place.endpoint, ANSWER_SECONDS) as connection:
         rows = connection.query_all(f"SELECT next_id FROM {quote(place.schema, name)} WHERE id=0")
     if not rows:
         raise InvalidError(f"sequence table {name!r} has no row with id 0")

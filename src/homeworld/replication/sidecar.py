@@ -2,8 +2,9 @@
 
 A row of ``streams`` for each source shard and target shard (position, epoch), one of ``copies`` for each of
 their tables (spans done), one of ``ddls`` for a statement that is being carried over, one of ``comparisons``
-for what a verification has found to be equal in a table. The functions below run inside whatever transaction
-the connection has open; none commits.
+for what a verification has found to be equal in a table, one of ``verdicts`` for what was decided of rows
+that met another source shard's. The functions below run inside whatever transaction the connection has open;
+none commits.
 
 Invariant: a row changes only for the epoch that claimed it last. A writer that finds no such row raises
 FencedError, its transaction is rolled back, and so nothing it wrote stays.
@@ -43,6 +44,8 @@ _TABLES = (
     f"CREATE TABLE IF NOT EXISTS {SCHEMA}.comparisons ({_IDS}, table_name VARBINARY(256) NOT NULL, {_OWNED}, "
     "verify_id VARBINARY(64) NOT NULL, found LONGBLOB NOT NULL, "
     "PRIMARY KEY (workflow_id, direction, source_shard, target_shard, table_name)) ENGINE=InnoDB",
+    f"CREATE TABLE IF NOT EXISTS {SCHEMA}.verdicts ({_IDS}, decided LONGBLOB NOT NULL, "
+    "PRIMARY KEY (workflow_id, direction, source_shard, target_shard)) ENGINE=InnoDB",
 )
 
 
@@ -74,11 +77,15 @@ class StreamId:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What a stream remembers. ``stopped_before``: the position in front of a DDL that stopped it."""
+    """What a stream remembers. ``stopped_before``: the position in front of a DDL that stopped it;
+    ``verdicts``: what was kept by :func:`save_verdicts`; ``new``: the sidecar has only now heard of it.
+    """
 
     position: str
     events: int
     stopped_before: str
+    verdicts: str = ""
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +115,14 @@ def claim(connection: Connection, stream: StreamId, epoch: int, start_position: 
     :raises FencedError: a newer epoch has it.
     :raises InvalidError: the stream is not known, and there is no position to begin at.
     """
+    new = False
     if start_position is not None:
-        connection.execute(
+        made = connection.execute(
             f"INSERT IGNORE INTO {SCHEMA}.streams "
             "(workflow_id, direction, source_shard, target_shard, epoch, position, stopped_before) "
             f"VALUES ({stream.values}, {epoch:d}, {_bytes(start_position)}, '')"
         )
+        new = made.affected == 1
     rows = connection.query_all(
         f"SELECT epoch, position, events, stopped_before FROM {SCHEMA}.streams "
         f"WHERE {stream.where} FOR UPDATE"
@@ -127,7 +136,9 @@ def claim(connection: Connection, stream: StreamId, epoch: int, start_position: 
         connection.execute(
             f"UPDATE {SCHEMA}.{table} SET epoch={epoch:d}, writes=writes+1 WHERE {stream.where}"
         )
-    return StreamState(_text(position), int(events or 0), _text(stopped))
+    decided = connection.query_all(f"SELECT decided FROM {SCHEMA}.verdicts WHERE {stream.where}")
+    verdicts = _text(decided[0][0]) if decided else ""
+    return StreamState(_text(position), int(events or 0), _text(stopped), verdicts, new)
 
 
 def claim_copy(
@@ -165,6 +176,15 @@ def save_position(
             f"stopped_before='', writes=writes+1 WHERE {stream.where} AND epoch={epoch:d}",
             epoch,
         )
+
+
+def save_verdicts(connection: Connection, stream: StreamId, decided: str) -> None:
+    """Keep what was decided, within the transaction that moves the stream to where it was."""
+    connection.execute(
+        f"REPLACE INTO {SCHEMA}.verdicts VALUES ({stream.values}, {_bytes(decided)})"
+        if decided
+        else f"DELETE FROM {SCHEMA}.verdicts WHERE {stream.where}"
+    )
 
 
 def save_stop(connection: Connection, stream: StreamId, epoch: int, position: str) -> None:
@@ -290,19 +310,37 @@ def save_compared(
     )
 
 
-def forget(places: Iterable[ShardPlace], workflow_id: str, direction: str | None = None) -> None:
-    """Remove a workflow's rows (of one direction) from the sidecars of these places; no-op without any."""
+def forget(
+    places: Iterable[ShardPlace], workflow_id: str, direction: str | None = None, epoch: int | None = None
+) -> None:
+    """Remove a workflow's rows (of one direction) from the sidecars of these places; no-op without any.
+
+    :param epoch: the newest that the caller knows of; None: whatever there is.
+    :raises FencedError: a stream is of a newer epoch; there nothing is removed.
+    """
     condition = f"workflow_id={_bytes(workflow_id)}"
     if direction is not None:
         condition += f" AND direction={_bytes(direction)}"
     for place in places:
         with Connection(place.endpoint) as connection:
-            for table in ("comparisons", "ddls", "copies", "streams"):
+            connection.execute("START TRANSACTION")
+            for table in ("streams", "verdicts", "comparisons", "ddls", "copies"):
                 try:
+                    if table == "streams" and epoch is not None:
+                        _refuse_newer(connection, condition, epoch)
                     connection.execute(f"DELETE FROM {quote(SCHEMA, table)} WHERE {condition}")
                 except ServerError as error:
                     if error.server_errno not in _NO_TABLE:
                         raise
+            connection.execute("COMMIT")
+
+
+def _refuse_newer(connection: Connection, condition: str, epoch: int) -> None:
+    rows = connection.query_all(
+        f"SELECT epoch FROM {quote(SCHEMA, 'streams')} WHERE {condition} AND epoch > {epoch:d} FOR UPDATE"
+    )
+    if rows:
+        raise FencedError(f"epoch {int(rows[0][0] or 0)} has taken over from {epoch}", epoch=epoch)
 
 
 def _guarded(connection: Connection, sql: str, epoch: int) -> None:

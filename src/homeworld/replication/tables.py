@@ -18,7 +18,7 @@ from homeworld.model.names import quote
 from homeworld.model.tables import Column, Index, Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.replication.changes import Row
-from homeworld.replication.connection import SQL_MODE, Connection
+from homeworld.replication.connection import ANSWER_SECONDS, SQL_MODE, Connection
 from homeworld.replication.ddl import in_schema
 
 _LOCK_WAIT_TIMEOUT = 1205
@@ -73,7 +73,7 @@ def literal(text: str) -> str:
 
 def list_tables(place: ShardPlace) -> tuple[str, ...]:
     """The names of the schema's base tables, in order."""
-    with definition_session(place.endpoint) as connection:
+    with definition_session(place.endpoint, ANSWER_SECONDS) as connection:
         rows = connection.query_all(
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' "
             f"AND TABLE_SCHEMA = {literal(place.schema)} ORDER BY TABLE_NAME"
@@ -86,20 +86,20 @@ def read_tables(place: ShardPlace, names: Iterable[str]) -> dict[str, Table]:
 
     :raises NotFoundError: a table is not there.
     """
-    with definition_session(place.endpoint) as connection:
+    with definition_session(place.endpoint, ANSWER_SECONDS) as connection:
         return {name: read_table(connection, place.schema, name) for name in names}
 
 
 def find_tables(place: ShardPlace, names: Iterable[str], answer_seconds: float = 0.0) -> dict[str, Table]:
     """Definitions of those of ``names`` that are there.
 
-    :param answer_seconds: how long to wait for an answer at most; 0: for as long as a definition may take.
+    :param answer_seconds: how long to wait for an answer at most; 0: as on every connection here.
     """
     found: dict[str, Table] = {}
     session = (
         reading_session(place.endpoint, answer_seconds)
         if answer_seconds
-        else definition_session(place.endpoint)
+        else definition_session(place.endpoint, ANSWER_SECONDS)
     )
     with session as connection:
         for name in names:
@@ -216,7 +216,7 @@ def is_torn(column: Column) -> bool:
 
 def create_table(place: ShardPlace, table: str, create_sql: str) -> None:
     """Create a table from text of :func:`homeworld.replication.ddl.target_table`; no-op where it exists."""
-    with definition_session(place.endpoint) as connection:
+    with definition_session(place.endpoint, ANSWER_SECONDS) as connection:
         if not _exists(connection, place.schema, table):
             connection.execute(f"USE {quote(place.schema)}")
             connection.execute(in_schema(create_sql, place.schema, table))
@@ -230,7 +230,7 @@ def drop_table(place: ShardPlace, table: str) -> None:
 
 def table_exists(place: ShardPlace, table: str) -> bool:
     """Whether the schema has a base table of this name."""
-    with definition_session(place.endpoint) as connection:
+    with definition_session(place.endpoint, ANSWER_SECONDS) as connection:
         return _exists(connection, place.schema, table)
 
 
@@ -239,7 +239,7 @@ def is_empty(place: ShardPlace, table: str) -> bool:
 
     :raises ServerError: there is no such table.
     """
-    with definition_session(place.endpoint) as connection:
+    with definition_session(place.endpoint, ANSWER_SECONDS) as connection:
         return not connection.query_all(f"SELECT 1 FROM {quote(place.schema, table)} LIMIT 1")
 
 
@@ -250,7 +250,7 @@ def filled_under_lock(place: ShardPlace, names: Sequence[str], wait_seconds: int
     :raises ServerError: there is no such table.
     """
     wanted = ", ".join(f"{quote(place.schema, name)} WRITE" for name in names)
-    with definition_session(place.endpoint) as connection:
+    with definition_session(place.endpoint, ANSWER_SECONDS) as connection:
         connection.execute(
             f"SET SESSION lock_wait_timeout={wait_seconds:d}, innodb_lock_wait_timeout={wait_seconds:d}"
         )

@@ -53,6 +53,15 @@ class Lease:
         self.check()
         tx.leases.require(self.resource, self.token)
 
+    def confirm(self, store: Store) -> None:
+        """Go on only as the newest owner, as the store says now: right before what no token can refuse.
+
+        :raises FencedError: it is lost, or somebody has a newer one.
+        :raises UnavailableError: the store does not say.
+        """
+        with store.read() as tx:
+            self.require(tx)
+
     def prolong(self, until: float) -> None:
         """It was renewed. A lost lease stays lost."""
         self._until = until

@@ -271,6 +271,14 @@ class Context:
             workflow = tx.workflows.get(self.workflow.id)
         self.workflow = workflow
 
+    def confirm(self) -> None:
+        """Go on only as the newest owner, as the store says now: before what no token of ours can refuse.
+
+        :raises FencedError: the lease is lost, or somebody has a newer one.
+        :raises UnavailableError: the store does not say.
+        """
+        self.lease.confirm(self.ports.store)
+
     @contextmanager
     def commit(self, step: str) -> Generator[Transaction]:
         """The transaction of the run's commit point, in which the journal learns that it happened."""

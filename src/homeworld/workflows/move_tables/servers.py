@@ -6,11 +6,18 @@ a hold goes through connections that stay open for the workflow, so that it cost
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from homeworld.model.errors import ConnectionLostError, DeadlineExceededError, NotFoundError, ServerError
+from homeworld.model.errors import (
+    ConnectionLostError,
+    DeadlineExceededError,
+    NotFoundError,
+    ServerError,
+    UnavailableError,
+)
 from homeworld.model.names import quote
 from homeworld.model.tables import Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
@@ -70,14 +77,31 @@ class ServerTools:
             place, f"ALTER TABLE {quote(place.schema, table.name)} MODIFY COLUMN {definition} AUTO_INCREMENT"
         )
 
-    def drop_tables(self, place: ShardPlace, names: Sequence[str]) -> None:
+    def drop_tables(self, place: ShardPlace, names: Sequence[str], confirm: Callable[[], None]) -> None:
         """Drop the tables that exist; together, because foreign keys may lie among them."""
         if names:
             joined = ", ".join(quote(place.schema, name) for name in names)
-            with tables.definition_session(place.endpoint) as connection:
+            with tables.definition_session(place.endpoint, 10.0 * DROP_SECONDS) as connection:
                 # Somebody's open transaction may keep a table: then this is tried again, not waited for.
                 connection.execute(f"SET SESSION lock_wait_timeout={DROP_SECONDS}")
+                self._be_the_one(connection, place)
+                confirm()
                 connection.execute(f"DROP TABLE IF EXISTS {joined}")
+
+    @staticmethod
+    def _be_the_one(connection: Connection, place: ShardPlace) -> None:
+        """Nobody else's session is about to drop tables of this schema. A process that was stopped in the
+        middle of it and lost its lease would go on when it wakes up, over tables that are others' by then.
+
+        :raises DeadlineExceededError: its session does not end.
+        """
+        name = f"homeworld drop {hashlib.sha256(place.schema.encode()).hexdigest()[:40]}"
+        held = connection.query_one(f"SELECT IS_USED_LOCK('{name}')")[0]
+        if held is not None:
+            _log.warning("server %s: a session that was left is ended", place.endpoint.server_id)
+            _kill(connection, int(held))
+        if connection.query_one(f"SELECT GET_LOCK('{name}', {DROP_SECONDS})")[0] != b"1":
+            raise DeadlineExceededError("a session that is about to drop tables does not end")
 
     def difference(self, place: ShardPlace, table: Table, origin: str = "the source") -> str:
         """How the place's table differs as far as rows are concerned."""
@@ -95,9 +119,11 @@ class ServerTools:
 
     # -- streams ---------------------------------------------------------------------------------------------
 
-    def forget_stream(self, workflow_id: str, direction: str, targets: Sequence[ShardPlace]) -> None:
+    def forget_stream(
+        self, workflow_id: str, direction: str, targets: Sequence[ShardPlace], epoch: int
+    ) -> None:
         """Remove a stream from the sidecars."""
-        sidecar.forget(targets, workflow_id, direction)
+        sidecar.forget(targets, workflow_id, direction, epoch)
 
     def positions(self, places: Sequence[ShardPlace]) -> Mapping[str, str]:
         """Each shard's server's position now; a server is asked once."""
@@ -105,7 +131,14 @@ class ServerTools:
         for place in places:
             server = place.endpoint.server_id
             if server not in asked:
-                asked[server] = current_position(self._connection(place.endpoint), place.endpoint.flavor)
+                connection = self._connection(place.endpoint)
+                asked[server] = current_position(connection, place.endpoint.flavor)
+                # Asked behind all that this workflow has written there: the owner may always, on MariaDB.
+                if connection.query_one("SELECT @@GLOBAL.read_only")[0] != b"0":
+                    raise UnavailableError(
+                        f"the server of shard {place.keyspace}/{place.shard} takes no writes: another "
+                        "is taking its place"
+                    )
         return {place.shard: asked[place.endpoint.server_id] for place in places}
 
     # -- ids -------------------------------------------------------------------------------------------------
@@ -153,11 +186,15 @@ class ServerTools:
         if not lower:
             return
         connection.execute("START TRANSACTION")
-        for name, least in lower.items():
-            connection.execute(
-                f"UPDATE {quote(place.schema, name)} SET next_id = {least + 1:d} "
-                f"WHERE id = 0 AND next_id <= {least:d}"
-            )
+        try:
+            for name, least in lower.items():
+                connection.execute(
+                    f"UPDATE {quote(place.schema, name)} SET next_id = {least + 1:d} "
+                    f"WHERE id = 0 AND next_id <= {least:d}"
+                )
+        except ServerError:
+            connection.execute("ROLLBACK")  # the connection stays, and rows would with it
+            raise
         connection.execute("COMMIT")
 
     def raise_auto_increments(self, places: Sequence[ShardPlace], above: Mapping[str, int]) -> None:

@@ -113,8 +113,7 @@ def commit_cutover(context: Context) -> None:
 def drop_source(context: Context) -> None:
     """Drop the moved tables on every source shard."""
     for place in context.owner(context.source):
-        context.lease.check()
-        context.tools.drop_tables(place, context.tables)
+        context.tools.drop_tables(place, context.tables, context.confirm)
 
 
 def source_gone(context: Context) -> str:
@@ -167,7 +166,7 @@ def forget_streams(context: Context) -> None:
     """Nothing of this workflow is left in any sidecar, and no mover of it can write again."""
     for stream, side in ((FORWARD_STREAM, context.target), (REVERSE_STREAM, context.source)):
         places = side.places(context.ports.engine, BackendRole.MOVER)
-        context.tools.forget_stream(context.workflow.id, stream, places)
+        context.tools.forget_stream(context.workflow.id, stream, places, context.workflow.epoch)
 
 
 # -- settling ----------------------------------------------------------------------------------------------

@@ -239,14 +239,14 @@ def begin_stream(context: Context) -> None:
 def end_stream(context: Context) -> None:
     """Nothing of the stream is left."""
     targets = context.target.places(context.ports.engine, BackendRole.MOVER)
-    context.tools.forget_stream(context.workflow.id, FORWARD_STREAM, targets)
+    context.tools.forget_stream(context.workflow.id, FORWARD_STREAM, targets, context.workflow.epoch)
 
 
 def drop_made(context: Context) -> None:
     """Drop what was made; tables that were there before are left, empty as they were."""
     for place in context.owner(context.target):
         made = [name for name in context.listed(TABLES_LISTED) if not was_there(context, place, name)]
-        context.tools.drop_tables(place, made)
+        context.tools.drop_tables(place, made, context.confirm)
 
 
 def drop_tables(context: Context) -> None:
@@ -255,7 +255,7 @@ def drop_tables(context: Context) -> None:
     """
     if is_taken(context):
         for place in context.owner(context.target):
-            context.tools.drop_tables(place, context.listed(TABLES_LISTED))
+            context.tools.drop_tables(place, context.listed(TABLES_LISTED), context.confirm)
 
 
 def make_sequences(context: Context) -> None:
@@ -267,7 +267,7 @@ def make_sequences(context: Context) -> None:
 def drop_sequences(context: Context) -> None:
     """Drop the listed sequences."""
     if context.listed(SEQUENCES_LISTED):
-        context.tools.drop_tables(_global_place(context), context.listed(SEQUENCES_LISTED))
+        context.tools.drop_tables(_global_place(context), context.listed(SEQUENCES_LISTED), context.confirm)
 
 
 def enter_vschema(context: Context) -> None:

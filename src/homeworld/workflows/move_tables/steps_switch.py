@@ -193,7 +193,7 @@ def clear_opposite(context: Context, way: Way) -> None:
     that the stream starts where this switch says.
     """
     targets = way.origin.places(context.ports.engine, BackendRole.MOVER)
-    context.tools.forget_stream(context.workflow.id, way.opposite, targets)
+    context.tools.forget_stream(context.workflow.id, way.opposite, targets, context.workflow.epoch)
 
 
 def come_close(context: Context, way: Way) -> None:

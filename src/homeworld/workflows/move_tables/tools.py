@@ -49,8 +49,13 @@ class Tools(Protocol):
         """Give the column AUTO_INCREMENT where the place's empty table, made from ``like``, has none."""
         ...
 
-    def drop_tables(self, place: ShardPlace, names: Sequence[str]) -> None:
-        """Drop the tables that exist."""
+    def drop_tables(self, place: ShardPlace, names: Sequence[str], confirm: Callable[[], None]) -> None:
+        """Drop the tables that exist.
+
+        :param confirm: asked right before, once no other process can drop any there; raises where they are
+            not the caller's to drop any more.
+        :raises DeadlineExceededError: another process's session that is about to does not end.
+        """
         ...
 
     def difference(self, place: ShardPlace, table: Table, origin: str = "the source") -> str:
@@ -68,12 +73,20 @@ class Tools(Protocol):
         ...
 
     def positions(self, places: Sequence[ShardPlace]) -> Mapping[str, str]:
-        """Each shard's server's position now (shard name to position); one query a server."""
+        """Each shard's server's position now (shard name to position), after which it still took writes.
+
+        :raises UnavailableError: one takes no writes any more.
+        """
         ...
 
-    def forget_stream(self, workflow_id: str, direction: str, targets: Sequence[ShardPlace]) -> None:
+    def forget_stream(
+        self, workflow_id: str, direction: str, targets: Sequence[ShardPlace], epoch: int
+    ) -> None:
         """Remove what the sidecars of these places (seen as MOVER) know of a stream. A mover of it that is
         still alive somewhere finds its rows gone and can not write again.
+
+        :param epoch: the newest that the caller knows of.
+        :raises FencedError: a newer one has the stream; there it is left as it is.
         """
         ...
 

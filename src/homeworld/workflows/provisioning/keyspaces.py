@@ -231,7 +231,9 @@ def drop_schemas(context: Context) -> None:
             server = tx.servers.get(shard.primary_server_id)
             alone = context.ports.placement is Placement.DEDICATED and not _others(tx, context, server)
         if server.state is Life.READY and context.branch.state is not Life.DELETING and not alone:
-            context.ports.engine.drop_schema(server.id, shard.schema_name)
+            context.ports.engine.drop_schema(
+                server.id, shard.schema_name, lambda: context.lease.confirm(context.ports.store)
+            )
 
 
 def _others(tx: Transaction, context: Context, server: Server) -> bool:

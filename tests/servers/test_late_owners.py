@@ -1,0 +1,96 @@
+"""A process that lost its lease while it was stopped: what it does when it wakes up changes nothing."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from homeworld.engines.local import LocalEngine
+from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
+from homeworld.model.topology import BackendRole
+from homeworld.replication import sidecar
+from homeworld.replication.connection import Connection
+from homeworld.workflows.move_tables.servers import ServerTools
+from tests.support.engines import owner
+from tests.support.mysqld import TestServer
+
+pytestmark = pytest.mark.servers
+
+
+def test_who_was_stopped_before_a_drop_does_not_drop_what_was_made_since(
+    gateway_server: TestServer, gateway_schema: str
+) -> None:
+    place = gateway_server.place("shop", "-", gateway_schema, BackendRole.OWNER)
+    gateway_server.execute("CREATE TABLE t (id INT PRIMARY KEY)", gateway_schema)
+    stopped, woken = threading.Event(), threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        assert woken.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(ServerTools().drop_tables, place, ["t"], stop)
+        assert stopped.wait(60)
+        ServerTools().drop_tables(place, ["t"], lambda: None)
+        gateway_server.execute(
+            ["CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)"], gateway_schema
+        )
+        woken.set()
+        with pytest.raises(HomeworldError):
+            late.result(60)
+    assert gateway_server.query("SELECT id FROM t", gateway_schema)
+
+
+def test_who_asks_and_hears_that_the_lease_is_lost_drops_nothing(
+    gateway_server: TestServer, gateway_schema: str
+) -> None:
+    place = gateway_server.place("shop", "-", gateway_schema, BackendRole.OWNER)
+    gateway_server.execute("CREATE TABLE t (id INT PRIMARY KEY)", gateway_schema)
+
+    def lost() -> None:
+        raise FencedError
+
+    with pytest.raises(FencedError):
+        ServerTools().drop_tables(place, ["t"], lost)
+    assert gateway_server.query("SHOW TABLES LIKE 't'", gateway_schema)
+
+
+def test_who_knows_only_an_older_epoch_forgets_nothing(
+    gateway_server: TestServer, gateway_schema: str
+) -> None:
+    place = gateway_server.place("shop", "-", gateway_schema)
+    stream = sidecar.StreamId(gateway_schema, "forward", "-", "-")
+    with Connection(place.endpoint) as connection:
+        sidecar.prepare(connection)
+        sidecar.claim(connection, stream, 6, "here")
+        with pytest.raises(FencedError):
+            sidecar.forget([place], gateway_schema, "forward", 5)
+        assert sidecar.claim(connection, stream, 6, None).position == "here"
+        sidecar.forget([place], gateway_schema, "forward", 6)
+        assert not connection.query_all(f"SELECT 1 FROM {sidecar.SCHEMA}.streams WHERE {stream.where}")
+
+
+def test_a_server_that_is_being_replaced_is_no_place_to_start_from(server: TestServer) -> None:
+    place = server.place("shop", "-", "_homeworld", BackendRole.OWNER)
+    tools = ServerTools()
+    assert tools.positions([place]).keys() == {"-"}
+    server.execute("SET GLOBAL read_only=ON")
+    with pytest.raises(UnavailableError, match="takes no writes"):
+        tools.positions([place])
+    tools.close()
+
+
+def test_who_was_stopped_before_it_drops_a_schema_asks_again(engine: LocalEngine) -> None:
+    engine.create_server("one")
+    engine.create_schema("one", "shop")
+
+    def lost() -> None:
+        raise FencedError
+
+    with pytest.raises(FencedError):
+        engine.drop_schema("one", "shop", lost)
+    owner(engine, "one", "CREATE TABLE shop.t (id INT)")
+    engine.drop_schema("one", "shop", lambda: None)
+    assert not owner(engine, "one", "SHOW DATABASES LIKE 'shop'")
