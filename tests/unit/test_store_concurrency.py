@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -227,3 +229,28 @@ def test_a_writer_that_stops_in_the_middle_does_not_keep_the_others_out(
             assert tx.organizations.by_name("acme")
             with pytest.raises(NotFoundError):
                 tx.organizations.by_name("sleepers")
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_without_end(
+    postgres_stores: PostgresStores, clock: TestClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(engine, "ANSWER_SECONDS", 0.5)
+    stopped: list[int] = []
+
+    def ask(store: Store) -> None:
+        with store.read() as tx:
+            pid = int(tx.work.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+            tx.routes.version()
+
+    with postgres_stores.fresh(clock) as store:
+        try:
+            with ThreadPoolExecutor(1) as pool, pytest.raises(UnavailableError):
+                pool.submit(ask, store).result(60)
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        with store.write() as tx:
+            tx.organizations.ensure("acme")

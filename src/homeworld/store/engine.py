@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
@@ -22,6 +23,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from homeworld.model.errors import ConflictError, UnavailableError
 
 LOCK_SECONDS = 10
+# How long the server may be silent beyond that.
+ANSWER_SECONDS = 5
 # Less than others wait for the lock, so that they get it; a transaction's own thinking takes milliseconds.
 IDLE_SECONDS = 5
 _BETWEEN_ATTEMPTS = 0.01
@@ -46,19 +49,60 @@ def open_engine(url: str) -> Engine:
     parsed = make_url(url)
     kind = parsed.get_backend_name()
     if kind == "postgresql":
-        return create_engine(
+        engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=20,
             max_overflow=20,
             pool_pre_ping=True,
             connect_args={"connect_timeout": LOCK_SECONDS},
         )
+        event.listen(engine, "do_connect", _connect_patiently)
+        return engine
     if kind != "sqlite" or parsed.database in {None, "", ":memory:"}:
         raise ValueError("the control plane is kept in an SQLite file or in PostgreSQL")
     engine = create_engine(parsed, pool_size=20, max_overflow=20, connect_args={"timeout": LOCK_SECONDS})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+class _Patient(psycopg.Connection[Any]):
+    """A connection whose every wait has an end: a server that is stopped, or behind a network that is gone,
+    says nothing, and the driver by itself waits for it for ever.
+    """
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
+        """As the driver's, until the server has been silent for ANSWER_SECONDS longer than it may wait for a
+        lock. Nobody knows what comes of it then, so the connection is closed.
+        """
+        silent = False
+
+        def limited() -> Generator[Any, Any, Any]:
+            nonlocal silent
+            most = LOCK_SECONDS + ANSWER_SECONDS
+            heard = time.monotonic()
+            try:
+                wanted = next(gen)
+                while True:
+                    ready = yield wanted
+                    if ready:
+                        heard = time.monotonic()
+                    elif time.monotonic() - heard >= most:
+                        silent = True
+                        raise psycopg.OperationalError(f"the server has said nothing for {most:g} s")
+                    wanted = gen.send(ready)
+            except StopIteration as end:
+                return end.value
+
+        try:
+            return super().wait(limited(), *args, **options)
+        finally:
+            if silent:
+                self.close()
+
+
+def _connect_patiently(_dialect: object, _record: object, args: list[Any], options: dict[str, Any]) -> Any:
+    return _Patient.connect(*args, **options)
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
