@@ -42,7 +42,7 @@ from tests.support.warden import guard
 GATEWAYS = 2
 SOURCE, TARGET = "shop", "shop_sharded"
 TEMPLATE = "chaos_template"
-SIDECARS = ("streams", "copies", "ddls")
+SIDECARS = ("streams", "copies", "ddls", "verdicts")
 
 
 class Layout(StrEnum):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pytest
 
+from homeworld.model.gtid import Position
 from homeworld.model.movers import Phase, Placement
+from homeworld.replication import copier
 from homeworld.replication.follower import Follower
 from homeworld.replication.mover import RunningMover
-from tests.support.moves import Move, make_move, wait_copied, wait_for
+from tests.support.moves import Move, make_move, wait_copied, wait_for, wait_over
 from tests.support.mysqld import TestServer
 
 pytestmark = pytest.mark.servers
@@ -89,6 +92,12 @@ def until(ready: Callable[[], bool]) -> None:
     while not ready():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def go_on_to(follower: Follower, position: str) -> None:
+    """Have one that is held apply what there is up to a position, and no more."""
+    follower._hold_at = Position.parse(follower.endpoint.flavor, position)  # type: ignore[reportPrivateUsage]
+    until(lambda: follower.passed(position, 0.1))
 
 
 def stuck(follower: Follower) -> bool:
@@ -193,6 +202,85 @@ def test_a_log_that_is_behind_says_nothing_of_a_key_that_has_gone(
             until(lambda: bool(move.server_of(place).query("SELECT 1 FROM u WHERE id = 70", place.schema)))
         late.release()
         ends_equal(move, mover)
+
+
+def test_a_mover_begun_anew_still_passes_over_what_has_gone(trio: list[TestServer]) -> None:
+    """The log says yet that the row is deleted, which another server's shard has by now."""
+    move = made(trio)
+    with running(move) as mover:
+        late = mover.follower_of("-80")
+        late.hold(20)
+        for table in "tu":
+            on(move, 0, f"INSERT INTO {table} VALUES (70, 700)", f"INSERT INTO {table} VALUES (71, 710)")
+        between = move.positions()["-80"]
+        for table in "tu":
+            on(move, 0, f"UPDATE {table} SET v = 701 WHERE id = 70", f"DELETE FROM {table} WHERE id = 70")
+            on(move, 1, f"INSERT INTO {table} VALUES (70, 700)")
+        place = move.targets[0]
+        until(lambda: bool(move.server_of(place).query("SELECT 1 FROM u WHERE id = 70", place.schema)))
+        go_on_to(late, between)
+    with running(move, epoch=2) as mover:
+        ends_equal(move, mover)
+        # What was decided counts no longer than up to there.
+        on(move, 1, "DELETE FROM t WHERE id = 70", "DELETE FROM u WHERE id = 70")
+        mover.drain(move.positions(), 60)
+        for table in "tu":
+            on(move, 0, f"INSERT INTO {table} VALUES (70, 702)", f"UPDATE {table} SET v = 703 WHERE id = 70")
+        ends_equal(move, mover)
+        on(move, 0, "DELETE FROM t WHERE id = 70")
+        ends_equal(move, mover)
+
+
+def test_a_mover_begun_anew_still_tells_of_a_key_that_two_shards_had(trio: list[TestServer]) -> None:
+    """Both of one server: the log gives the older row up only after the newer one was there."""
+    move = made(trio[:1])
+    with running(move) as mover:
+        late = mover.follower_of("-80")
+        late.hold(20)
+        on(move, 0, "INSERT INTO t VALUES (3, 5)", "INSERT INTO t VALUES (71, 710)")
+        between = move.positions()["-80"]
+        on(move, 1, "DELETE FROM t WHERE id = 3")
+        go_on_to(late, between)
+    mover = RunningMover(move.spec(epoch=2))
+    mover.start()
+    try:
+        progress = wait_over(mover)
+    finally:
+        mover.stop(20)
+    assert progress.phase is Phase.FAILED
+    assert not progress.retryable
+    assert "several source shards have rows with the same key" in progress.error
+
+
+def test_the_copy_waits_for_a_log_that_has_yet_to_tell(
+    trio: list[TestServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key has gone to a shard whose rows are not copied yet; its row of before is still on the target."""
+    monkeypatch.setattr(copier, "ATTEMPTS", 3)
+    move = made(trio)
+    go = threading.Event()
+    place = move.targets[0]
+
+    def first_shard_only() -> str:
+        rows = move.server_of(place).query("SELECT id FROM t WHERE id IN (1, 2)", place.schema)
+        return "the test" if len(list(rows)) == 2 and not go.is_set() else ""
+
+    move.placements = move.placements[:1]
+    mover = RunningMover(move.spec(copy_threads=1), [first_shard_only], chunk_bytes=1)
+    mover.start()
+    try:
+        until(lambda: bool(first_shard_only()))
+        late = mover.follower_of("-80")
+        late.hold(20)
+        on(move, 0, "DELETE FROM t WHERE id = 1")
+        on(move, 1, "INSERT INTO t VALUES (1, 77)")
+        go.set()
+        time.sleep(2)
+        late.release()
+        wait_copied(mover)
+        ends_equal(move, mover)
+    finally:
+        mover.stop(20)
 
 
 def test_a_target_that_was_ahead_is_not_given_again_what_it_has(trio: list[TestServer]) -> None:

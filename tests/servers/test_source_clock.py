@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from homeworld.model.movers import Placement
 from homeworld.replication import source_clock
+from homeworld.replication.assembly import assemble
+from homeworld.replication.changes import FeedBatch
 from homeworld.replication.mover import RunningMover
 from homeworld.replication.source_clock import SourceClock
 from tests.conftest import ServerFactory
@@ -85,3 +88,26 @@ def test_a_stream_among_writers_is_close_whatever_our_clock_says(
         finally:
             mover.stop(30)
     assert max(told) < HOUR / 2, told
+
+
+def test_a_source_that_is_quiet_is_not_late(server_factory: ServerFactory) -> None:
+    """After a sign of life it is not known at once that nothing comes; the newest event is of long ago."""
+    move = make_move([server_factory()], targets="-")
+    move.create("CREATE TABLE t (id INT PRIMARY KEY)")
+    move.prepare(Placement("t"))
+    made = assemble(move.spec(), threading.Event())
+    try:
+        follower = made.follower_of("-")
+        stamp = int(time.time() - HOUR)
+        for caught_up, position in ((False, move.positions()["-"]), (True, ""), (False, ""), (True, "")):
+            follower._take(  # type: ignore[reportPrivateUsage]
+                FeedBatch([], (), position or follower.position, stamp, caught_up, False, False)
+            )
+            if position:
+                assert follower.lag_seconds > HOUR / 2, "what came is an hour old"
+            else:
+                assert follower.lag_seconds < HOUR / 2
+    finally:
+        for follower in made.followers.values():
+            follower.reader.stop()
+            follower.appliers.close()

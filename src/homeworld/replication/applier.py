@@ -70,6 +70,9 @@ class TargetApplier:
 
     :param streams: the streams from this source server to this target.
     :param writers: by source table; may be exchanged between two transactions.
+    :param kept: what the sidecar has of ``verdicts``.
+
+    * ``verdicts``: what was decided of rows of several source shards; kept with the next position.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class TargetApplier:
         streams: Sequence[StreamId],
         writers: Mapping[TableName, RowWriter],
         lock_wait_seconds: int,
+        kept: str = "",
     ) -> None:
         self.place = place
         self.streams = tuple(streams)
         self.writers = dict(writers)
         self.events = 0
+        self.verdicts = self._kept = kept
         self._epoch = epoch
         self._connection = write_session(place, lock_wait_seconds)
         self._open = False
@@ -163,7 +168,10 @@ class TargetApplier:
 
     def _commit(self, position: str) -> None:
         sidecar.save_position(self._connection, self.streams, self._epoch, position, self._waiting_events)
+        if self.verdicts != self._kept:
+            sidecar.save_verdicts(self._connection, self.streams[0], self.verdicts)
         self._connection.execute("COMMIT")
+        self._kept = self.verdicts
         self._open = False
         self.events += self._waiting_events
         self._waiting_events = 0

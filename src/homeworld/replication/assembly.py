@@ -20,7 +20,7 @@ from homeworld.model.errors import (
 from homeworld.model.gtid import Position
 from homeworld.model.movers import MoverSpec
 from homeworld.model.tables import Table
-from homeworld.model.topology import Endpoint, ShardPlace
+from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.replication import sidecar
 from homeworld.replication.applier import Appliers, TargetApplier
 from homeworld.replication.chunks import Span, TableMap
@@ -30,6 +30,7 @@ from homeworld.replication.follower import Follower
 from homeworld.replication.moving import MovingTable, make_route, writers_of
 from homeworld.replication.on_ddl import OnDdlRule
 from homeworld.replication.positions import current_position
+from homeworld.replication.reading import Singly
 from homeworld.replication.rivals import Rivals
 from homeworld.replication.sidecar import CopyState, StreamId, StreamState
 from homeworld.replication.snapshots import common_position
@@ -103,7 +104,20 @@ def assemble(spec: MoverSpec, stopping: threading.Event) -> Assembly:
     if len(spec.sources) > 1:
         for server_id, follower in followers.items():
             follower.rivals = Rivals(server_id, tables, followers, stopping)
+            _recall(spec, follower, states)
     return Assembly(spec, tuple(tables), followers, tuple(rules))
+
+
+def _recall(spec: MoverSpec, follower: Follower, states: Mapping[str, Mapping[str, _State]]) -> None:
+    """What was decided by the mover before, and counts still."""
+    if follower.rivals is None:
+        return
+    verdicts = follower.rivals.verdicts
+    for at, applier in enumerate(follower.appliers.targets):
+        for id_ in applier.streams:
+            state, _ = states[id_.target_shard][id_.source_shard]
+            verdicts.recall(at, state.verdicts, Position.parse(spec.flavor, state.position), spec.flavor)
+    follower.reader.give_singly(Singly.CONTESTED, singly=verdicts.alone_until is not None)
 
 
 def _servers(places: Sequence[ShardPlace]) -> tuple[Endpoint, ...]:
@@ -217,6 +231,22 @@ def _starts(spec: MoverSpec) -> dict[str, str | None]:
     return found
 
 
+def _hold_without_prepared(source: ShardPlace) -> None:
+    """Hold nothing to be prepared (XA) where a stream begins: its rows stand in the log before, and it may
+    yet be committed. MySQL's log says so when that happens.
+
+    :raises UnavailableError: something is.
+    """
+    if source.endpoint.flavor is not Flavor.MARIADB:
+        return
+    with Connection(source.endpoint) as connection:
+        if prepared := connection.query_all("XA RECOVER"):
+            raise UnavailableError(
+                f"{len(prepared)} transactions are prepared on the server of source shard {source.shard} (XA "
+                "RECOVER lists them): copying begins once they are committed or rolled back"
+            )
+
+
 def _claim(
     spec: MoverSpec,
     target: ShardPlace,
@@ -232,6 +262,8 @@ def _claim(
         for source in spec.sources:
             stream = stream_id(spec, source, target)
             state = sidecar.claim(connection, stream, spec.epoch, starts[source.shard])
+            if state.new and spec.copy_rows:
+                _hold_without_prepared(source)
             copies = {
                 name: sidecar.claim_copy(connection, stream, spec.epoch, table, done)
                 for name, table in sources[source.shard].items()
@@ -301,7 +333,8 @@ def _follower(
         for at, target in enumerate(spec.targets):
             ids = [stream_id(spec, source, target) for source in shards]
             writers = {table.name: table.writers[at] for table in mine}
-            made.append(TargetApplier(target, spec.epoch, ids, writers, LOCK_SECONDS))
+            kept = states[target.shard][shards[0].shard][0].verdicts
+            made.append(TargetApplier(target, spec.epoch, ids, writers, LOCK_SECONDS, kept))
     except BaseException:
         for applier in made:
             applier.close()

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import cast
 
 from homeworld.model.errors import HomeworldError, RowRefusedError, ServerError, UnavailableError
@@ -26,11 +27,13 @@ from homeworld.replication.changes import Row
 from homeworld.replication.chunks import Chunk, Outcome, Span
 from homeworld.replication.coalesce import lay_over
 from homeworld.replication.connection import Connection
-from homeworld.replication.contest import hits, holders, told
+from homeworld.replication.contest import Hit, hits, holders, still_had, told
 from homeworld.replication.follower import Follower
 from homeworld.replication.keyorder import Key
 from homeworld.replication.loading import Addition, add_together, select_list
 from homeworld.replication.moving import MovingTable
+from homeworld.replication.positions import current_position
+from homeworld.replication.rivals import PATIENCE_SECONDS
 from homeworld.replication.snapshots import open_snapshot
 from homeworld.replication.throttle import Throttle, rest_after
 
@@ -40,10 +43,13 @@ MOST_ROWS = 50_000
 SNAPSHOT_SECONDS = 60.0
 LOCK_SECONDS = 1
 ATTEMPTS = 30
-"""How often one chunk is begun anew before the mover gives up (and may be started again)."""
+"""How often one chunk is begun anew before the mover gives up (and may be started again); with several source
+shards, where no two of them have a key at one time, it goes on until their logs have told what they had to.
+"""
 
 ALTERED_SECONDS = 0.5
 AGAIN_SECONDS = 0.1
+LATER_SECONDS = 1.0
 
 _PAUSE_SECONDS = 0.02
 _WAIT_SECONDS = 0.1
@@ -62,6 +68,28 @@ class _Begun:
     chunk: Chunk
     position: str
     version: int
+
+
+class _Patience:
+    """Until all followers have passed what their logs had when it was asked first, and a try after that."""
+
+    def __init__(self, followers: Mapping[str, Follower]) -> None:
+        self._followers = followers
+        self._wanted: dict[str, str] = {}
+        self._passed = False
+        self._deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def over(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        if self._passed or time.monotonic() > self._deadline:
+            return True
+        for server_id, follower in self._followers.items():
+            if server_id not in self._wanted:
+                time.sleep(AGAIN_SECONDS)  # a position names a transaction a moment after that can be seen
+                with Connection(follower.endpoint) as connection:
+                    self._wanted[server_id] = current_position(connection, follower.endpoint.flavor)
+        self._passed = all(self._followers[at].passed(until, 0.0) for at, until in self._wanted.items())
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -205,7 +233,8 @@ class Copier:
         rows = self._read(table, begun)
         held_back: set[int] = set()
         gate = self._board.follower(table).gate
-        for _ in range(ATTEMPTS):
+        patience = _Patience(self._board.followers)
+        for attempt in count(1):
             held_back |= self._load(table, rows, sorted(set(begun.chunk.targets) - held_back))
             with gate:
                 if self._board.stopping.is_set() or table.version != begun.version:
@@ -215,10 +244,9 @@ class Copier:
                     self._land(table, begun.chunk, target, rows[target], held_back)
             if not begun.chunk.kept:
                 return
-            self._board.stopping.wait(AGAIN_SECONDS)
-        if held_back:
-            raise RowRefusedError(self._told(table, begun.chunk, rows))
-        raise UnavailableError("rows of the target have been locked by another for too long")
+            if attempt >= ATTEMPTS:
+                self._judge(table, begun.chunk, rows, held_back, patience)
+            self._board.stopping.wait(AGAIN_SECONDS if attempt < ATTEMPTS else LATER_SECONDS)
 
     def _read(self, table: MovingTable, begun: _Begun) -> dict[int, list[Row]]:
         """The chunk's rows for each target that needs them. Where they are too many it ends earlier."""
@@ -310,8 +338,30 @@ class Copier:
         writer.take_out(session, [key for key in kept if key in loaded])
         return writer.add(session, [row for row in kept.values() if row is not None])
 
-    def _told(self, table: MovingTable, chunk: Chunk, rows: Mapping[int, Sequence[Row]]) -> str:
-        """What of the chunk is in the way of which other shards, as it is now."""
+    def _judge(
+        self,
+        table: MovingTable,
+        chunk: Chunk,
+        rows: Mapping[int, Sequence[Row]],
+        held_back: Collection[int],
+        patience: _Patience,
+    ) -> None:
+        """Give a chunk up that does not land, unless a follower may only be behind: it has yet to say that a
+        key has gone from one shard to another.
+
+        :raises RowRefusedError: several shards have rows of one key, or whose they are does not show.
+        :raises UnavailableError: somebody else has rows of the target locked.
+        """
+        if not held_back:
+            raise UnavailableError("rows of the target have been locked by another for too long")
+        met = self._met(table, chunk, rows)
+        if met or not self._board.several_sources or patience.over():
+            raise RowRefusedError(told(table, met))
+
+    def _met(
+        self, table: MovingTable, chunk: Chunk, rows: Mapping[int, Sequence[Row]]
+    ) -> Sequence[tuple[Hit, Sequence[str]]]:
+        """What of the chunk is in the way of which other shards, as both have it now; on one target."""
         others = [t for t in self._board.tables if t.name != table.name and t.table.name == table.table.name]
         for target, kept in chunk.kept.items():
             place = self._board.targets[target]
@@ -319,9 +369,12 @@ class Copier:
             found = hits(self._target(target), place.schema, table.table, newest)
             asked = holders(others, list(dict.fromkeys(hit.holder for hit in found)))
             held = [(hit, asked[hit.holder]) for hit in found if hit.holder in asked]
+            mine = {table.key.of(row): row for row in newest}
+            had, _ = still_had(table, {hit: mine[hit.key] for hit, _ in held if hit.key in mine})
+            held = [(hit, shards) for hit, shards in held if hit in had or hit.key not in mine]
             if held:
-                return told(table, held)
-        return told(table, ())
+                return held
+        return ()
 
     def _land(
         self, table: MovingTable, chunk: Chunk, target: int, rows: Sequence[Row], held_back: set[int]

@@ -74,6 +74,8 @@ class Feed:
         0 takes a random one.
     :param heartbeat_seconds: how often an idle source shows that it is there.
     :param reconnect_seconds: for how long a lost source is tried again before reading raises.
+    :param prepared_elsewhere: transactions that were prepared (XA) before ``start_position`` and not decided
+        are known to have no rows of the tables; otherwise it is an error when one is committed.
     """
 
     def __init__(
@@ -85,10 +87,13 @@ class Feed:
         server_id: int = 0,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         reconnect_seconds: float = RECONNECT_SECONDS,
+        prepared_elsewhere: bool = False,
     ) -> None:
         self._where: Callable[[], Endpoint] = endpoint if callable(endpoint) else lambda: endpoint
         self._flavor = self._where().flavor
-        self._transactions = Transactions(Position.parse(self._flavor, start_position), tables)
+        self._transactions = Transactions(
+            Position.parse(self._flavor, start_position), tables, prepared_elsewhere=prepared_elsewhere
+        )
         self._server_id = server_id or secrets.randbelow((1 << 32) - (1 << 20)) + (1 << 20)
         self._uuid = str(uuid4())
         self._heartbeat = heartbeat_seconds

@@ -86,6 +86,7 @@ class Follower:
         self._clock = SourceClock(endpoint)
         self._known_at = time.monotonic()
         self._current = False
+        self._stamp: int = 0  # of the newest event that the time was told by
         self._worked = 0.0  # seconds that the last batch took
         self.reader.give_singly(Singly.AHEAD, singly=appliers.uneven)
 
@@ -125,8 +126,9 @@ class Follower:
                     self._give_way(batch)
                     self._take(batch)
                 self.throttled_by = ""
-            if self.settled:
-                self.appliers.flush(self._position)
+            if self.settled and not self._inside:
+                with self.gate:
+                    self.appliers.flush(self._position)
         finally:
             self.appliers.rollback()
             if self._inside:
@@ -160,8 +162,10 @@ class Follower:
         begun = time.monotonic()
         if batch.discard_unfinished and self._parts:
             self._roll_back()
+            self.settled = True
             self._leave()
         (ddl,) = batch.ddl or (None,)
+        news = bool(batch.changes) or self._parts or batch.position != self._position
         if (
             ddl is not None
             and not batch.changes
@@ -171,7 +175,7 @@ class Follower:
             done = True  # so that a copy which waits for the statement does not begin in front of it
         elif batch.mid_transaction:
             done = self._apply(batch.changes, None, batch.unfinished)
-        elif batch.changes or self._parts or batch.position != self._position:
+        elif news:
             end = ddl.position_before if ddl else batch.position
             done = self._apply(batch.changes, end, end)
         else:
@@ -182,9 +186,11 @@ class Follower:
         self._current = batch.caught_up
         if batch.caught_up:
             self._known_at = time.monotonic()
-        elif batch.timestamp:
+        elif batch.timestamp and (news or batch.timestamp != self._stamp):
+            # Where nothing came, the newest event says nothing that was not known: it may be of long ago.
             known_at = self._clock.moment(float(batch.timestamp))
             self._known_at = self._known_at if known_at is None else known_at
+        self._stamp = batch.timestamp
         if ddl is not None:
             self._pass_over(ddl, batch.position)
 
@@ -207,11 +213,12 @@ class Follower:
         targets: Sequence[int] = range(number)
         if self.rivals is not None and fresh is not None:
             until = Position.parse(self.endpoint.flavor, end)
-            self.rivals.verdicts.admit(outcomes, fresh, until)
             targets = self.appliers.lacking(until)
+            self.rivals.verdicts.admit(outcomes, fresh, until, targets)
         if position is not None:
             self._hand_over()
         events = [sum(map(len, outcome.values())) for outcome in outcomes]
+        self._keep_verdicts(targets)
         again = self.appliers.apply(outcomes, events, position, targets, fresh)
         if again and (position is None or self._parts):
             self._read_again(end, again if position is not None else None)
@@ -229,12 +236,19 @@ class Follower:
             if time.monotonic() > deadline:
                 raise UnavailableError("rows of the target have been locked by another for too long")
             self._enter()
+            self._keep_verdicts(again)
             again = self.appliers.apply(outcomes, events, position, again, fresh)
         self.events += len(changes)
         self._parts = position is None
         if position is not None:
             self._settle(position)
         return True
+
+    def _keep_verdicts(self, targets: Sequence[int]) -> None:
+        """Have what counts beyond a batch kept with its position: the next mover reads on from there."""
+        if self.rivals is not None:
+            for at in targets:
+                self.appliers.targets[at].verdicts = self.rivals.verdicts.text(at)
 
     def _decide(
         self, outcomes: Outcomes, fresh: Fresh | None, end: str, again: Sequence[int] | None, *, whole: bool
@@ -254,7 +268,9 @@ class Follower:
                 if not self.rivals.decide(at, name, outcomes[at], mine, whole=whole):
                     self.rivals.verdicts.be_alone(Position.parse(self.endpoint.flavor, end))
                     self.reader.give_singly(Singly.CONTESTED, singly=True)
+                    self._enter()  # whoever writes the position meanwhile uses the same sessions
                     self._read_again(end, again)
+                    self._leave()
                     return False
         except DeadlineExceededError:
             if not self._stopping.is_set():

@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 
 from homeworld.model.errors import DeadlineExceededError
 from homeworld.model.gtid import Position
+from homeworld.model.topology import Flavor
 from homeworld.replication.changes import FeedBatch
 from homeworld.replication.feed import Feed
 from homeworld.replication.keyorder import Key
@@ -43,7 +44,10 @@ def last_taken(
     """
     endpoint = tables[0].source.endpoint
     known = _Known({table.name: table for table in tables}, frozenset(keys))
-    with Feed(endpoint, start, {table.name: table.table for table in tables}) as feed:
+    definitions = {table.name: table.table for table in tables}
+    # As for the follower, whose position it reads from.
+    elsewhere = endpoint.flavor is Flavor.MARIADB
+    with Feed(endpoint, start, definitions, prepared_elsewhere=elsewhere) as feed:
         feed.give_singly(singly=True)
         reached = Position.parse(endpoint.flavor, start)
         found: str | None = None

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum, auto
 
-from homeworld.model.errors import HomeworldError, StoppedError
+from homeworld.model.errors import StoppedError
 from homeworld.model.tables import Table
-from homeworld.model.topology import Endpoint
+from homeworld.model.topology import Endpoint, Flavor
 from homeworld.replication.changes import FeedBatch, RowChange, TableName
 from homeworld.replication.feed import Feed
 
@@ -54,31 +54,39 @@ class FeedReader:
         self._queue: queue.Queue[_Item] = queue.Queue(QUEUE)
         self._generation = 0
         self._start = (position, dict(tables))
-        self._feed = Feed(endpoint, position, tables)
+        self._feed = self._new_feed()
         self._tables_known = threading.Event()
         self._reading = False
         self._cycles = 0
         self._singly: set[Singly] = set()
         self._changing = threading.Lock()  # the feed, and how it gives transactions
 
+    def _new_feed(self) -> Feed:
+        # A MariaDB position names a preparation at once. Where it had rows of the tables it was refused;
+        # and no stream begins while anything is prepared. So whatever else is decided is of no interest.
+        elsewhere = self._endpoint.flavor is Flavor.MARIADB
+        return Feed(self._endpoint, *self._start, prepared_elsewhere=elsewhere)
+
     def run(self) -> None:
-        """Read until stopped."""
+        """Read until stopped. What ends a feed is told by :meth:`take`; then it may be begun again."""
         generation = 0
         try:
             while not self._stopping.is_set():
                 try:
                     self._read(generation)
-                except HomeworldError:
-                    # Whatever ended a feed that nobody wants any more is of no interest.
-                    if self._stopping.is_set() or generation == self._generation:
-                        raise
-                    generation = self._generation
+                except Exception as error:  # noqa: BLE001  raised again by take(), in the applier's thread
                     self._feed.close()
+                    # Whatever ended a feed that nobody wants any more is of no interest.
+                    if generation == self._generation:
+                        self._put((generation, error))
+                    # The applier may begin again before it comes to that, and needs this thread then.
+                    while generation == self._generation:
+                        if self._stopping.wait(WAIT_SECONDS):
+                            return
                     with self._changing:
-                        self._feed = Feed(self._endpoint, *self._start)
+                        generation = self._generation
+                        self._feed = self._new_feed()
                         self._feed.give_singly(singly=bool(self._singly))
-        except BaseException as error:  # noqa: BLE001  raised again by take(), in the applier's thread
-            self._put((generation, error))
         finally:
             self._feed.close()
 
@@ -144,9 +152,11 @@ class FeedReader:
 
     def begin_again(self, position: str, tables: Mapping[TableName, Table]) -> None:
         """Forget what was read and read from ``position`` on."""
-        self._start = (position, dict(tables))
-        self._generation += 1
-        self._feed.stop()
+        with self._changing:
+            self._start = (position, dict(tables))
+            self._generation += 1
+            ended = self._feed
+        ended.stop()
 
     def go_on_after_ddl(self, tables: Mapping[TableName, Table]) -> None:
         """The batch with a DDL has been dealt with; the tables are these from here on."""

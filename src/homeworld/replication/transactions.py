@@ -97,9 +97,13 @@ class Transactions:
 
     :param start: the position after which the events begin.
     :param tables: the wanted tables.
+    :param prepared_elsewhere: what was prepared (XA) before the start is known to have no rows of them.
     """
 
-    def __init__(self, start: Position, tables: Mapping[TableName, Table]) -> None:
+    def __init__(
+        self, start: Position, tables: Mapping[TableName, Table], *, prepared_elsewhere: bool = False
+    ) -> None:
+        self._prepared_elsewhere = prepared_elsewhere
         self.progress = Progress(start)
         self.changes: list[RowChange] = []
         self.ddl: DdlEvent | None = None
@@ -382,7 +386,7 @@ class Transactions:
     def _decide(self, xid: bytes, *, commit: bool) -> None:
         found = self._undecided.pop(xid, None)
         if found is None:
-            if commit:
+            if commit and not self._prepared_elsewhere:
                 raise UnsupportedLogError(
                     "an XA transaction was committed that had been prepared before the stream began; its "
                     "rows were not seen"

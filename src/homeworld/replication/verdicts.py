@@ -1,7 +1,8 @@
 """What was decided of rows that met others on a target, and for how long it counts.
 
 Three memories of one follower: what holds for the batch under way, also when it is read again in parts; keys
-that a shard of the same server must not give up any more; keys of which the log says nothing that counts. It
+that a shard of the same server must not give up any more; keys of which the log says nothing that counts. The
+last two outlive the follower: they are kept with each target's position, from which the log is read on. It
 asks no server and decides nothing.
 
 Invariant: nothing is remembered beyond the position up to which it was found out.
@@ -9,11 +10,13 @@ Invariant: nothing is remembered beyond the position up to which it was found ou
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from homeworld.model.errors import RowRefusedError
 from homeworld.model.gtid import Position
+from homeworld.model.topology import Flavor
 from homeworld.replication.changes import TableName
 from homeworld.replication.chunks import Outcome
 from homeworld.replication.coalesce import Fresh, Outcomes
@@ -82,13 +85,50 @@ class Verdicts:
         self._over.setdefault((at, name), {})[key] = (since, until)
         self._alone(until)
 
-    def admit(self, outcomes: Outcomes, fresh: Fresh, until: Position) -> None:
+    def text(self, at: int) -> str:
+        """What counts for a target beyond the batch that is being carried out; empty: nothing."""
+        over = [
+            [*name, _hex(key), str(since), str(until)]
+            for (place, name), keys in self._over.items()
+            if place == at
+            for key, (since, until) in keys.items()
+        ]
+        taken = [
+            [*name, _hex(key), str(until)]
+            for (place, name), keys in self._taken.items()
+            if place == at
+            for key, until in keys.items()
+        ]
+        taken += [
+            [*other, _hex(key), str(until)] for (place, _), key, other, until in self._taking if place == at
+        ]
+        return json.dumps([over, taken]) if over or taken else ""
+
+    def recall(self, at: int, text: str, position: Position, flavor: Flavor) -> None:
+        """Read :meth:`text` back, before anything is applied.
+
+        :param position: that of the target, with which it was kept.
+        """
+        over, taken = json.loads(text) if text else ((), ())
+        for schema, table, key, *moments in over:
+            since, until = (Position.parse(flavor, moment) for moment in moments)
+            if (schema, table) in self._tables and not position.contains(until):
+                self.pass_over(at, (schema, table), _from_hex(key), since, until)
+        for schema, table, key, moment in taken:
+            until = Position.parse(flavor, moment)
+            if (schema, table) in self._tables and not position.contains(until):
+                self._taken.setdefault((at, (schema, table)), {})[_from_hex(key)] = until
+
+    def admit(self, outcomes: Outcomes, fresh: Fresh, until: Position, targets: Collection[int]) -> None:
         """Lay what is decided over a batch's outcomes.
 
         :param until: where the batch ends, or the transaction that it is a part of.
+        :param targets: those that lack it; for the others it was decided before.
         :raises RowRefusedError: a shard gives up a key only now of which another had a row before.
         """
         for (at, name), over in self._over.items():
+            if at not in targets:
+                continue
             new = fresh[at].get(name, set[Key]())
             for key in over.keys() & outcomes[at].get(name, {}).keys():
                 if key in new and not over[key][0].contains(until):
@@ -97,16 +137,24 @@ class Verdicts:
                 del outcomes[at][name][key]
                 new.discard(key)
         for (at, name), taken in self._taken.items():
+            if at not in targets:
+                continue
             for key in taken.keys() & outcomes[at].get(name, {}).keys():
                 if key not in fresh[at].get(name, ()):
                     hit = Hit(self._tables[name].key.index, key, key, key)
                     raise RowRefusedError(told(self._tables[name], [(hit, ["another shard of its server"])]))
                 del taken[key]
         for (at, name), decision in self._decided.items():
-            if name in outcomes[at] or not decision.done:
+            if at in targets and (name in outcomes[at] or not decision.done):
                 decision.apply(outcomes[at].setdefault(name, {}), fresh[at].setdefault(name, set()))
         # What follows the row in the log is minded; within a batch others' deletes come before it.
-        self._mind([one for one in self._taking if outcomes[one[0][0]].get(one[0][1], {}).get(one[1])])
+        self._mind(
+            [
+                one
+                for one in self._taking
+                if one[0][0] in targets and outcomes[one[0][0]].get(one[0][1], {}).get(one[1])
+            ]
+        )
 
     def begin_again(self) -> None:
         """What was open on the targets is rolled back, and will be read again."""
@@ -140,3 +188,11 @@ class Verdicts:
             (at, _), key, other, until = one
             self._taken.setdefault((at, other), {})[key] = until
             self._taking.remove(one)
+
+
+def _hex(key: Key) -> list[str]:
+    return [value.hex() for value in key]
+
+
+def _from_hex(key: Iterable[str]) -> Key:
+    return tuple(bytes.fromhex(value) for value in key)
