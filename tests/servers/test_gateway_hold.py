@@ -392,3 +392,24 @@ def test_statements_prepared_before_follow_with_their_types(world: World) -> Non
         world.move()
         client.execute(insert, (4, 40), bind=False)
     assert [(row[0], row[2]) for row in world.content()] == [(1, 10), (2, 20), (3, 30), (4, 40)]
+
+
+def test_what_waits_for_a_hold_is_not_sent_when_the_gateway_stops(world: World) -> None:
+    world.gw.query("INSERT INTO t (id) VALUES (1)", autocommit=True)
+    world.gw.gateway.hold(world.request())
+    failed: list[BaseException] = []
+
+    def insert() -> None:
+        try:
+            world.gw.query("INSERT INTO t (id) VALUES (2)", autocommit=True)
+        except pymysql.err.MySQLError as error:
+            failed.append(error)
+
+    client = threading.Thread(target=insert)
+    client.start()
+    while not any(hold.waiters for hold in world.gw.gateway._branches[BRANCH].holds._holds.values()):  # type: ignore[reportPrivateUsage]
+        time.sleep(0.01)
+    world.gw.gateway.stop(0.1)
+    client.join(10.0)
+    assert failed
+    assert [row[0] for row in world.content()] == [1]

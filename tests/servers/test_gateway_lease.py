@@ -137,6 +137,17 @@ def test_without_a_living_lease_what_moves_waits_and_all_else_goes_on(shop: Shop
     assert shop.content() == ([1], [])
 
 
+def test_a_lease_that_lives_again_is_noticed_though_nobody_says_so(shop: Shop) -> None:
+    """It ended while it was being renewed: whoever renewed it has seen it live before and after."""
+    warmed = Client(shop, 1)
+    shop.lease.on = False
+    assert warmed.begin().waits()
+    shop.lease.on = True
+    assert warmed.ends()
+    assert warmed.error is None
+    assert shop.content() == ([1], [])
+
+
 def test_where_nothing_moves_no_lease_is_needed(shop: Shop) -> None:
     shop.gw.routes = replace(shop.gw.routes, moving=None)
     shop.route(shop.old)

@@ -149,6 +149,13 @@ class Branch:
                 for wake in waiters:
                     wake()
 
+    def look(self) -> None:
+        """Called every now and then: a lease that ended while it was being renewed lives again, and nobody
+        has seen that it had ended.
+        """
+        if self._lapses and (self.guard is None or self.guard.live()):
+            self.resumed()
+
     def opened(self) -> None:
         """The closed tables are about to be opened: what was left behind has been carried over by now."""
         self._come((TabletType.PRIMARY, *table) for table in self._closed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -98,9 +99,13 @@ class Effects:
     def perform(self, session: Session, effect: Effect) -> None:
         """Perform a session's effect; the session hears of it later."""
         if isinstance(effect, WaitHold):
+            # Clients that give up and come again must not pile up in a hold that lasts.
+            waiting = weakref.ref(session)
 
             def go_on() -> None:
-                session.resume(effect, None)
+                waits = waiting()
+                if waits is not None:
+                    waits.resume(effect, None)
 
             effect.hold.waiters.append(go_on)
             return
@@ -182,6 +187,8 @@ class Effects:
                 continue
             helper = await self._pool.lease(link.endpoint, OWN_CAPABILITIES, UTF8MB4_BIN)
             try:
+                if victim.links.get(link.endpoint_id) is not link or not link.busy:
+                    continue  # it has ended meanwhile; by now the connection may be somebody else's
                 kind = "QUERY" if query_only else "CONNECTION"
                 (reply,) = await ask(helper, [commands.query(f"KILL {kind} {link.thread_id}")], _KILL_SECONDS)
                 if not isinstance(reply.error, ServerError) or reply.error.server_errno != 1094:

@@ -256,6 +256,7 @@ class Gateway:
         self._pool.prune()
         self._look_at_clients()
         for branch in self._branches.values():
+            branch.look()
             for keyspace in branch.tracker.take_suspects():
                 self._effects.refresh(branch, keyspace)
 
@@ -275,9 +276,10 @@ class Gateway:
                 if session.idle:
                     session.end()
             await asyncio.sleep(0.02)
-        self._keeper.end_all()
+        # Sessions first: what waits for a hold must not be sent by the routes that it waits to see changed.
         for session in list(self._sessions.values()):
             session.end()
+        self._keeper.end_all()
         grace = time.monotonic() + 1.0
         while (self._sessions or self._connections) and time.monotonic() < grace:  # noqa: ASYNC110 many ends
             await asyncio.sleep(0.01)
