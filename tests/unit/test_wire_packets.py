@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -122,3 +123,12 @@ def test_errors_carry_number_state_and_text() -> None:
     error = results.parse_err(results.build_err(1045, "28000", "no"))
     assert (error.server_errno, error.server_state, error.message) == (1045, "28000", "no")
     assert str(error) == "1045 (28000): no"
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [(0.1, b"0.10000000149011612"), (5.0, b"5"), (-0.5, b"-0.5"), (1e10, b"10000000000.0")],
+)
+def test_a_float_is_the_double_that_servers_make_of_it(value: float, literal: bytes) -> None:
+    payload = b"\x17\1\0\0\0\0\1\0\0\0\0\1\x04\0" + struct.pack("<f", value)
+    assert commands.parse_execute(payload, 1).literals == (literal,)

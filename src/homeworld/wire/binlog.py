@@ -231,6 +231,7 @@ def payload_events(buffer: bytes, start: int, end: int) -> Iterator[list[Event]]
     """
     reader = Reader(buffer[start:end])
     compression = _ZSTD
+    expected = -1
     while reader.left:
         kind = reader.lenenc_int()
         if kind == _PAYLOAD_END:
@@ -238,6 +239,8 @@ def payload_events(buffer: bytes, start: int, end: int) -> Iterator[list[Event]]
         field = Reader(reader.lenenc())
         if kind == _PAYLOAD_COMPRESSION:
             compression = field.lenenc_int()
+        elif kind == _PAYLOAD_UNCOMPRESSED:
+            expected = field.lenenc_int()
     body = reader.rest()
     if compression == _NO_COMPRESSION:
         portions: Iterator[bytes] = iter((body,))
@@ -246,11 +249,12 @@ def payload_events(buffer: bytes, start: int, end: int) -> Iterator[list[Event]]
     else:
         raise MalformedPacketError(f"a transaction is compressed in an unknown way ({compression})")
     parts: list[bytes] = []
-    size = need = 0
+    size = need = total = 0
     try:
         for portion in portions:
             parts.append(portion)
             size += len(portion)
+            total += len(portion)
             if size < need:
                 continue
             found: list[Event] = []
@@ -261,7 +265,7 @@ def payload_events(buffer: bytes, start: int, end: int) -> Iterator[list[Event]]
                 yield found
     except zstandard.ZstdError as error:
         raise MalformedPacketError("a compressed transaction cannot be opened") from error
-    if size:
+    if size or expected not in {-1, total}:
         raise MalformedPacketError("a compressed transaction is cut short")
 
 

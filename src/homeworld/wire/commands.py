@@ -37,6 +37,7 @@ _BLOBS = frozenset(
     {Type.TINY_BLOB, Type.MEDIUM_BLOB, Type.LONG_BLOB, Type.BLOB, Type.GEOMETRY, Type.BIT, Type.VECTOR}
 )
 _INTEGERS = {Type.TINY: 1, Type.SHORT: 2, Type.YEAR: 2, Type.LONG: 4, Type.INT24: 4, Type.LONGLONG: 8}
+_EXACT_FLOAT = 1 << 24
 _ESCAPES = {0: b"\\0", 10: b"\\n", 13: b"\\r", 26: b"\\Z", 34: b'\\"', 39: b"\\'", 92: b"\\\\"}
 _NEEDS_ESCAPE = frozenset(_ESCAPES)
 
@@ -183,7 +184,7 @@ def _literal(reader: Reader, kind: int, *, unsigned: bool, backslashes: bool) ->
     if kind == Type.DOUBLE:
         return repr(struct.unpack("<d", reader.take(8))[0]).encode()
     if kind == Type.FLOAT:
-        return float_text(reader.take(4))
+        return float_text(struct.unpack("<f", reader.take(4))[0])
     if kind in {Type.DATE, Type.DATETIME, Type.TIMESTAMP}:
         return b"'" + read_datetime(reader, date_only=kind == Type.DATE) + b"'"
     if kind == Type.TIME:
@@ -195,14 +196,11 @@ def _literal(reader: Reader, kind: int, *, unsigned: bool, backslashes: bool) ->
     raise MalformedPacketError(f"unknown parameter type {kind}")
 
 
-def float_text(raw: bytes) -> bytes:
-    """The shortest decimal text that reads back as this 4-byte float."""
-    value: float = struct.unpack("<f", raw)[0]
-    for digits in range(1, 10):
-        text = f"{value:.{digits}g}"
-        if struct.pack("<f", float(text)) == raw:
-            return text.encode()
-    return repr(value).encode()
+def float_text(value: float) -> bytes:
+    """A 4-byte float as servers take it: they make a double of it, and compare and store all its digits. The
+    shortest text that reads back as the four bytes would be another number to them.
+    """
+    return b"%d" % value if value.is_integer() and abs(value) < _EXACT_FLOAT else repr(value).encode()
 
 
 def read_datetime(reader: Reader, *, date_only: bool) -> bytes:
