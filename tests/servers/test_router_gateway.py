@@ -102,6 +102,14 @@ def test_last_insert_id_is_what_was_generated(gw: GatewayFixture, server: TestSe
         assert rows(cursor, "SELECT LAST_INSERT_ID(), n FROM made WHERE id = 300") == [(1001, 1001)]
 
 
+def test_a_variable_is_given_the_id_that_was_generated(gw: GatewayFixture) -> None:
+    with contextlib.closing(gw.connect(autocommit=True)) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO users (name) VALUES ('a')")
+        cursor.execute("SET @id = LAST_INSERT_ID()")
+        cursor.execute("INSERT INTO settings VALUES ('a', @id)")
+        assert rows(cursor, "SELECT v FROM settings") == [(1001,)]
+
+
 def test_rows_find_their_shards_and_come_back(gw: GatewayFixture, server: TestServer) -> None:
     with contextlib.closing(gw.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(

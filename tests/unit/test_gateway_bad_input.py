@@ -75,6 +75,22 @@ def test_an_announced_gigabyte_is_refused_before_it_is_there() -> None:
     assert book.session.waits_for[0] is Wait.COMMAND
 
 
+@pytest.mark.parametrize("inside", [b"\x0e", b"\x03drop table a1"])
+def test_what_is_read_past_is_never_taken_for_a_command(inside: bytes) -> None:
+    """However the network cuts it: part of a value that is too large may look like a packet."""
+    book = Playbook()
+    book.session._inbox.limit = 100  # type: ignore[reportPrivateUsage]
+    value = frame(inside)
+    whole = frame(b"\x03insert into a1 values ('" + b"x" * 200 + value + b"')")
+    at = whole.index(value, 4)
+    for piece in (whole[:at], value, whole[at + len(value) :]):
+        assert book.drain() == []
+        book.session.client_data(piece)
+    assert book.drain() == [BIG]
+    book.event("client PING")
+    assert book.drain() == ["client OK"]
+
+
 @pytest.mark.parametrize("length", [0xFFFFFE, 0xFFFFFF, 0x1000000, 2 * 0xFFFFFF])
 def test_sixteen_megabytes_and_their_neighbours(length: int) -> None:
     buffer = PacketBuffer(1 << 26)
@@ -115,6 +131,27 @@ def test_who_does_not_read_is_served_no_further() -> None:
     book.session.client_full(full=False)
     found = book.drain()
     assert found == ["resume client", *["client OK"] * 1200]
+
+
+def test_a_server_that_answers_before_it_has_read_all() -> None:
+    """As one does to whom a packet is too large; its client was told to wait meanwhile."""
+    book = Playbook()
+    book.play(FIRST)
+    for end in ("lost", "read"):
+        book.event("client QUERY insert into a1 values (1)")
+        assert book.drain() == ["one QUERY insert into a1 values (1)"]
+        link = book.links["one"]
+        link.pause_writing()
+        assert book.drain() == ["pause client"]
+        book.event("one ERR 1153")
+        assert book.drain() == ["client ERR 1153 sorry"]
+        if end == "lost":
+            book.event("one lost")
+            assert book.drain() == ["resume client"]
+            book.play(FIRST)
+        else:
+            link.resume_writing()
+            assert book.drain() == ["resume client"]
 
 
 def test_another_servers_answer_is_held_back_as_well() -> None:
@@ -229,6 +266,24 @@ def test_types_that_were_never_bound() -> None:
     book = _prepared(1)
     book.session.client_data(frame(b"\x17\1\0\0\0\0\1\0\0\0" + b"\0\0" + bytes(8)))
     assert book.drain() == ["client ERR 1210 Incorrect arguments to mysqld_stmt_execute"]
+
+
+def test_an_execution_whose_values_were_too_long_is_never_sent_without_them() -> None:
+    book = _prepared(1)
+    head = b"\x17\1\0\0\0\0\1\0\0\0\0"
+    for block in (b"\1\x08\0" + bytes(8), b"\0" + bytes(8)):
+        book.session.client_data(frame(head + block))
+        assert book.drain() == ["one STMT_EXECUTE 11"]
+        book.event("one OK")
+        assert book.drain() == ["client OK"]
+    book.session.max_packet = 1000
+    for _ in range(2):
+        book.session.client_data(frame(b"\x18\1\0\0\0\0\0" + b"x" * 600))
+    book.session.client_data(frame(head + b"\0" + bytes(8)))
+    assert book.drain() == [BIG]
+    assert book.session.long_bytes == 0
+    book.session.client_data(frame(head + b"\0" + bytes(8)))
+    assert book.drain() == ["one STMT_EXECUTE 11"]
 
 
 def test_values_sent_ahead_are_bounded_for_all_statements_together() -> None:

@@ -147,3 +147,37 @@ def test_which_variables_a_statement_reads_and_sets(sql: str, reads: str, sets: 
     use = use_of(sql.encode())
     assert use.reads == frozenset(reads.encode().split())
     assert use.sets == frozenset(sets.encode().split())
+
+
+def test_what_only_one_connection_knows_is_not_repeated_on_another(book: Playbook) -> None:
+    book.play(
+        on("two", "select * from b1")
+        + """
+        >> client QUERY set @n = row_count()
+        << two QUERY set @n = row_count()
+        >> two OK
+        << client OK
+        """
+        + on("two", "select @n from b1")
+        + refused("select @n from a1")
+        + """
+        >> client QUERY set @l = get_lock('x', 1)
+        << one QUERY set @l = get_lock('x', 1)
+        >> one OK
+        << client OK
+        """
+        + refused("select get_lock('y', 1) from b1")
+        + """
+        >> client QUERY set sort_buffer_size = row_count()
+        << client ERR 1235 VT12001: unsupported: SET of a setting by what only one connection knows
+        """
+    )
+
+
+def test_a_set_that_is_refused_has_one_answer(book: Playbook) -> None:
+    book.play(
+        on("one", "select max(id) into @m from a1")
+        + on("two", "select max(id) into @n from b1")
+        + refused("set @k=@m+@n")
+        + on("two", "select @n from b1")
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from homeworld.gateway.hold import Hold, Holds, HoldState, Touch
-from homeworld.gateway.plan import Footprint, Verb
+from homeworld.gateway.plan import Destination, Footprint, Verb
+from homeworld.gateway.transaction import Transaction
 from homeworld.model.routing import HoldRequest
 from homeworld.model.topology import TabletType
 from tests.support.playbook import Playbook
@@ -319,3 +320,42 @@ def test_settling_needs_everyone() -> None:
     assert holds.end("h") is hold
     assert holds.end("h") is None
     assert not holds
+
+
+def test_a_transaction_that_a_procedure_leaves_open_is_waited_for() -> None:
+    Playbook().play(
+        READY
+        + """
+        >> client QUERY call begins_and_inserts()
+        << one QUERY call begins_and_inserts()
+        >> one OK trans
+        << client OK trans
+        >> hold h a.t1
+        >> client QUERY insert into a2 values (1)
+        << one QUERY insert into a2 values (1)
+        >> one OK trans
+        << client OK trans
+        >> client QUERY commit
+        << one QUERY commit
+        >> one OK
+        << held h
+        << client OK
+        >> client QUERY select * from a2
+        << one QUERY select * from a2
+        >> one ROWS 1
+        << client ROWS 1
+        """
+    )
+
+
+def test_many_statements_do_not_make_a_call_forgotten() -> None:
+    transaction = Transaction()
+    at = Destination("a", "", TabletType.PRIMARY)
+    transaction.touch(Footprint(Verb.CALL), at)
+    for number in range(1000):
+        transaction.touch(Footprint(Verb.INSERT, frozenset({("a", f"t{number % 3}")})), at)
+    hold = Hold(
+        HoldRequest("h", "b", frozenset({("a", "elsewhere")}), frozenset({TabletType.PRIMARY}), 1.0, 1.0)
+    )
+    assert any(map(hold.matches, transaction.touches()))
+    assert len(list(transaction.touches())) < 300

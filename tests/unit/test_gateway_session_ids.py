@@ -1,4 +1,5 @@
 """LAST_INSERT_ID() of a session with several servers: what was generated, not what the client gave."""
+# ruff: noqa: E501  # a transcript's line is one packet
 
 from __future__ import annotations
 
@@ -102,3 +103,58 @@ def test_a_prepared_question_is_asked_anew(book: Playbook) -> None:
 
 def test_the_server_that_knew_is_lost(book: Playbook) -> None:
     book.play(insert("one", 5) + ">> one lost\n" + last(5))
+
+
+def test_a_variable_gets_the_session_s_number_and_not_a_connection_s(book: Playbook) -> None:
+    book.play(
+        insert("two", 7)
+        + f"""
+        >> client QUERY set @id = last_insert_id()
+        << two QUERY {ASKED}
+        >> two ROWS 7
+        << one QUERY set @id = 7
+        >> one OK
+        << client OK
+        >> client QUERY insert into b1 (n) values (@id)
+        << two QUERY set @id = 7
+        >> two OK
+        << two QUERY insert into b1 (n) values (@id)
+        >> two OK rows=1
+        << client OK rows=1
+        >> client PREPARE set @id = last_insert_id()
+        << client PREPARED 1
+        """
+        + insert("one", 9)
+        + f"""
+        >> client EXECUTE 1
+        << one QUERY {ASKED}
+        >> one ROWS 9
+        << one QUERY set @id = 9
+        >> one OK
+        << client OK
+        >> client QUERY insert into b1 (n) values (@@identity)
+        << client ERR 1235 VT12001: unsupported: @@identity on a branch with several keyspaces; use LAST_INSERT_ID()
+        """
+    )
+
+
+def test_a_program_goes_where_it_belongs_whatever_its_body_asks(book: Playbook) -> None:
+    """The last statement was answered by the other server."""
+    book.play(
+        """
+        >> client QUERY create procedure p() select row_count()
+        << one QUERY create procedure p() select row_count()
+        >> one OK
+        << client OK
+        >> client QUERY call p(row_count())
+        << one QUERY call p(row_count())
+        >> one OK
+        << client OK
+        >> client QUERY insert into b1 values (row_count())
+        << client ERR 1235 VT12001: unsupported: FOUND_ROWS(), ROW_COUNT(), SHOW WARNINGS and SHOW ERRORS where no single connection answered the last statement; take the number of rows from its answer or from SELECT COUNT(*), or aim at one shard with USE `keyspace/shard`
+        >> client QUERY insert into a1 values (row_count())
+        << one QUERY insert into a1 values (row_count())
+        >> one OK
+        << client OK
+        """
+    )

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
 
 from homeworld.gateway.plan import (
     Answer,
@@ -22,7 +25,7 @@ from homeworld.gateway.plan import (
     SessionView,
     Verb,
 )
-from homeworld.model.topology import TabletType
+from homeworld.model.topology import BackendRole, TabletType
 from tests.support.plain_router import PlainRouter
 from tests.support.playbook import Playbook
 
@@ -228,6 +231,18 @@ def test_ids_are_taken_and_the_statement_is_planned_again() -> None:
     )
 
 
+@pytest.mark.parametrize("role", [BackendRole.READER, BackendRole.READWRITER])
+def test_who_may_not_write_takes_no_ids(role: BackendRole) -> None:
+    found = Playbook(ScriptedRouter, role=role)
+    refused = "UPDATE command denied to user 'reader' for table 'seq' (ACL check error): the password's role is reader"
+    if role is not BackendRole.READER:
+        found.session.account = replace(found.session.account, replica=True)
+        refused = "VT09031: replicas are read-only; ids of sequences are the primary's"
+    found.event("client QUERY ids")
+    (line,) = found.drain()
+    assert line.partition(" ERR ")[2].partition(" ")[2].lower() == refused.lower()
+
+
 def test_a_schema_is_loaded_and_the_statement_is_planned_again() -> None:
     book().play(
         """
@@ -328,3 +343,50 @@ def test_ddl_on_several_shards_commits_first_and_opens_nothing() -> None:
         """
     )
     assert not found.session.in_transaction
+
+
+class TextRouter(PlainRouter):
+    """Every execution of a prepared statement becomes another text."""
+
+    def plan_prepared(self, sql: bytes, view: SessionView) -> Prepared:
+        return Prepared(self.plan(sql, view), fixed=False)
+
+    def plan_params(self, sql: bytes, params: Sequence[bytes], view: SessionView) -> Plan:
+        return self.plan(b"".join((sql, b" limit 5", *params)), view)
+
+
+def test_a_deadlock_of_an_execution_sent_as_text_ends_the_transaction_too() -> None:
+    Playbook(TextRouter).play(
+        """
+        >> client QUERY begin
+        << client OK trans
+        >> client QUERY update a1 set n = 1
+        << connect one
+        >> connected one
+        << one QUERY begin
+        >> one OK trans
+        << one QUERY update a1 set n = 1
+        >> one OK trans
+        << client OK trans
+        >> client QUERY update b1 set n = 1
+        << connect two
+        >> connected two
+        << two QUERY begin
+        >> two OK trans
+        << two QUERY update b1 set n = 1
+        >> two OK trans
+        << client OK trans
+        >> client PREPARE update a1 set n = 2
+        << one STMT_PREPARE update a1 set n = 2
+        >> one PREPARED 0 0
+        << client PREPARED 1
+        >> client EXECUTE 1
+        << one QUERY update a1 set n = 2 limit 5
+        >> one ERR 1213
+        << client ERR 1213 sorry
+        >> client QUERY commit
+        << two QUERY ROLLBACK
+        >> two OK
+        << client ERR 1105 the server rolled back its part of the transaction; the transaction was rolled back
+        """
+    )

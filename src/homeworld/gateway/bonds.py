@@ -25,6 +25,12 @@ _BINDS = {
     b"CALL": "procedure",
 }
 _NEEDS = {b"RELEASE_LOCK": "lock", b"RELEASE_ALL_LOCKS": "lock"}
+_CALLS_OF_LAST = frozenset({"FOUND_ROWS", "LAST_INSERT_ID", "ROW_COUNT"})
+_VARIABLES_OF_LAST = frozenset({b"error_count", b"identity", b"last_insert_id", b"warning_count"})
+_OWN_CALLS = _CALLS_OF_LAST | {
+    "CONNECTION_ID", "DATABASE", "GET_LOCK", "IS_FREE_LOCK", "IS_USED_LOCK", "LASTVAL", "NEXTVAL",
+    "RELEASE_ALL_LOCKS", "RELEASE_LOCK", "SCHEMA", "SETVAL",
+}  # fmt: skip
 _ENDS_VALUE = frozenset({b"", b")", b",", b"AS", b"FROM", b"WHERE", b"LIMIT", b"UNION"})
 
 
@@ -33,6 +39,7 @@ class Use:
     """What one statement leaves on its connection and needs there.
 
     * ``binds``, ``needs``, ``frees``: kinds of things other than variables.
+    * ``own``: a SET takes a value that each connection has of its own; ``of_last``: of its last statement.
     * ``reads``: user variables whose values it takes from statements before it; ``sets``: those it assigns.
       Names are in lower case without ``@``. ``others``: a SET assigns something else, too.
     """
@@ -43,6 +50,8 @@ class Use:
     reads: frozenset[bytes]
     sets: frozenset[bytes]
     others: bool = False
+    own: bool = False
+    of_last: bool = False
 
 
 def use_of(sql: bytes) -> Use:
@@ -62,6 +71,7 @@ def use_of(sql: bytes) -> Use:
         needs.add("table lock")
         frees.add("table lock")
     reads, sets = _variables(words, first)
+    own, of_last = _own_values(words) if first == b"SET" else (False, False)
     return Use(
         frozenset(binds),
         frozenset(needs),
@@ -69,7 +79,24 @@ def use_of(sql: bytes) -> Use:
         frozenset(reads),
         frozenset(sets),
         first == b"SET" and _sets_others(words),
+        own,
+        of_last,
     )
+
+
+def _own_values(words: list[Token]) -> tuple[bool, bool]:
+    """Whether a text takes values that each connection has of its own, and whether of its last statement."""
+    own = of_last = False
+    for at, token in enumerate(words):
+        behind = words[at + 1].text if at + 1 < len(words) else b""
+        if token.kind in (Kind.WORD, Kind.QUOTED) and behind == b"(":
+            called = token.name().upper()
+            own |= called in _OWN_CALLS
+            of_last |= called in _CALLS_OF_LAST
+        elif token.kind is Kind.VARIABLE and token.text.startswith(b"@@") and behind not in {b"=", b":="}:
+            name = token.text[2:].replace(b"`", b"").lower().rpartition(b".")[2]
+            of_last |= name in _VARIABLES_OF_LAST
+    return own or of_last, of_last
 
 
 def _sets_others(words: list[Token]) -> bool:

@@ -271,15 +271,23 @@ def _set(session: Session, sql: bytes) -> Dialogue[bool]:
         yield from commit_all(session)
     use = use_of(sql)
     home = session.bonds.home(use)
-    if home is not None:
+    if home is not None or use.own:
         if use.others:
-            raise UnsupportedSqlError(
-                "VT12001: unsupported: SET of a setting by a variable that a statement has assigned"
+            what = (
+                "what only one connection knows"
+                if home is None
+                else "a variable that a statement has assigned"
             )
+            raise UnsupportedSqlError(f"VT12001: unsupported: SET of a setting by {what}")
         # Repeated elsewhere it would read another value.
-        yield from statements.prelude(session, home, home.schema, begin=False)
+        if use.of_last:
+            home = yield from statements.last_link(session)
+        elif home is None:
+            home = yield from any_link(session, begin=False)
+        else:
+            yield from statements.prelude(session, home, home.schema, begin=False)
+        session.bonds.take(use, home)  # before the client has an answer
         yield Relay(Request(home, frame(commands.query(sql))))
-        session.bonds.take(use, home)
         return not home.walker.error
     link = yield from any_link(session, begin=False)
     yield Relay(Request(link, frame(commands.query(sql))))

@@ -15,6 +15,7 @@ from homeworld.gateway.dialogue import Dialogue, Relay, Request, ask_one
 from homeworld.gateway.link import Link
 from homeworld.gateway.plan import (
     Answer,
+    Control,
     NeedLastId,
     NeedSchema,
     NeedSequence,
@@ -297,7 +298,7 @@ def _execute(session: Session, statement: Statement, payload: bytes) -> Dialogue
             statement.router, statement.version = router, version
             statement.plan, statement.fixed = prepared.plan, prepared.fixed
             statement.passing = _passing(session, prepared)
-        if statement.fixed or not isinstance(statement.plan, Pass | Scatter | Answer):
+        if statement.fixed or not isinstance(statement.plan, Pass | Scatter | Answer | Control):
             return statement.plan
         return router.plan_params(sql, _literals(session, statement, payload), view)
 
@@ -403,6 +404,7 @@ def send_long_data(session: Session, payload: bytes) -> Dialogue[None]:
             if session.long_bytes + len(data) > session.max_packet:
                 _drop_long_data(session, statement)
                 statement.too_long = True
+                statement.long_data[parameter] = bytearray()  # so that no execution is sent as it comes
             elif not statement.too_long:
                 session.long_bytes += len(data)
                 statement.long_data.setdefault(parameter, bytearray()).extend(data)

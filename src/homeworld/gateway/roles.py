@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from homeworld.gateway.plan import Footprint, Verb
 from homeworld.model.errors import ServerError
+from homeworld.model.routing import Account
 from homeworld.model.topology import BackendRole
 
 _CHANGES = frozenset({Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.REPLACE, Verb.LOAD})
@@ -35,6 +36,19 @@ def plain_verbs(role: BackendRole) -> frozenset[Verb]:
     if role is BackendRole.WRITER:
         return frozenset()
     return PLAIN - DENIED.get(role, frozenset())
+
+
+def check_sequence(account: Account, keyspace: str, table: str) -> None:
+    """Refuse to take ids from a sequence for who may not write: taking them moves it on, on its primary, by
+    an account of the gateway's own.
+
+    :raises ServerError: 1142, or 1290 for a password that is for replicas.
+    """
+    check(account.role, account.username, Footprint(Verb.UPDATE, frozenset({(keyspace, table)})))
+    if account.replica:
+        raise ServerError(
+            1290, "HY000", "VT09031: replicas are read-only; ids of sequences are the primary's"
+        )
 
 
 def check(role: BackendRole, user: str, footprint: Footprint) -> None:

@@ -78,6 +78,11 @@ _NOT_OFFERED = frozenset(
         b"STOP", b"UNINSTALL", b"VEXPLAIN", b"VTEXPLAIN", b"WHILE", b"XA",
     }
 )  # fmt: skip
+_IDENTITY = frozenset(
+    f"@@{scope}{name}".encode()
+    for scope in ("", "session.", "local.")
+    for name in ("identity", "last_insert_id")
+)
 _FILES = frozenset({(b"INTO", b"OUTFILE"), (b"INTO", b"DUMPFILE")})
 _FILES_OF_TABLES = _FILES | {(b"DATA", b"DIRECTORY"), (b"INDEX", b"DIRECTORY")}
 _OF_SERVER = frozenset(
@@ -107,6 +112,7 @@ class Router:
         self._bulks: dict[tuple[Target, bool], Bulk] = {}
         self._large: tuple[tuple[Target, bool, bytes], Template] | None = None
         self._prepared: dict[bytes, tuple[bytes, ...]] = {}
+        self._large_prepared = b""
         self._sharded = Sharded(self._names)
 
     # --- the port
@@ -158,7 +164,8 @@ class Router:
         """Plan COM_STMT_PREPARE."""
         try:
             compiled = self.compile(sql, view, prepared=True)
-            self._remember_parts(sql)
+            if not compiled.fixed:
+                self._parts_of(sql)
             plan = compiled.prepare or compiled.template(sql, view)
         except (HomeworldError, RecursionError, ValueError) as error:
             return Prepared(_plan_of(error), fixed=False)
@@ -167,7 +174,7 @@ class Router:
     def plan_params(self, sql: bytes, params: Sequence[bytes], view: SessionView) -> Plan:
         """Plan one execution of a prepared statement."""
         try:
-            parts = self._prepared.get(sql) or self._remember_parts(sql)
+            parts = self._parts_of(sql)
         except (HomeworldError, RecursionError, ValueError) as error:
             return _plan_of(error)
         if len(parts) != len(params) + 1:
@@ -223,8 +230,11 @@ class Router:
             self._names, Aim(view.target, tablet_type, self._names.destinations), sql, scan(sql), view
         )
 
-    def _remember_parts(self, sql: bytes) -> tuple[bytes, ...]:
+    def _parts_of(self, sql: bytes) -> tuple[bytes, ...]:
         """The text between the ``?`` of a prepared statement."""
+        known = self._prepared.get(sql)
+        if known is not None:
+            return known
         parts: list[bytes] = []
         at = 0
         for token in tokenize(sql):
@@ -233,6 +243,9 @@ class Router:
                 at = token.end
         parts.append(sql[at:])
         found = tuple(parts)
+        if len(sql) >= _LARGE:  # of these only the newest: they may be of many megabytes
+            self._prepared.pop(self._large_prepared, None)
+            self._large_prepared = sql
         remember(self._prepared, sql, found)
         return found
 
@@ -257,6 +270,16 @@ class Router:
         if first == b"ALTER" and found.word(1) == b"VSCHEMA":
             altered = alter_vschema(self._names, found, view.target)
             return Compiled(lambda _sql, _view: altered, shape=False)
+        several = self._names.only is None
+        # On any other connection it is another number, and a SET is repeated on all.
+        sets_id = found.verb is Verb.SET and b"LAST_INSERT_ID" in found.calls
+        if sets_id and (several or call_edits(context, LAST_ID)):
+            return self._with_last_id(context)
+        if several and any(token.text.lower() in _IDENTITY for token in found.words):
+            known = of_session(context)
+            if known is None:
+                raise unsupported("@@identity on a branch with several keyspaces; use LAST_INSERT_ID()")
+            return known
         if found.verb in _CONTROL:
             acted = control(self._names, sql, found)
             return Compiled(lambda _sql, _view: acted, shape=False)

@@ -94,13 +94,13 @@ def _send(session: Session, pieces: Sequence[_Piece], budget: Budget | None = No
                 batch.append(piece)
         waiting = [piece for piece in waiting if piece not in batch]
         moving = [piece for piece in batch if piece.link.schema != piece.schema]
-        for piece, reply in zip(
-            moving,
-            (yield from ask([Request(p.link, frame(commands.init_db(p.schema))) for p in moving])),
-            strict=True,
-        ):
+        moved = yield from ask([Request(p.link, frame(commands.init_db(p.schema))) for p in moving])
+        for piece, reply in zip(moving, moved, strict=True):
+            # Before any error: the others are in another schema all the same.
+            if reply.error is None:
+                session.set_schema(piece.link, piece.schema)
+        for reply in moved:
             reply.check()
-            session.set_schema(piece.link, piece.schema)
         answers = yield from ask(
             [Request(p.link, frame(commands.query(p.sql)), budget=budget) for p in batch]
         )

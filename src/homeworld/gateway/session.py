@@ -101,7 +101,7 @@ class Session(SessionState):
         self._paused = False
         self._full = False
         self._held_back: list[Link] = []
-        self._link_full = False
+        self._full_link: Link | None = None
         self._pumping = False
         self._replies: list[Reply | None] = []
         self._asked: list[Link] = []
@@ -198,7 +198,7 @@ class Session(SessionState):
     def _pass(self, plan: Pass, link: Link, packet: bytes) -> None:
         self.touched = True
         self.current = plan
-        if self.tracking:
+        if self.noting:
             self.transaction.touch(plan.footprint, plan.destination)
         self.phase = _RELAY
         self.relaying = link
@@ -230,7 +230,7 @@ class Session(SessionState):
                 try:
                     payload = self._inbox.next(first)
                 except MalformedPacketError as error:
-                    self._backlog = len(self._inbox) > 0
+                    self._backlog = self._inbox.begun
                     self.sequence = self._inbox.sequence
                     if self._reading or isinstance(error, PacketsOutOfOrderError):
                         # What was to come cannot be read any further.
@@ -241,10 +241,10 @@ class Session(SessionState):
                     self.refuse(ServerError(1153, "08S01", error.message))
                     continue
                 if payload is None:
-                    # Half a command stays in the inbox; the rest will be added to it.
-                    self._backlog = len(self._inbox) > 0
+                    # Half a command stays in the inbox; the rest will be added to it (or dropped with it).
+                    self._backlog = self._inbox.begun
                     break
-                self._backlog = len(self._inbox) > 0
+                self._backlog = self._inbox.begun
                 self.sequence = self._inbox.sequence
                 if self._reading:
                     self._reading = False
@@ -480,9 +480,7 @@ class Session(SessionState):
         relayed = self.relaying is link
         if relayed:
             self.relaying = None
-            if self._link_full:
-                self._link_full = False
-                self.outside.pause(paused=False)
+        self.link_full(link, full=False)
         if self.branch.draining:
             self.outside.progress(self)
         if self.phase is _CLOSED:
@@ -503,9 +501,13 @@ class Session(SessionState):
 
     def link_full(self, link: Link, *, full: bool) -> None:
         """A link's channel is full, or takes bytes again."""
-        if link is self.relaying:
-            self._link_full = full
-            self.outside.pause(paused=full)
+        if full and link is self.relaying:
+            self._full_link = link
+            self.outside.pause(paused=True)
+        elif not full and link is self._full_link:
+            # Perhaps its server has answered before it has read all.
+            self._full_link = None
+            self.outside.pause(paused=False)
 
     # ---------------------------------------------------------------- LOAD DATA LOCAL
 

@@ -82,7 +82,8 @@ class SessionState:
       ``executions``: prepared statements that only have to be sent.
     * ``current``: the plan being carried out, for holds.
     * ``epoch``: the branch's when it was admitted.
-    * ``tracking``: whether statements have to be noted as parts of a transaction.
+    * ``tracking``: whether statements are parts of a transaction that the client has asked for; ``noting``:
+      of any, as a procedure may leave one open: they have to be noted for holds.
     * ``last``: the link that answered last; None behind a statement on several shards.
     * ``bonds``: what statements have left on links that SETs cannot replay.
     * ``last_insert_id``: the last id that was generated; ``said_ids``: those that answers carried since, the
@@ -137,6 +138,7 @@ class SessionState:
         self.bonds = Bonds()
         self.last: Link | None = None
         self.tracking = False
+        self.noting = False
         self.autocommit = True
         self.target = Target()
         self.last_insert_id = 0
@@ -241,12 +243,15 @@ class SessionState:
         """A statement may go on: holds see it from now on."""
         self.current = plan
         self.epoch = self.branch.epoch
-        if self.tracking:
-            if isinstance(plan, Pass):
-                self.transaction.touch(plan.footprint, plan.destination)
-            else:
-                for destination, _ in plan.statements:
-                    self.transaction.touch(plan.footprint, destination)
+        if self.noting:
+            self._note(plan)
+
+    def _note(self, plan: Pass | Scatter) -> None:
+        if isinstance(plan, Pass):
+            self.transaction.touch(plan.footprint, plan.destination)
+        else:
+            for destination, _ in plan.statements:
+                self.transaction.touch(plan.footprint, destination)
 
     def set_schema(self, link: Link, schema: str) -> None:
         """The link's current schema has changed: destinations in another one have to be looked at again."""
@@ -271,6 +276,7 @@ class SessionState:
         """Something changed that the hot path relies on: every link has to be looked at again."""
         self.unready_all()
         self.tracking = self.transaction.begin is not None or not self.autocommit
+        self.noting = self.tracking or any(link.open for link in self.links.values())
         self.renew_view()
 
     def renew_view(self) -> None:
@@ -319,6 +325,11 @@ class SessionState:
             if changed & Status.IN_TRANS:
                 self.transaction.reached()
                 self.renew_view()
+            if not self.noting:
+                # It was not the client who began it, but what is being carried out.
+                self.noting = True
+                if self.current is not None:
+                    self._note(self.current)
         elif link.began:
             # The server has ended it by itself (DDL, LOCK TABLES, COMMIT in a procedure).
             link.began = False

@@ -76,6 +76,11 @@ _OF_LAST = re.compile(
     rb"^\s*show\s+(?:count\s*\(\s*\*\s*\)\s+)?(?:warnings|errors)\b|\b(?:found_rows|row_count)\s*\(",
     re.IGNORECASE,
 )
+_NO_LAST = (
+    "VT12001: unsupported: FOUND_ROWS(), ROW_COUNT(), SHOW WARNINGS and SHOW ERRORS where no "
+    "single connection answered the last statement; take the number of rows from its answer or "
+    "from SELECT COUNT(*), or aim at one shard with USE `keyspace/shard`"
+)
 _NO_COMMIT = re.compile(rb"^\s*(?:create|drop)\s+temporary\b|^\s*unlock\b", re.IGNORECASE)
 _UNLOCK = re.compile(rb"^\s*unlock\b", re.IGNORECASE)
 _KILL = re.compile(rb"^\s*kill\s+(?:(connection|query)\s+)?(\d+)\s*;?\s*$", re.IGNORECASE)
@@ -181,6 +186,7 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
             case NeedLastId():
                 yield from _ask_last_id(session)
             case NeedSequence(keyspace, table, count):
+                roles.check_sequence(session.account, keyspace, table)
                 ids = yield TakeSequence(keyspace, table, count)
             case Refuse(errno, sqlstate, message) if errno in STALE_ERRNOS:
                 failed = doubted.get(found)
@@ -331,9 +337,10 @@ def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialog
     transaction = session.transaction
     multi = bool(session.capabilities & Cap.MULTI_STATEMENTS)
     packets: list[bytes] = []
-    if link.multi != multi:
+    turns, moves = link.multi != multi, link.schema != schema
+    if turns:
         packets.append(bytes((Com.SET_OPTION, 0 if multi else 1, 0)))
-    if link.schema != schema:
+    if moves:
         packets.append(commands.init_db(schema))
     settings = session.settings.since(link.sets)
     packets += map(commands.query, settings)
@@ -348,6 +355,11 @@ def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialog
     count = session.settings.count
     requests = [Request(link, frame(packet)) for packet in [*packets, *map(commands.query, opening)]]
     replies = yield from ask(requests)
+    # Whatever fails behind them, the connection is another by these.
+    if turns and replies[0].error is None:
+        link.multi = multi
+    if moves and replies[int(turns)].error is None:
+        session.set_schema(link, schema)
     failed = next((reply.error for reply in replies if reply.error is not None), None)
     if failed is not None:
         if opening and link.alive:
@@ -355,8 +367,6 @@ def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialog
             session.forget(link)
             link.close()
         raise failed
-    session.set_schema(link, schema)
-    link.multi = multi
     link.sets = count
     if opening and transaction.begin is not None:
         link.began = True
@@ -402,8 +412,10 @@ def _pass(session: Session, plan: Pass, *, binary: bool) -> Dialogue[bool]:
     packet = frame(commands.query(plan.sql))
     if binary:
         (reply,) = yield from ask((Request(link, packet, budget=session.budget()),))
+        if link.alive:
+            session.last = link
+            session.learn(link)  # an error, too: it may have ended the transaction
         reply.check()
-        session.learn(link)
         if reply.ok:
             session.answer(reply.ok)
         else:
@@ -417,8 +429,14 @@ def _pass(session: Session, plan: Pass, *, binary: bool) -> Dialogue[bool]:
 
 def way(session: Session, plan: Pass) -> Dialogue[Link]:
     """A link on which an admitted statement may now be sent."""
-    if not plan.footprint.tables and _OF_LAST.search(plan.sql):
-        return (yield from _last_link(session))
+    footprint = plan.footprint
+    if not footprint.tables and footprint.verb in roles.READS and _OF_LAST.search(plan.sql):
+        return (yield from last_link(session))
+    if footprint.keeps_state and session.links and _OF_LAST.search(plan.sql):
+        # It goes where its tables (or programs) are, and asks about what was answered perhaps elsewhere.
+        at_hand, _ = _link_at_hand(session, plan.destination)
+        if at_hand is None or at_hand is not session.last:
+            raise UnsupportedSqlError(_NO_LAST)
     locked = next((link for link in session.links.values() if link.locked), None)
     if locked is not None and plan.footprint.verb is Verb.LOCK and _UNLOCK.match(bare(plan.sql)):
         # Wherever the routes lead by now.
@@ -437,7 +455,7 @@ def ends_transaction(footprint: Footprint, sql: bytes) -> bool:
     return footprint.verb in _ENDS_TRANSACTION and not _NO_COMMIT.match(bare(sql))
 
 
-def _last_link(session: Session) -> Dialogue[Link]:
+def last_link(session: Session) -> Dialogue[Link]:
     """Where the last statement was answered, for what asks about it (warnings, ROW_COUNT()).
 
     :raises UnsupportedSqlError: it was answered by several servers, or by none that is left.
@@ -445,11 +463,7 @@ def _last_link(session: Session) -> Dialogue[Link]:
     link = session.last
     if link is None:
         if session.links:
-            raise UnsupportedSqlError(
-                "VT12001: unsupported: FOUND_ROWS(), ROW_COUNT(), SHOW WARNINGS and SHOW ERRORS where no "
-                "single connection answered the last statement; take the number of rows from its answer or "
-                "from SELECT COUNT(*), or aim at one shard with USE `keyspace/shard`"
-            )
+            raise UnsupportedSqlError(_NO_LAST)
         return (yield from control.any_link(session, begin=False))
     yield from prelude(session, link, link.schema, begin=False)
     return link

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from homeworld.gateway.hold import Touch
+from homeworld.gateway.hold import OPAQUE, Touch
 from homeworld.gateway.plan import Destination, Footprint, Verb
 from homeworld.gateway.sql_statement import NAMES, significant
 
@@ -88,9 +88,13 @@ class Transaction:
     def _compact(self) -> None:
         """Literals make many footprints of few tables; keep one for each destination."""
         merged: dict[Destination, frozenset[tuple[str, str]]] = {}
+        unnamed: dict[tuple[Destination, Verb], tuple[Footprint, Destination]] = {}
         for footprint, destination in self._touched.values():
-            merged[destination] = merged.get(destination, frozenset()) | footprint.tables
-        self._touched.clear()
+            if footprint.tables:
+                merged[destination] = merged.get(destination, frozenset()) | footprint.tables
+            elif footprint.verb in OPAQUE:  # it stands for every table, and not for none
+                unnamed[destination, footprint.verb] = (footprint, destination)
+        self._touched = {(id(one), id(at)): (one, at) for one, at in unnamed.values()}
         for destination, tables in merged.items():
             footprint = Footprint(Verb.OTHER, tables)
             self._touched[id(footprint), id(destination)] = (footprint, destination)
