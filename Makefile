@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test soak chaos fuzz fuzz-gateway hard-cases limits bench lint mysql clean
+.PHONY: setup demo test soak chaos fuzz fuzz-gateway hard-cases limits bench contract reference lint mysql clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -58,9 +58,15 @@ limits: setup mysql            ## how far it goes: 5 M rows, 500 tables, rows of
 	scripts/install-debian test
 	$(BIN)/python -m tests.limits --json limits-report.json $(LIMITS_ARGS)
 
+contract: setup                ## all operations against the published FILE=…, and anything against our own, MINUTES long
+	scripts/contract "$(FILE)" $(or $(MINUTES),2)
+
+reference: setup               ## write docs/reference/api/ and coverage.md; FILE=… where the published file is newer
+	PYTHONPATH=src:. $(BIN)/python -m tests.contract.reference $(FILE)
+
 bench: setup mysql             ## the figures, each against its peer in the same run
 	scripts/install-debian bench
 	$(BIN)/python -m bench --json bench-report.json $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache demo-report.json bench-report.json chaos-report.json limits-report.json
+	rm -rf $(VENV) .venv-openapi-core .venv-schemathesis .pytest_cache .ruff_cache demo-report.json bench-report.json chaos-report.json limits-report.json

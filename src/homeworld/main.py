@@ -21,17 +21,22 @@ import typer
 from homeworld.api.app import create_app
 from homeworld.api.calls import Settings as ApiSettings
 from homeworld.cli.demo.command import demo
+from homeworld.cli.maintenance import app as maintenance_app
+from homeworld.cli.maintenance import usage
 from homeworld.cli.workflow import app as workflow_app
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.watcher import Watcher
 from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway
 from homeworld.gateway.tls import context_for
+from homeworld.metering.prices import Prices
+from homeworld.model.addresses import Network, parse_networks
 from homeworld.model.errors import HomeworldError
 from homeworld.model.topology import BackendRole
 from homeworld.replication.fence import TableFence
 from homeworld.replication.mover_process import MoverProcesses
 from homeworld.roles import commands
+from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import ApiServer, begin, certificates, data_dir_lock, free_port, listen
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
@@ -43,7 +48,9 @@ STOP_SECONDS = 10.0
 _log = logging.getLogger("homeworld")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(demo)
+app.command()(usage)
 app.add_typer(workflow_app, name="workflow")
+app.add_typer(maintenance_app, name="maintenance")
 for command in (commands.api, commands.worker, commands.gateway):
     app.command()(command)
 
@@ -60,6 +67,8 @@ class Settings:
     replicas: int
     organization: str
     ready_file: Path | None
+    webhook_networks: tuple[Network, ...] = ()
+    prices: Prices = Prices()  # noqa: RUF009 - frozen
 
 
 class Homeworld:
@@ -136,23 +145,28 @@ class Homeworld:
         executor.start()
         stack.callback(lambda: executor.stop(self._left() / 2))
 
-        api = create_app(
-            store,
-            ApiSettings(
-                preconditions=make_preconditions(store, engine),
-                placements=placements,
-                flavor=engine.flavor,
-                gateway_address=f"127.0.0.1:{gateway.port}",
-                routes_changed=routes_changed,
-                replicas=settings.replicas,
-            ),
+        api_url = f"http://127.0.0.1:{api_socket.getsockname()[1]}"
+        api_settings = ApiSettings(
+            preconditions=make_preconditions(store, engine),
+            placements=placements,
+            flavor=engine.flavor,
+            gateway_address=f"127.0.0.1:{gateway.port}",
+            routes_changed=routes_changed,
+            replicas=settings.replicas,
+            webhook_networks=settings.webhook_networks,
         )
-        server = ApiServer(api, api_socket)
+        errands = make_errands(
+            store, engine, f"up:{socket.gethostname()[:40]}", api_settings, api_url, settings.prices
+        )
+        self._errands = errands
+        errands.start()
+        stack.callback(lambda: errands.stop(self._left() / 2))
+        server = ApiServer(create_app(store, api_settings), api_socket)
         self._api = server
         server.start()
         stack.callback(lambda: server.stop(self._left() / 2))
         return {
-            "api_url": f"http://127.0.0.1:{api_socket.getsockname()[1]}",
+            "api_url": api_url,
             "gateway_host": "127.0.0.1",
             "gateway_port": gateway.port,
             "ca_file": str(ca_file),
@@ -174,9 +188,9 @@ class Homeworld:
             )
         if not self._api.alive:
             raise HomeworldError("the API has ended by itself; the log says more")
-        failure = self._executor.failure
-        if failure is not None:
-            raise HomeworldError(f"the executor failed: {failure!r}; the log says more")
+        for part, failure in (("executor", self._executor.failure), ("errands", self._errands.failure)):
+            if failure is not None:
+                raise HomeworldError(f"the {part} failed: {failure!r}; the log says more")
 
     def _left(self) -> float:
         """Seconds that are left for ending; they begin to count when it is asked first."""
@@ -206,13 +220,19 @@ def up(
         str, typer.Option(help="The organization that is made at the first start.")
     ] = "homeworld",
     ready_file: Annotated[Path | None, typer.Option(help="Written once everything serves.")] = None,
+    webhook_networks: commands.WebhookNetworks = "",
+    prices: commands.PriceList = "",
 ) -> None:
     """Run the whole platform on this machine until SIGTERM or Ctrl-C."""
-    settings = Settings(
-        data_dir.expanduser().absolute(), api_port, gateway_port, mysqld, placement, replicas, organization,
-        ready_file,
-    )  # fmt: skip
-    commands.run(lambda stack: Homeworld(settings, stack), ready_file)
+
+    def make(stack: ExitStack) -> Homeworld:
+        settings = Settings(
+            data_dir.expanduser().absolute(), api_port, gateway_port, mysqld, placement, replicas,
+            organization, ready_file, parse_networks(webhook_networks), Prices.parse(prices),
+        )  # fmt: skip
+        return Homeworld(settings, stack)
+
+    commands.run(make, ready_file)
 
 
 @app.command()

@@ -6,6 +6,7 @@ Fields beyond the published ones are allowed. The walk makes a database of its o
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -55,12 +56,13 @@ WALK_TO_THE_END = (
 
 @dataclass
 class Report:
-    """What the walk found. ``checked`` counts answers by operation."""
+    """What the walk found. ``checked`` counts answers by operation; ``exchanges`` are all of them as JSON."""
 
     checked: dict[str, int] = field(default_factory=dict[str, int])
     wrong: list[str] = field(default_factory=list[str])
     not_asked: list[str] = field(default_factory=list[str])
     beyond: list[str] = field(default_factory=list[str])
+    exchanges: list[str] = field(default_factory=list[str])
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Check:
     :param put_in_state: brings the walk's workflow into a state, where the walk has the store at hand.
     :param make_table: makes the table ``t`` with a few rows, given a password of the branch and the database,
         where the walk has a whole platform before it: its workflows then really run.
+    :param make_invoice: counts an hour of the database's, where the walk has the store at hand.
     :param ready_seconds: how long a new database may take to be ready; 0: it need not be.
     """
 
@@ -80,6 +83,7 @@ class Check:
     organization: str
     put_in_state: Callable[[str, int, str], None] | None = None
     make_table: Callable[[Mapping[str, Any], str], None] | None = None
+    make_invoice: Callable[[str], None] | None = None
     ready_seconds: float = 0.0
     report: Report = field(default_factory=Report)
 
@@ -122,6 +126,9 @@ class Check:
         self._branches(at, main)
         self._keyspaces(main)
         self._passwords(main)
+        self._webhooks(at)
+        self._maintenance(at)
+        self._invoices(everywhere, name)
         self._workflows(at, name)
         self.ask("delete_database", **at)
 
@@ -160,6 +167,39 @@ class Check:
         self.ask("update_password", {"name": "q", "cidrs": ["10.0.0.0/8"]}, **at)
         self.ask("renew_password", **at)
         self.ask("delete_password", **at)
+
+    def _webhooks(self, at: dict[str, str]) -> None:
+        made = self.ask(
+            "create_webhook", {"url": "https://example.com/hook", "events": ["branch.ready"]}, **at
+        )
+        self.ask("list_webhooks", **at)
+        one = {**at, "id": str(made.get("id"))}
+        self.ask("get_webhook", **one)
+        self.ask("update_webhook", {"enabled": True, "events": ["branch.start_maintenance"]}, **one)
+        self.ask("update_webhook", {"enabled": False}, **one)
+        self.ask("delete_webhook", **one)
+        # A walk sends nothing to anybody: what is tested is deleted before its name can be resolved.
+        made = self.ask("create_webhook", {"url": "https://webhooks.invalid/"}, **at)
+        one = {**at, "id": str(made.get("id"))}
+        self.ask("test_webhook", **one)
+        self.ask("delete_webhook", **one)
+
+    def _maintenance(self, at: dict[str, str]) -> None:
+        path = "/v1/organizations/{organization}/databases/{database}/maintenance-schedules"
+        made = self.http.post(path.format(**at), json={"frequency_unit": "month", "day": 1})
+        self.ask("list_maintenance_schedules", **at)
+        one = {**at, "id": str(made.json().get("id"))}
+        self.ask("get_maintenance_schedule", **one)
+        self.http.post(f"{path.format(**at)}/{one['id']}/windows")
+        self.ask("list_maintenance_windows", **one)
+        self.http.delete(f"{path.format(**at)}/{one['id']}")
+
+    def _invoices(self, everywhere: dict[str, str], name: str) -> None:
+        if self.make_invoice is not None:
+            self.make_invoice(name)
+        for invoice in self.ask("list_invoices", **everywhere).get("data", []):
+            self.ask("get_invoice", **everywhere, id=invoice["id"])
+            self.ask("get_invoice_line_items", **everywhere, id=invoice["id"])
 
     def _workflows(self, at: dict[str, str], name: str) -> None:
         self.ask("list_workflows", **at)
@@ -224,6 +264,15 @@ class Check:
         filled = re.sub(r"{(\w+)}", lambda found: names[found[1]], path)
         answer = self.http.request(method, f"/v1{filled}", json=body)
         self.report.checked[operation] = self.report.checked.get(operation, 0) + 1
+        exchange = {
+            "operation": operation,
+            "method": method,
+            "path": f"/v1{filled}",
+            "request": "" if body is None else json.dumps(body),
+            "status": answer.status_code,
+            "response": answer.text,
+        }
+        self.report.exchanges.append(json.dumps(exchange))
         where = f"{operation} ({method} {filled})"
         success = {status for status in declared["responses"] if status.startswith("2")}
         if str(answer.status_code) not in success:

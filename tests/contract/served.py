@@ -12,6 +12,7 @@ from homeworld.store.provision import bootstrap
 from homeworld.store.store import Store
 from homeworld.store.tables.resources import branches, databases, keyspaces
 from homeworld.store.tables.workflows import workflows
+from homeworld.store.usage import UsedHour
 from tests.contract.check import Check, Published, Report
 from tests.support.api import ServedApi, StatedPlacements, StatedPreconditions, client_of
 
@@ -28,7 +29,9 @@ def check_own(published: Published, folder: Path) -> Report:
     try:
         served.use(store, Settings(StatedPreconditions(), StatedPlacements()))
         with client_of(served, store, organization) as http:
-            return Check(published, http, ORGANIZATION, _put_in_state(store)).run()
+            check = Check(published, http, ORGANIZATION, _put_in_state(store))
+            check.make_invoice = _make_invoice(store)
+            return check.run()
     finally:
         served.close()
         store.close()
@@ -57,3 +60,16 @@ def _put_in_state(store: Store):  # noqa: ANN202 - Check's own type
             )
 
     return put
+
+
+def _make_invoice(store: Store):  # noqa: ANN202 - Check's own type
+    def make(database: str) -> None:
+        with store.write() as tx:
+            organization = tx.organizations.by_name(ORGANIZATION)
+            found = tx.databases.by_name(organization.id, database)
+            branch = tx.branches.default(found.id)
+            server = tx.servers.create(branch.id, found.flavor)
+            hour = tx.work.now.replace(minute=0, second=0, microsecond=0)
+            tx.usage.count([UsedHour(server.id, branch.id, hour, 10**9, 50_000_000, 1)])
+
+    return make

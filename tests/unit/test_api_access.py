@@ -102,6 +102,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "update_safe_migrations": {"safe_migrations": True},
     "update_keyspace_vschema": {"vschema": '{"sharded": true}'},
     "update_branch_routing_rules": {"routing_rules": '{"rules": []}'},
+    "create_webhook": {"url": "https://example.com/hook"},
     "create_workflow": {
         "name": "w",
         "source_keyspace": "shop",

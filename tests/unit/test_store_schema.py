@@ -20,10 +20,13 @@ from homeworld.store import (
     journal,
     keyspaces,
     leases,
+    maintenance,
     outbox,
     passwords,
     progress,
     tokens,
+    usage,
+    webhooks,
     workflows,
 )
 from homeworld.store import tenants as tenant_records
@@ -32,7 +35,10 @@ from homeworld.store.migrate import upgrade
 from homeworld.store.store import Store, Transaction
 from homeworld.store.tables import gateways as gateway_tables
 from homeworld.store.tables import journal as journal_tables
+from homeworld.store.tables import maintenance as maintenance_tables
 from homeworld.store.tables import metadata, resources, tenants
+from homeworld.store.tables import usage as usage_tables
+from homeworld.store.tables import webhooks as webhook_tables
 from homeworld.store.tables import workflows as workflow_tables
 from tests.support.stores import Shop, make_shop
 
@@ -59,6 +65,13 @@ RECORDS: list[tuple[type[Any], Table]] = [
     (leases.Lease, journal_tables.leases),
     (outbox.Event, journal_tables.outbox),
     (gateways.Member, gateway_tables.gateways),
+    (webhooks.Webhook, webhook_tables.webhooks),
+    (webhooks.Delivery, webhook_tables.webhook_deliveries),
+    (maintenance.Schedule, maintenance_tables.maintenance_schedules),
+    (maintenance.Window, maintenance_tables.maintenance_windows),
+    (maintenance.ServerFacts, maintenance_tables.server_facts),
+    (usage.Invoice, usage_tables.invoices),
+    (usage.Line, usage_tables.invoice_lines),
 ]
 
 

@@ -16,11 +16,14 @@ from homeworld.api.calls import Api, ApiDep, Settings
 from homeworld.api.routes import (
     branches,
     databases,
+    invoices,
     keyspaces,
+    maintenance,
     organizations,
     passwords,
     service_tokens,
     throttler,
+    webhooks,
     workflows,
 )
 from homeworld.store.store import Store
@@ -34,6 +37,9 @@ ROUTERS = (
     service_tokens.router,
     workflows.router,
     throttler.router,
+    webhooks.router,
+    maintenance.router,
+    invoices.router,
 )
 
 

@@ -20,6 +20,7 @@ from fastapi import Depends, Request
 
 from homeworld.api.errors import InvalidBearerError
 from homeworld.api.scopes import SCOPES, Scope
+from homeworld.model.addresses import Network
 from homeworld.model.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
 from homeworld.model.names import new_id
 from homeworld.model.ports import Placements, Preconditions
@@ -70,6 +71,7 @@ class Settings:
         returns once they do. What it raises of UnavailableError is logged, for the change is stored and the
         gateways take it with the next one.
     :param lag_limit_seconds: how far behind a workflow may be for a switch to be asked.
+    :param webhook_networks: to which webhooks may be sent although they are not public.
     """
 
     preconditions: Preconditions
@@ -81,6 +83,7 @@ class Settings:
     replicas: int = 0
     routes_changed: Callable[[], None] = _nothing
     lag_limit_seconds: float = 10.0
+    webhook_networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

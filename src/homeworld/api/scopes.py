@@ -17,6 +17,7 @@ __all__ = ["ACCESSES", "ALL_ACCESSES", "ORGANIZATION_ONLY", "SCOPES", "Scope"]
 ORGANIZATION_ONLY = frozenset(
     {
         "read_organization",
+        "read_invoices",
         "create_databases",
         "read_databases",
         "read_service_tokens",
@@ -88,6 +89,7 @@ _SEES_BRANCH = _of(
 _SEES_PASSWORDS = Scope(_SEES_BRANCH.accesses | {"connect_production_read_only_branch"})
 _CONNECTS = _by_branch("connect_branch", "connect_production_branch", "connect_production_read_only_branch")
 _WORKFLOW = _of("write_database")
+_READS_DATABASE = _of("read_database")
 _SEES_WORKFLOWS = _of("read_database", "write_database", "read_branch", "create_branch")
 _VSCHEMA = _by_branch("write_branch_vschema", "write_production_branch_vschema")
 
@@ -136,6 +138,23 @@ SCOPES: Mapping[str, Scope] = {
         "delete_production_branch_password",
         "delete_production_read_only_branch_password",
     ),
+    "list_webhooks": _READS_DATABASE,
+    "create_webhook": _WORKFLOW,
+    "get_webhook": _READS_DATABASE,
+    "update_webhook": _WORKFLOW,
+    "delete_webhook": _WORKFLOW,
+    "test_webhook": _WORKFLOW,
+    "list_webhook_deliveries": _READS_DATABASE,
+    "list_maintenance_schedules": _READS_DATABASE,
+    "create_maintenance_schedule": _WORKFLOW,
+    "get_maintenance_schedule": _READS_DATABASE,
+    "update_maintenance_schedule": _WORKFLOW,
+    "delete_maintenance_schedule": _WORKFLOW,
+    "list_maintenance_windows": _READS_DATABASE,
+    "open_maintenance_window": _WORKFLOW,
+    "list_invoices": _of("read_invoices"),
+    "get_invoice": _of("read_invoices"),
+    "get_invoice_line_items": _of("read_invoices"),
     "list_service_tokens": _of("read_service_tokens"),
     "create_service_token": _of("write_service_tokens"),
     "get_service_token": _of("read_service_tokens"),

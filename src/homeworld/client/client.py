@@ -334,6 +334,45 @@ class HomeworldClient:
         """Ask for the workflow's end with everything as it was before."""
         return self._call("DELETE", _database(organization, database, "workflows", str(number)))
 
+    # maintenance and invoices
+
+    def list_maintenance_schedules(self, organization: str, database: str) -> list[Resource]:
+        """All maintenance schedules, oldest first."""
+        return list(self._pages(_database(organization, database, "maintenance-schedules")))
+
+    def create_maintenance_schedule(self, organization: str, database: str, **fields: Any) -> Resource:
+        """Say when servers may be restarted; ``fields`` as the API's own description has them."""
+        return self._call("POST", _database(organization, database, "maintenance-schedules"), fields)
+
+    def update_maintenance_schedule(
+        self, organization: str, database: str, schedule_id: str, **fields: Any
+    ) -> Resource:
+        """Change a schedule."""
+        path = _database(organization, database, "maintenance-schedules", schedule_id)
+        return self._call("PATCH", path, fields)
+
+    def delete_maintenance_schedule(self, organization: str, database: str, schedule_id: str) -> None:
+        """Open no more windows of it."""
+        self._call("DELETE", _database(organization, database, "maintenance-schedules", schedule_id))
+
+    def list_maintenance_windows(self, organization: str, database: str, schedule_id: str) -> list[Resource]:
+        """A schedule's windows, newest first."""
+        path = _database(organization, database, "maintenance-schedules", schedule_id, "windows")
+        return list(self._pages(path))
+
+    def open_maintenance_window(self, organization: str, database: str, schedule_id: str) -> Resource:
+        """Open a window now."""
+        path = _database(organization, database, "maintenance-schedules", schedule_id, "windows")
+        return self._call("POST", path)
+
+    def list_invoices(self, organization: str) -> list[Resource]:
+        """All invoices, newest first."""
+        return list(self._pages(_path("organizations", organization, "invoices")))
+
+    def list_invoice_lines(self, organization: str, invoice_id: str) -> list[Resource]:
+        """What makes an invoice up."""
+        return list(self._pages(_path("organizations", organization, "invoices", invoice_id, "line-items")))
+
     # the wire
 
     def _call(

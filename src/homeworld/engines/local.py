@@ -24,6 +24,7 @@ from homeworld.engines.fleet import Fleet
 from homeworld.engines.layout import PORTS, Record
 from homeworld.engines.locks import NamedLocks
 from homeworld.engines.promotion import Promotions
+from homeworld.engines.usage import storage_bytes
 from homeworld.engines.watcher import Watcher, WatchEvent
 from homeworld.model.errors import HomeworldError, InvalidError, NotFoundError, UnavailableError
 from homeworld.model.names import SERVER_SCHEMAS, fits_schema, grant_pattern, quote
@@ -234,6 +235,36 @@ class LocalEngine:
             self._layout.read(server_id)
             self._held_down.add(server_id)
             self._fleet.end(server_id, timeout_seconds)
+
+    def restart_server(self, server_id: str, timeout_seconds: float = 60.0) -> None:
+        """Shut a server down and start it with the installed program and the present configuration; returns
+        once it accepts (a replica: and follows its primary). Calling again restarts it again. The watcher
+        waits for the server's lock meanwhile, in whatever process it is.
+
+        :param timeout_seconds: for the shutdown; then it is killed, and recovers at the start.
+        :raises NotFoundError: no such server.
+        :raises UnavailableError: it did not come up in time; the watcher goes on with it.
+        """
+        with self._lock(server_id):
+            record = self._layout.read(server_id)
+            self._held_down.discard(server_id)
+            self._fleet.end(server_id, timeout_seconds)
+            self._fleet.bring_up(record)
+            self._layout.write(replace(self._layout.read(server_id), version=self.version))
+            if record.replica_of is not None:
+                self._follow(self._layout.read(server_id))
+
+    def running_version(self, server_id: str) -> str:
+        """The version of the program that the server runs, as ``9.7.4``.
+
+        :raises UnavailableError: it does not answer.
+        """
+        with self._fleet.owner(server_id, _LOOK_SECONDS) as owner:
+            return str(owner.value("SELECT VERSION()")).partition("-")[0]
+
+    def storage_bytes(self, server_id: str) -> int:
+        """What the server's data take on disk; files that go away meanwhile do not count."""
+        return storage_bytes(self._layout.place(server_id).data)
 
     def start_all(self) -> dict[str, str]:
         """Start all servers at once, primaries before their replicas.

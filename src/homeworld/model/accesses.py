@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 ACCESSES: Mapping[str, str] = {
     "read_organization": "Read the organization, its regions and sizes",
+    "read_invoices": "Read what was used and what it costs",
     "create_databases": "Create databases",
     "read_databases": "Read all databases",
     "read_database": "Read a database",

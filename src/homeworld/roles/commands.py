@@ -15,6 +15,8 @@ from typing import Annotated
 
 import typer
 
+from homeworld.metering.prices import Prices
+from homeworld.model.addresses import parse_networks
 from homeworld.model.errors import HomeworldError
 from homeworld.roles.ground import write_private
 from homeworld.roles.several import ApiRole, Common, GatewayRole, Role, WorkerRole
@@ -29,6 +31,25 @@ StoreUrl = Annotated[
 Mysqld = Annotated[Path | None, typer.Option(help="The mysqld or mariadbd for new servers.")]
 OrganizationName = Annotated[str, typer.Option(help="The organization that is made at the first start.")]
 ReadyFile = Annotated[Path | None, typer.Option(help="Written once everything serves.")]
+GatewayAddress = Annotated[
+    str, typer.Option(help="What clients are told to connect to: a gateway, or what is before several.")
+]
+WebhookNetworks = Annotated[
+    str,
+    typer.Option(
+        envvar="HOMEWORLD_WEBHOOK_NETWORKS",
+        metavar="CIDR,…",
+        help="Networks, such as 10.0.0.0/8, that webhooks may be sent to although they are not public.",
+    ),
+]
+PriceList = Annotated[
+    str,
+    typer.Option(
+        envvar="HOMEWORLD_PRICES",
+        metavar="NAME=PRICE,…",
+        help="What an hour costs: server_hour=0.05,storage_gib_hour=0.0002. Not named: 0.",
+    ),
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")]
 
 
@@ -61,19 +82,23 @@ def api(
     store: StoreUrl,
     data_dir: DataDir = Path("~/.homeworld"),
     api_port: Port = 8080,
-    gateway_address: Annotated[
-        str, typer.Option(help="What clients are told to connect to: a gateway, or what is before several.")
-    ] = "127.0.0.1:3306",
+    gateway_address: GatewayAddress = "127.0.0.1:3306",
     replicas: Annotated[int, typer.Option(min=0, max=5, help="Replicas of each primary.")] = 1,
     mysqld: Mysqld = None,
     organization: OrganizationName = "homeworld",
     ready_file: ReadyFile = None,
+    webhook_networks: WebhookNetworks = "",
 ) -> None:
     """Run one of any number of APIs."""
     common = Common(data_dir.expanduser().absolute(), store, mysqld, organization)
     run(
         lambda stack: ApiRole(
-            common, stack, port=api_port, gateway_address=gateway_address, replicas=replicas
+            common,
+            stack,
+            port=api_port,
+            gateway_address=gateway_address,
+            replicas=replicas,
+            webhook_networks=parse_networks(webhook_networks),
         ),
         ready_file,
     )
@@ -88,10 +113,27 @@ def worker(
     mysqld: Mysqld = None,
     organization: OrganizationName = "homeworld",
     ready_file: ReadyFile = None,
+    gateway_address: GatewayAddress = "127.0.0.1:3306",
+    api_url: Annotated[
+        str, typer.Option(help="Where links in webhooks lead: an API, or what is before several.")
+    ] = "http://127.0.0.1:8080",
+    webhook_networks: WebhookNetworks = "",
+    prices: PriceList = "",
 ) -> None:
     """Run one of any number of workers; one of them starts and watches the MySQL servers."""
     common = Common(data_dir.expanduser().absolute(), store, mysqld, organization)
-    run(lambda stack: WorkerRole(common, stack, placement=placement), ready_file)
+    run(
+        lambda stack: WorkerRole(
+            common,
+            stack,
+            placement=placement,
+            gateway_address=gateway_address,
+            api_url=api_url,
+            webhook_networks=parse_networks(webhook_networks),
+            prices=Prices.parse(prices),
+        ),
+        ready_file,
+    )
 
 
 def gateway(

@@ -26,12 +26,15 @@ from homeworld.engines.local import LocalEngine
 from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway
 from homeworld.gateway.tls import context_for
+from homeworld.metering.prices import Prices
+from homeworld.model.addresses import Network
 from homeworld.model.errors import HomeworldError, InvalidError
 from homeworld.model.names import new_id
 from homeworld.model.routing import RoutingSnapshot
 from homeworld.model.topology import BackendRole
 from homeworld.replication.fence import TableFence
 from homeworld.replication.mover_process import MoverProcesses
+from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import (
     ApiServer,
     Ending,
@@ -113,9 +116,17 @@ class ApiRole:
     """The REST API."""
 
     def __init__(
-        self, common: Common, stack: ExitStack, *, port: int, gateway_address: str, replicas: int
+        self,
+        common: Common,
+        stack: ExitStack,
+        *,
+        port: int,
+        gateway_address: str,
+        replicas: int,
+        webhook_networks: tuple[Network, ...] = (),
     ) -> None:
         """:param gateway_address: what clients are told to connect to, ``host:port``."""
+        self._webhook_networks = webhook_networks
         self._common = common
         self._stack = stack
         self._port = port
@@ -143,6 +154,7 @@ class ApiRole:
                 gateway_address=self._gateway_address,
                 routes_changed=routes_changed,
                 replicas=self._replicas,
+                webhook_networks=self._webhook_networks,
             ),
         )
         self._server = ApiServer(api, listener)
@@ -164,9 +176,26 @@ class ApiRole:
 
 
 class WorkerRole:
-    """The executor, and for one of all workers the MySQL servers."""
+    """The executor, and for one of all workers the MySQL servers and each errand."""
 
-    def __init__(self, common: Common, stack: ExitStack, *, placement: Placement) -> None:
+    def __init__(
+        self,
+        common: Common,
+        stack: ExitStack,
+        *,
+        placement: Placement,
+        gateway_address: str,
+        api_url: str,
+        webhook_networks: tuple[Network, ...] = (),
+        prices: Prices = Prices(),  # noqa: B008 - frozen
+    ) -> None:
+        """:param gateway_address: what clients are told to connect to, ``host:port``.
+        :param api_url: where links in webhooks lead.
+        """
+        self._gateway_address = gateway_address
+        self._api_url = api_url
+        self._prices = prices
+        self._webhook_networks = webhook_networks
         self._common = common
         self._stack = stack
         self._placement = placement
@@ -189,6 +218,17 @@ class WorkerRole:
         )  # fmt: skip
         self._executor.start()
         stack.callback(lambda: self._executor.stop(ending.left() / 2))
+        settings = ApiSettings(
+            preconditions=make_preconditions(ground.store, ground.engine),
+            flavor=ground.engine.flavor,
+            gateway_address=self._gateway_address,
+            webhook_networks=self._webhook_networks,
+        )
+        self._errands = make_errands(
+            ground.store, ground.engine, owner, settings, self._api_url, self._prices
+        )
+        self._errands.start()
+        stack.callback(lambda: self._errands.stop(ending.left() / 2))
         return {"owner": owner}
 
     def check(self) -> None:
@@ -197,6 +237,7 @@ class WorkerRole:
             ("executor", self._executor.failure),
             ("server keeper", self._keeper.failure),
             ("watch over the gateways", self._gateways.failure),
+            ("errands", self._errands.failure),
         ):
             if failure is not None:
                 raise HomeworldError(f"the {part} failed: {failure!r}; the log says more")

@@ -19,6 +19,7 @@ from homeworld.model.names import check_resource_name, new_id
 from homeworld.model.states.lifecycle import Life, LifeTrigger
 from homeworld.model.topology import Flavor
 from homeworld.store.journal import Journal
+from homeworld.store.outbox import Outbox
 from homeworld.store.pages import Page, PageRequest, fetch_counted_page
 from homeworld.store.routing import Routes
 from homeworld.store.tables import resources
@@ -323,6 +324,9 @@ class Servers:
             replicas = [former if each == server_id else each for each in row["replica_server_ids"]]
             changed = {"primary_server_id": server_id, "replica_server_ids": replicas, "updated_at": now}
             self._work.change(shards, shards.c.id, row["id"], changed)
+        Outbox(self._work).emit(
+            "branch.primary_promoted", KIND, server.branch_id, {"server_id": server_id, "former": former}
+        )
         Routes(self._work).bump(server.branch_id)
 
     def of_branch(self, branch_id: str) -> tuple[Server, ...]:

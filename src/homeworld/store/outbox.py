@@ -6,7 +6,7 @@ one at a time), so a consumer that remembers the last number it handled misses n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -53,6 +53,12 @@ class Outbox:
         return self._work.all(
             select(table).where(table.c.seq > seq).order_by(table.c.seq).limit(limit), Event
         )
+
+    def named(self, names: Collection[str], seq: int, upto: int, limit: int) -> tuple[Event, ...]:
+        """Events of these names with a greater number, up to one, oldest first."""
+        table = journal.outbox
+        wanted = (table.c.seq > seq, table.c.seq <= upto, table.c.event.in_(names))
+        return self._work.all(select(table).where(*wanted).order_by(table.c.seq).limit(limit), Event)
 
     def last(self) -> int:
         """The greatest number so far; 0 if there is none."""

@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Table, TextClause, false, or_, select
 
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.states.move_tables import WORKING, State
-from homeworld.store.tables import resources
+from homeworld.store.tables import maintenance, resources
 from homeworld.store.tables import workflows as workflow_tables
+from homeworld.store.tables.maintenance import WindowState
 from homeworld.store.work import Work
 
 # Deletions before creations: a name that is asked for again waits for the old one to be gone.
@@ -25,7 +26,9 @@ _NOTHING_ELSE = false()
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A resource to look at; ``kind`` is database, branch, keyspace or workflow."""
+    """A resource to look at; ``kind`` is database, branch, keyspace, workflow or maintenance (an
+    open window).
+    """
 
     kind: str
     id: str
@@ -45,21 +48,22 @@ class Queue:
 
     def resources_with_work(self) -> tuple[WorkItem, ...]:
         """Databases, branches and keyspaces that are pending or being deleted, and workflows in a state where
-        something is under way, a stream runs, or what the state asks is not settled. Oldest change first
-        within a kind.
+        something is under way, a stream runs, or what the state asks is not settled, and open maintenance
+        windows. Oldest change first within a kind.
         """
         return (
             *self._of("database", resources.databases, UNSETTLED),
             *self._of("branch", resources.branches, UNSETTLED),
             *self._of("keyspace", resources.keyspaces, UNSETTLED),
             *self._of("workflow", workflow_tables.workflows, WATCHED, workflow_tables.UNSETTLED),
+            *self._of("maintenance", maintenance.maintenance_windows, (WindowState.OPEN,)),
         )
 
     def _of(
         self,
         kind: str,
         table: Table,
-        states: tuple[Life, ...] | tuple[State, ...],
+        states: tuple[Life, ...] | tuple[State, ...] | tuple[WindowState, ...],
         also: ColumnElement[bool] | TextClause = _NOTHING_ELSE,
     ) -> list[WorkItem]:
         rows = self._work.connection.execute(

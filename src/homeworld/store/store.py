@@ -24,6 +24,7 @@ from homeworld.store.gateways import Gateways
 from homeworld.store.journal import Journal
 from homeworld.store.keyspaces import Keyspaces
 from homeworld.store.leases import Leases
+from homeworld.store.maintenance import Maintenance
 from homeworld.store.migrate import upgrade
 from homeworld.store.outbox import Outbox
 from homeworld.store.passwords import Passwords
@@ -32,6 +33,8 @@ from homeworld.store.queue import Queue
 from homeworld.store.routing import Routes
 from homeworld.store.tenants import Actors, Organizations, Regions
 from homeworld.store.tokens import ServiceTokens
+from homeworld.store.usage import Usage
+from homeworld.store.webhooks import Webhooks
 from homeworld.store.work import Work
 from homeworld.store.workflows import Workflows
 
@@ -121,6 +124,21 @@ class Transaction:
     def gateways(self) -> Gateways:
         """Gateways, their leases and holds."""
         return Gateways(self.work)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Webhooks and their deliveries."""
+        return Webhooks(self.work)
+
+    @cached_property
+    def maintenance(self) -> Maintenance:
+        """Maintenance schedules and windows, and what was seen of servers."""
+        return Maintenance(self.work)
+
+    @cached_property
+    def usage(self) -> Usage:
+        """What was used, and invoices of it."""
+        return Usage(self.work)
 
     @cached_property
     def queue(self) -> Queue:

@@ -82,6 +82,14 @@ class Organizations:
         table = tenants.organizations
         return self._work.only(select(table).where(table.c.name == name), Organization)
 
+    def get(self, organization_id: str) -> Organization:
+        """The organization.
+
+        :raises NotFoundError: no such id.
+        """
+        table = tenants.organizations
+        return self._work.only(select(table).where(table.c.id == organization_id), Organization)
+
     def page(self, ids: Iterable[str], request: PageRequest) -> Page[Organization]:
         """Those of ``ids``, by name."""
         table = tenants.organizations

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from homeworld.model.ports import Engine, Gateways, Movers, Placements, Preconditions, SourceFence
 from homeworld.store.store import Store
 from homeworld.workflows import provisioning
-from homeworld.workflows.executor import POLL_SECONDS, Executor
+from homeworld.workflows.executor import POLL_SECONDS, Executor, Handler
 from homeworld.workflows.failover import Promotes, catch_up
 from homeworld.workflows.leases import TTL_SECONDS
+from homeworld.workflows.maintenance.handler import Maintenance, Restarts
+from homeworld.workflows.maintenance.handler import Ports as MaintenancePorts
 from homeworld.workflows.move_tables.context import Ports
 from homeworld.workflows.move_tables.handler import MoveTables
 from homeworld.workflows.move_tables.preconditions.checker import Checker
@@ -53,12 +55,14 @@ def make_executor(
     """
     making = provisioning.Ports(store, engine, publish, placement)
     moving = Ports(store, engine, gateways, movers, fence, publish, ServerTools)
-    handlers = (
+    handlers: tuple[Handler, ...] = (
         Databases(making),
         Branches(making),
         Keyspaces(making),
         MoveTables(moving, make_preconditions(store, engine)),
     )
+    if isinstance(engine, Restarts):
+        handlers = (*handlers, Maintenance(MaintenancePorts(store, engine, gateways, publish)))
     return Executor(
         store,
         handlers,

@@ -37,6 +37,11 @@ class Lease:
             self._lost.set()
         return self._lost.is_set()
 
+    @property
+    def left_seconds(self) -> float:
+        """How long it lives if it is not renewed; 0 where it is lost."""
+        return 0.0 if self.lost else max(0.0, self._until - time.monotonic())
+
     def check(self) -> None:
         """Go on only while it is held.
 

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from homeworld.store.tables import gateways, journal, resources, routing, tenants, workflows
+from homeworld.store.tables import (
+    gateways,
+    journal,
+    maintenance,
+    resources,
+    routing,
+    tenants,
+    usage,
+    webhooks,
+    workflows,
+)
 from homeworld.store.tables.base import metadata
 
-__all__ = ["gateways", "journal", "metadata", "resources", "routing", "tenants", "workflows"]
+__all__ = [
+    "gateways",
+    "journal",
+    "maintenance",
+    "metadata",
+    "resources",
+    "routing",
+    "tenants",
+    "usage",
+    "webhooks",
+    "workflows",
+]

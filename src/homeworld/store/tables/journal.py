@@ -19,12 +19,12 @@ from sqlalchemy import (
 from homeworld.store.tables.base import Utc, created, metadata, public_id
 
 # SQLite only counts a column up by itself where its type is exactly INTEGER.
-_COUNTED = BigInteger().with_variant(Integer(), "sqlite")
+COUNTED = BigInteger().with_variant(Integer(), "sqlite")
 
 transitions = Table(
     "transitions",
     metadata,
-    Column("id", _COUNTED, primary_key=True, autoincrement=True),
+    Column("id", COUNTED, primary_key=True, autoincrement=True),
     Column("resource_kind", String(20), nullable=False),
     Column("resource_id", String(12), nullable=False),
     Column("from_state", String(40), nullable=False),
@@ -66,7 +66,7 @@ leases = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("seq", _COUNTED, primary_key=True, autoincrement=True),
+    Column("seq", COUNTED, primary_key=True, autoincrement=True),
     Column("event", String(64), nullable=False),
     Column("resource_kind", String(20), nullable=False),
     Column("resource_id", String(12), nullable=False),

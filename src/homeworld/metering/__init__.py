@@ -1,0 +1,1 @@
+"""Metering: what the installation's servers used, hour by hour."""

@@ -1,0 +1,102 @@
+"""The errand of metering: looks at each server once an hour and counts the hour.
+
+Invariant: looking is outside of any transaction; what is stored of an hour is one transaction that counts
+nothing twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from homeworld.metering.prices import Prices
+from homeworld.model.errors import HomeworldError
+from homeworld.model.states.lifecycle import Life
+from homeworld.store.maintenance import ServerFacts
+from homeworld.store.store import Store, Transaction
+from homeworld.store.usage import UsedHour
+
+_REST_SECONDS = 15.0
+_log = logging.getLogger(__name__)
+
+
+class Tenure(Protocol):
+    """A lease that is held."""
+
+    def require(self, tx: Transaction) -> None: ...  # noqa: D102 - as on workflows.leases.Lease
+
+
+class Looks(Protocol):
+    """An engine whose servers can be looked at."""
+
+    @property
+    def version(self) -> str:
+        """Of the installed server program."""
+        ...
+
+    def running_version(self, server_id: str) -> str:
+        """Of the program that the server runs.
+
+        :raises UnavailableError: it does not answer.
+        """
+        ...
+
+    def storage_bytes(self, server_id: str) -> int:
+        """What its data take."""
+        ...
+
+
+class Meter:
+    """Implements the errand."""
+
+    resource = "metering"
+    on_commit = False
+
+    def __init__(
+        self, store: Store, looks: Looks, prices: Prices, wake: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store = store
+        self._looks = looks
+        self._prices = prices
+        self.wake = wake
+
+    def turn(self, lease: Tenure) -> float:
+        """Count what is not counted of this hour; seconds until the next look.
+
+        :raises FencedError: the lease is lost.
+        """
+        with self._store.read() as tx:
+            hour = tx.work.now.replace(minute=0, second=0, microsecond=0)
+            counted = tx.usage.counted(hour)
+            servers = [
+                server
+                for server in tx.servers.all()
+                if server.state is Life.READY and server.id not in counted
+            ]
+        if not servers:
+            return _REST_SECONDS
+        used: list[UsedHour] = []
+        seen: list[tuple[str, str, int]] = []
+        for server in servers:
+            size = self._looks.storage_bytes(server.id)
+            used.append(
+                UsedHour(
+                    server.id, server.branch_id, hour, size, self._prices.of_server(),
+                    self._prices.of_storage(size),
+                )
+            )  # fmt: skip
+            try:
+                seen.append((server.id, self._looks.running_version(server.id), size))
+            except HomeworldError as error:
+                _log.info("server %s does not say its version: %s", server.id, error)
+        with self._store.write() as tx:
+            lease.require(tx)
+            tx.usage.count(used)
+            for server_id, version, size in seen:
+                tx.maintenance.saw(ServerFacts(server_id, version, self._looks.version, size, tx.work.now))
+            tx.usage.forget_old()
+        return _REST_SECONDS
+
+    def stop(self, seconds: float) -> None:
+        """Nothing is under way."""

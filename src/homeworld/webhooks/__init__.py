@@ -1,0 +1,1 @@
+"""Webhooks: events of the outbox become deliveries, and deliveries are sent."""

@@ -1,0 +1,1 @@
+"""Maintenance windows: servers are restarted one after the other, and nobody notices."""

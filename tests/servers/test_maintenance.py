@@ -1,0 +1,142 @@
+"""A maintenance window on real servers: everything is restarted, no client fails, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from homeworld.engines.local import LocalEngine
+from homeworld.model.errors import UnavailableError
+from homeworld.model.maintenance import Action, Rhythm, Unit
+from homeworld.store.maintenance import Window
+from homeworld.store.tables.maintenance import WindowState
+from tests.support.engines import pid_of
+from tests.support.moving_shop import check, fill
+from tests.support.stack import Application, Stack, wait
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def stack(engine: LocalEngine, tmp_path: Path) -> Iterator[Stack]:
+    made = Stack(engine, tmp_path)
+    made.start()
+    yield made
+    made.close()
+
+
+def open_window(stack: Stack, action: Action = Action.RESTART) -> str:
+    with stack.store.write() as tx:
+        rhythm = Rhythm(Unit.DAY, 1, 7, 0, 0, tx.work.now.date())
+        schedule = tx.maintenance.create(stack.database_id, rhythm=rhythm, action=action)
+        return tx.maintenance.open(schedule).id
+
+
+def window_of(stack: Stack, window_id: str) -> Window:
+    with stack.store.read() as tx:
+        return tx.maintenance.window(window_id)
+
+
+def finished(stack: Stack, window_id: str) -> Window:
+    wait(
+        lambda: window_of(stack, window_id).state is WindowState.FINISHED,
+        lambda: str(window_of(stack, window_id)),
+        120.0,
+    )
+    return window_of(stack, window_id)
+
+
+def servers(stack: Stack) -> dict[str, tuple[str | None, int]]:
+    """Whose replica each is, and its pid."""
+    with stack.store.read() as tx:
+        found = tx.maintenance.servers(stack.database_id)
+    return {server.id: (server.replica_of, pid_of(stack.engine, server.id)) for server in found}
+
+
+@pytest.mark.parametrize("replicas", [1, 0], ids=["with a replica", "alone"])
+def test_every_server_is_restarted_among_writers(stack: Stack, replicas: int) -> None:
+    stack.open(replicas=replicas)
+    fill(stack)
+    before = servers(stack)
+    writer = Application(stack)
+    writer.start()
+    wait(lambda: len(writer.rows) > 50, "it writes")
+    window = finished(stack, open_window(stack))
+    count = len(writer.rows)
+    wait(lambda: len(writer.rows) > count + 50 or bool(writer.errors), "it goes on")
+    rows = writer.finish()
+    assert (window.error, set(window.done)) == ("", set(before))
+    after = servers(stack)
+    assert all(after[server][1] != before[server][1] for server in before)
+    if replicas:
+        # The one that was the replica is the primary now.
+        assert {server: role for server, (role, _) in after.items()} == {
+            server: None if role else next(s for s, (r, _) in before.items() if r)
+            for server, (role, _) in before.items()
+        }
+    check(stack, rows, "shop")
+    for server, (role, _) in after.items():
+        if role:
+            stack.engine.wait_replica(server, 30)
+    with stack.store.read() as tx:
+        facts = tx.maintenance.facts([stack.database_id])[stack.database_id]
+        told = [event.event for event in tx.outbox.after(0, 1000)]
+    assert {one.version for one in facts} == {stack.engine.version}
+    assert all(one.storage_bytes > 100_000 for one in facts)
+    assert told.count("branch.start_maintenance") == 1
+    assert told.count("branch.primary_promoted") == replicas
+
+
+def test_where_every_server_runs_the_installed_program_nothing_is_done(stack: Stack) -> None:
+    stack.open(replicas=1)
+    before = servers(stack)
+    window = finished(stack, open_window(stack, Action.UPGRADE))
+    assert (window.error, list(window.done)) == ("", [])
+    assert servers(stack) == before
+
+
+def test_what_fails_is_tried_again_and_another_process_goes_on(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.open(replicas=1)
+    fill(stack)
+    before = servers(stack)
+    restart = LocalEngine.restart_server
+    asked: list[str] = []
+
+    def failing(engine: LocalEngine, server_id: str, timeout_seconds: float = 60.0) -> None:
+        asked.append(server_id)
+        if len(asked) == 1:
+            # As if it had died here: the server is away and nobody knows.
+            os.kill(pid_of(engine, server_id), signal.SIGKILL)
+            wait(lambda: engine.status(server_id).pid is None, "it is dead")
+            raise UnavailableError("the first try fails")
+        restart(engine, server_id, timeout_seconds)
+
+    monkeypatch.setattr(LocalEngine, "restart_server", failing)
+    window_id = open_window(stack)
+    wait(lambda: window_of(stack, window_id).error == "the first try fails", "it is told")
+    stack.stop_executor()
+    assert window_of(stack, window_id).state is WindowState.OPEN
+    stack.start_executor()
+    window = finished(stack, window_id)
+    assert (window.error, set(window.done)) == ("", set(before))
+    assert stack.run("SELECT COUNT(*) FROM orders") == [(500,)]
+
+
+def test_after_its_end_nothing_begins(stack: Stack) -> None:
+    stack.open()
+    before = servers(stack)
+    stack.stop_executor()
+    with stack.store.write() as tx:
+        rhythm = Rhythm(Unit.DAY, 1, 7, 0, 0, tx.work.now.date())
+        schedule = tx.maintenance.create(stack.database_id, rhythm=rhythm, action=Action.RESTART)
+        window = tx.maintenance.open(schedule, tx.work.now)
+    stack.start_executor()
+    found = finished(stack, window.id)
+    assert (list(found.done), "ended before" in found.error) == ([], True)
+    assert servers(stack) == before
