@@ -117,7 +117,7 @@ def test_webhooks_by_pscale(pscale: Pscale, receiver: Receiver) -> None:
         "webhook", "create", "shop", "--url", "http://10.1.2.3/", "--events", "branch.ready"
     )
     assert (code, "private" in sentence) == ("unprocessable", True)
-    assert "successfully deleted" in pscale.run("webhook", "delete", *at, "--force")
+    assert "successfully deleted" in pscale.run("webhook", "delete", *at)
     assert pscale.refused("webhook", "show", *at)[0] == "NOT_FOUND"
 
 
@@ -145,7 +145,7 @@ def test_maintenance_and_usage(pscale: Pscale, receiver: Receiver) -> None:
     assert (start["resource"]["name"], start["resource"]["type"]) == ("main", "Branch")
     assert json.loads(receiver.received[0].body)["event"] == "branch.start_maintenance"
     homeworld(pscale, "maintenance", "disable", "shop", schedule)
-    assert "disabled" in homeworld(pscale, "maintenance", "list", "shop")
+    assert "finished" in homeworld(pscale, "maintenance", "windows", "shop", schedule)
     until("an hour is counted", lambda: client.list_invoices("homeworld"))
     (invoice,) = client.list_invoices("homeworld")
     lines = client.list_invoice_lines("homeworld", invoice["id"])

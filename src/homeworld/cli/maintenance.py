@@ -34,33 +34,41 @@ class Action(StrEnum):
 
 @app.command("list")
 def list_schedules(database: str, ready_file: ReadyFile = None) -> None:
-    """The schedules of a database, what is pending, and their newest windows."""
+    """The schedules of a database, and what is pending."""
     client, organization = reach(ready_file)
     with told():
         schedules = client.list_maintenance_schedules(organization, database)
-        windows = {
-            one["id"]: client.list_maintenance_windows(organization, database, one["id"])[:3]
-            for one in schedules
-        }
-    columns = ("id", "name", "action", "every", "next window", "pending", "newest windows")
-    _show(columns, (_row(one, windows[one["id"]]) for one in schedules))
+    _show(("id", "name", "action", "every", "next window", "pending"), map(_row, schedules))
 
 
-def _row(one: Mapping[str, Any], windows: list[dict[str, Any]]) -> list[str]:
+def _row(one: Mapping[str, Any]) -> list[str]:
     unit, value = one["frequency_unit"], one["frequency_value"]
     every = unit if unit == "once" or value == 1 else f"{value} {unit}s"
-    following = one["next_window_datetime"] if one["enabled"] else "disabled"
-    pending = one["pending_mysql_version"] or ""
-    return [
-        one["id"], one["name"], one["action"], every, following, pending,
-        "\n".join(f"{w['started_at']} {w['state']} {w['error']}".strip() for w in windows),
-    ]  # fmt: skip
+    following = _minute(one["next_window_datetime"]) if one["enabled"] else "disabled"
+    return [one["id"], one["name"], one["action"], every, following, one["pending_mysql_version"] or ""]
+
+
+@app.command()
+def windows(database: str, schedule: str, ready_file: ReadyFile = None) -> None:
+    """What a schedule's windows did, the newest first."""
+    client, organization = reach(ready_file)
+    with told():
+        found = client.list_maintenance_windows(organization, database, schedule)
+    rows = [
+        [_minute(one["started_at"]), one["state"], str(len(one["restarted_servers"])), one["error"]]
+        for one in found
+    ]
+    _show(("started", "state", "restarted", "error"), rows)
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")
 
 
 def _show(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in columns:
-        table.add_column(name)
+        table.add_column(name, overflow="fold", no_wrap=name == "id")
     for row in rows:
         table.add_row(*row)
     Console().print(table)
