@@ -229,3 +229,15 @@ def test_steps_are_found_again_in_order(store: Store) -> None:
     )
     assert (second.step, second.status, second.attempts) == ("fence", StepStatus.STARTED, 1)
     assert other.data == {"why": "late"}
+
+
+def test_a_key_with_nul_can_be_told(store: Store) -> None:
+    """PostgreSQL's text takes none, and what is told of a row that differs names its key."""
+    workflow_id = moving(store)
+    with store.write() as tx:
+        tx.workflows.update(workflow_id, workflow_errors="k=a\0b differs")
+        tx.progress.start_verification(workflow_id)
+        tx.progress.end_verifications(workflow_id, "k=a\0b differs")
+    with store.read() as tx:
+        assert tx.workflows.get(workflow_id).workflow_errors == "k=a␀b differs"
+        assert tx.progress.newest_vdiffs([workflow_id])[workflow_id].error == "k=a␀b differs"

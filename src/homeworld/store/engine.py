@@ -56,6 +56,7 @@ def open_engine(url: str) -> Engine:
             pool_pre_ping=True,
             connect_args={"connect_timeout": LOCK_SECONDS},
         )
+        event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
         event.listen(engine, "do_connect", _connect_patiently)
         return engine
     if kind != "sqlite" or parsed.database in {None, "", ":memory:"}:
@@ -63,7 +64,25 @@ def open_engine(url: str) -> Engine:
     engine = create_engine(parsed, pool_size=20, max_overflow=20, connect_args={"timeout": LOCK_SECONDS})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
     return engine
+
+
+def _without_nul(
+    _connection: object, _cursor: object, statement: str, parameters: Any, _context: object, _many: object
+) -> tuple[str, Any]:
+    """Texts with NUL by its picture: what is told of a row's key may have one, and PostgreSQL takes none."""
+    return statement, _shown(parameters)
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\N{SYMBOL FOR NULL}") if "\0" in value else value
+    if isinstance(value, dict):
+        return {name: _shown(each) for name, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple):
+        return type(value)(map(_shown, value))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return value
 
 
 class _Patient(psycopg.Connection[Any]):
