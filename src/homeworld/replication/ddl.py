@@ -235,7 +235,7 @@ def layout_differences(
             if column.generated != other.generated:
                 found.append(f"{where} is generated on one side only")
         else:
-            here, there = _shape(column), _shape(other)
+            here, there = shape(column), shape(other)
             if here != there:
                 found.append(f"{where} is {here} on {ours} and {there} on {theirs}")
     if source.key is not None:
@@ -283,11 +283,12 @@ def _column(table: Table, name: str) -> Column | None:
         return None
 
 
-def _shape(column: Column) -> str:
-    shape = column.column_type
-    if "zerofill" not in shape.lower():
-        shape = _WIDTH.sub(r"\1", shape)
+def shape(column: Column) -> str:
+    """What decides which values a column can hold and how they compare; display widths do not."""
+    told = column.column_type
+    if "zerofill" not in told.lower():
+        told = _WIDTH.sub(r"\1", told)
     if column.charset and column.charset != "binary":
         charset = "utf8mb3" if column.charset == "utf8" else column.charset
-        shape += f" {charset} {column.collation.replace('utf8_', 'utf8mb3_')}"
-    return shape if column.nullable else f"{shape} not null"
+        told += f" {charset} {column.collation.replace('utf8_', 'utf8mb3_')}"
+    return told if column.nullable else f"{told} not null"

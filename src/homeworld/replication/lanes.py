@@ -95,7 +95,13 @@ def hold_clean(connection: Connection) -> None:
 
     Only what MySQL says of a character set's future, which a key's literal names, says nothing of values.
     """
-    warnings = [row for row in connection.query_all("SHOW WARNINGS") if int(row[1] or 0) not in _DEPRECATED]
-    if warnings:
-        told = "; ".join((text or b"").decode("utf-8", "replace") for _, _, text in warnings[:3])
+    # All are counted, and so many kept as max_error_count says, which may be none.
+    count = int(connection.query_one("SHOW COUNT(*) WARNINGS")[0] or 0)
+    if not count:
+        return
+    kept = connection.query_all("SHOW WARNINGS")
+    warnings = [row for row in kept if int(row[1] or 0) not in _DEPRECATED]
+    if warnings or len(kept) < count:
+        texts = [(text or b"").decode("utf-8", "replace") for _, _, text in warnings[:3]]
+        told = "; ".join(texts) or f"{count} times, and keeps {len(kept)} of it (max_error_count)"
         raise MalformedPacketError(f"the server warns: {told}")

@@ -1,7 +1,8 @@
 """Whether a table means the same on both sides, asked while its snapshots are open and nobody can alter it.
 
 It reads definitions and compares no rows. Invariant: where it says nothing, equal texts of two rows are equal
-values, and each generated column is either in the text or made by the same words from equal columns.
+values, and each generated column is of one type, and either in the text or made by the same words from equal
+columns.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
-from homeworld.replication.ddl import layout_differences
+from homeworld.replication.ddl import layout_differences, shape
 from homeworld.replication.lanes import IncomparableError
 from homeworld.replication.tables import definition_session, literal, read_table
 
@@ -41,6 +42,7 @@ def hold_alike(
                 found.append(f"table {table.name!r} on {where} is not as the stream knows it")
         else:
             found += layout_differences(table, there, "the source", where)
+            found += _made_otherwise(table, there, where)
     if found:
         raise IncomparableError(f"table {table.name!r} cannot be compared: {'; '.join(found)}")
     also = {
@@ -50,6 +52,18 @@ def hold_alike(
         and (stored or any(each.get(name) != (stored, expression) for each in generated))
     }
     return frozenset(also), rows
+
+
+def _made_otherwise(table: Table, there: Table, where: str) -> list[str]:
+    """The generated columns whose type is another: streams do not mind, but other values are read of them."""
+    told: list[str] = []
+    others = {column.name.lower(): column for column in there.columns}
+    for column in table.columns:
+        other = others.get(column.name.lower())
+        if column.generated and other is not None and shape(column) != shape(other):
+            ours, theirs = shape(column), shape(other)
+            told.append(f"generated column {column.name!r} is {ours} on the source and {theirs} on {where}")
+    return told
 
 
 def _read(place: ShardPlace, name: str) -> tuple[Table, _Generated]:

@@ -15,6 +15,8 @@ _SHOWN = 300
 _BEFORE = 40
 _HUGE = frozenset({"mediumtext", "longtext", "mediumblob", "longblob", "json"})
 _BARE = frozenset({"bit", "geometry", "vector"})
+# Signs that cannot be seen, of which terminals and PostgreSQL's text do not take all, by their pictures.
+_CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 # To show text only: what these do not read right is shown as bytes.
 _CODECS = {
     "": "utf-8", "ascii": "ascii", "utf8": "utf-8", "utf8mb3": "utf-8", "utf8mb4": "utf-8",
@@ -59,7 +61,7 @@ def _text(column: Column, value: bytes) -> str:
         return f"b'{int.from_bytes(value, 'big'):b}'"
     if codec is None or (column.charset == "" and not value.isascii()) or column.type in _BARE:
         return "0x" + value.hex()
-    return value.decode(codec, "backslashreplace")
+    return value.decode(codec, "backslashreplace").translate(_CONTROLS)
 
 
 def shown(column: Column, value: bytes | None, length: bytes | None, digest: bytes | None) -> Shown:
