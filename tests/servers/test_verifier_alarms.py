@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+from typing import Any
 
 import pymysql
 import pytest
 
 from homeworld.model.movers import Placement
-from homeworld.replication import comparing
+from homeworld.model.topology import Endpoint, Flavor
+from homeworld.replication import comparing, meeting, rivals
+from homeworld.replication.assembly import Assembly
 from homeworld.replication.mover import RunningMover
 from tests.servers.test_verifier import verified
-from tests.support.moves import Writers, make_move, wait_copied
+from tests.support.moves import Writers, make_move, wait_copied, wait_for
 from tests.support.mysqld import TestServer
 
 pytestmark = pytest.mark.servers
@@ -77,5 +81,76 @@ def test_hot_rows_raise_no_alarm(
         mover.drain(move.positions(), 60)
         move.assert_equal()
         assert verified(mover, "at rest").equal
+    finally:
+        mover.stop(20)
+
+
+def test_what_the_log_has_and_nobody_sees_yet_is_no_difference(
+    trio: list[TestServer], flavor: Flavor
+) -> None:
+    """A commit that waits for a replica's word is in the log: the stream has it before it can be seen."""
+    if flavor is not Flavor.MARIADB:
+        pytest.skip("MySQL's snapshot is opened under a lock that waits for it")
+    move = make_move(trio)
+    move.create("CREATE TABLE a (id INT PRIMARY KEY, v INT)", "INSERT INTO a VALUES (1, 0)")
+    move.prepare(Placement("a", "xxhash", ("id",)))
+    server, shards = move.source, [(move.server_of(place), place.schema) for place in move.targets]
+    mover = RunningMover(move.spec())
+    mover.start()
+    try:
+        wait_copied(mover)
+        server.execute(
+            [
+                "SET GLOBAL rpl_semi_sync_master_wait_point='AFTER_SYNC'",
+                "SET GLOBAL rpl_semi_sync_master_timeout=3000",
+                "SET GLOBAL rpl_semi_sync_master_enabled=ON",
+            ]
+        )
+        writer = threading.Thread(target=move.create, args=("UPDATE a SET v=1",))
+        writer.start()
+        wait_for(mover, lambda _: [(1,)] in [there.query("SELECT v FROM a", name) for there, name in shards])
+        assert server.query("SELECT v FROM a", move.schema) == [(0,)]
+        found = verified(mover)
+        writer.join(30)
+        assert found.equal, found
+    finally:
+        server.query("SET GLOBAL rpl_semi_sync_master_enabled=OFF")
+        mover.stop(20)
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_rows_may_go_from_server_to_server_while_snapshots_are_opened(
+    trio: list[TestServer], monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Before the first server's snapshot, or between it and the next one's."""
+    monkeypatch.setattr(rivals, "PATIENCE_SECONDS", 10.0)
+    move = make_move(trio, "-80 80-", "-")
+    move.create("CREATE TABLE a (id INT PRIMARY KEY, v INT)")
+    for number, place in enumerate(move.sources):
+        move.server_of(place).query(f"INSERT INTO a VALUES ({number}, 0)", place.schema)
+    move.prepare(Placement("a"))
+    opened: list[str] = []
+    opening = meeting._snapshot  # pyright: ignore[reportPrivateUsage]  the moment that counts
+
+    def moving(made: Assembly, endpoint: Endpoint, *rest: Any) -> str:
+        opened.append(endpoint.server_id)
+        if len(opened) == moment:
+            # to the server whose snapshot comes next, from the other
+            at = next(n for n, place in enumerate(move.sources) if place.endpoint == endpoint)
+            there, gone = move.sources[at], move.sources[1 - at]
+            move.server_of(gone).query(f"DELETE FROM a WHERE id={1 - at}", gone.schema)
+            move.server_of(there).query(f"INSERT INTO a VALUES ({1 - at}, 7)", there.schema)
+        return opening(made, endpoint, *rest)
+
+    monkeypatch.setattr(meeting, "_snapshot", moving)
+    mover = RunningMover(move.spec())
+    mover.start()
+    try:
+        wait_copied(mover)
+        found = verified(mover)
+        assert found.equal, found
+        assert len(opened) == 2 or moment == 2
+        mover.drain(move.positions(), 30)
+        move.assert_equal()
     finally:
         mover.stop(20)

@@ -6,14 +6,17 @@ of them first, so that what is found is the change and not the copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from homeworld.model.movers import Placement, RowDifference, TableVerification
 from homeworld.model.topology import Flavor, ShardPlace
 from homeworld.replication import comparing, narrowing
+from homeworld.replication.chunks import Span
+from homeworld.replication.lanes import Lane
 from homeworld.replication.mover import RunningMover
 from tests.servers.test_verifier import on_the_right, verified
 from tests.support.column_values import BLOB, LAX, Kind, kinds_of
@@ -226,3 +229,90 @@ def test_what_means_something_else_on_the_other_side_is_not_compared(plain: Move
     assert "column 'v'" in found.error
     assert f"{place.keyspace}/{place.shard}" in found.error
     assert [table.state for table in found.tables] == ["pending"]
+
+
+def test_generated_values_of_another_type_are_told(trio: list[TestServer]) -> None:
+    """The same words make other values of it; those of a virtual column are not in the text of a row."""
+    create = (
+        "CREATE TABLE t (id INT NOT NULL PRIMARY KEY, a INT, "
+        "w DECIMAL(10,1) GENERATED ALWAYS AS (a * 1.0) VIRTUAL)"
+    )
+    for moved in begin(trio, create, "INSERT INTO t (id, a) VALUES (1, 10), (2, 20), (3, 30)"):
+        assert verified(moved.mover, "before").equal
+        place = moved.owner(2)
+        moved.on(
+            place,
+            "ALTER TABLE t DROP COLUMN w, ADD COLUMN w DECIMAL(10,3) GENERATED ALWAYS AS (a * 1.0) VIRTUAL",
+        )
+        found = verified(moved.mover, "type")
+        assert (found.state, found.equal) == ("error", False)
+        assert "column 'w' is decimal(10,1) on the source and decimal(10,3)" in found.error
+
+
+LONG = 20
+"""Columns of 60,000 bytes each, which are more than a megabyte together."""
+
+
+def test_a_text_that_a_server_does_not_make_is_told_though_it_keeps_no_warnings(
+    trio: list[TestServer],
+) -> None:
+    columns = ", ".join(f"c{at} TEXT NOT NULL" for at in range(LONG))
+    values = ", ".join(["REPEAT('x', 60000)"] * LONG)
+    limits = {"max_error_count": 0, "max_allowed_packet": 1 << 20}
+    before = {
+        name: {server.server_id: server.query(f"SELECT @@global.{name}")[0][0] for server in trio}
+        for name in limits
+    }
+    for moved in begin(
+        trio,
+        f"CREATE TABLE t (id INT NOT NULL PRIMARY KEY, {columns})",
+        f"INSERT INTO t VALUES (1, {values})",
+    ):
+        moved.on(moved.owner(1), "UPDATE t SET c7=REPEAT('y', 60000)")
+        try:
+            for server in trio:
+                # A new log, because MariaDB reads no event of the old one that is longer than that.
+                sets = [f"SET GLOBAL {name}={value}" for name, value in limits.items()]
+                server.execute(["FLUSH BINARY LOGS", *sets])
+            found = verified(moved.mover, "long")
+            assert (found.state, found.equal) == ("error", False)
+            assert "times, and keeps 0 of it (max_error_count)" in found.error
+        finally:
+            for server in trio:
+                server.execute([f"SET GLOBAL {name}={before[name][server.server_id]}" for name in limits])
+        assert moved.table("after").mismatched == 1
+
+
+def test_rows_that_no_source_has_are_read_in_parts(plain: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are: an emptied source whose target went on without the statement has all of them."""
+    most: list[int] = []
+    copies = narrowing.Narrowing._copies  # pyright: ignore[reportPrivateUsage]  what it holds in memory
+
+    def counted(one: narrowing.Narrowing, lanes: Sequence[Lane], span: Span) -> list[Any]:
+        found = list(copies(one, lanes, span))
+        most.append(len(found))
+        return found
+
+    monkeypatch.setattr(narrowing.Narrowing, "_copies", counted)
+    for place in plain.move.targets:
+        mine = [n for n in range(ROWS, 3 * ROWS) if plain.owner(n) == place]
+        plain.on(place, "INSERT INTO t (id) VALUES " + ", ".join(f"({n})" for n in mine))
+    assert plain.table("more").extra_target == 2 * ROWS
+    assert max(most) <= 3 * comparing.ROWS_A_CHUNK
+
+
+def test_a_label_that_is_empty_is_not_taken_for_no_label(
+    trio: list[TestServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(narrowing, "SAMPLES", 10)
+    create = "CREATE TABLE t (k ENUM('a','') NOT NULL PRIMARY KEY, id INT NOT NULL, v INT)"
+    for moved in begin(trio, create, "INSERT INTO t VALUES ('a', 1, 1), ('', 1, 1), (0, 1, 1)"):
+        assert verified(moved.mover, "before").equal
+        moved.on(moved.owner(1), "UPDATE t SET v=2 WHERE k=0")
+        found = kinds(moved.table("after"))
+        assert {kind: len(each) for kind, each in found.items()} == {"mismatched": 1}
+        place = moved.owner(1)
+        rows = moved.move.server_of(place).query(
+            f"SELECT v FROM t WHERE {found['mismatched'][0].condition}", place.schema
+        )
+        assert rows == [(2,)]

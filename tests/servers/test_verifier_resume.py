@@ -10,13 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import pymysql
 import pytest
 
 from homeworld.model.movers import MoverProgress, OnDdl, Phase, Placement, Verification
-from homeworld.replication import compared, comparing, verifier
+from homeworld.model.topology import Flavor
+from homeworld.replication import compared, comparing, meeting, verifier
 from homeworld.replication.chunks import Span
+from homeworld.replication.connection import Connection
 from homeworld.replication.mover import RunningMover
 from homeworld.replication.mover_process import MoverProcesses
 from tests.support.moves import PATIENCE, Move, Writers, make_move, wait_copied, wait_for, wait_over
@@ -377,3 +380,36 @@ def test_a_target_that_restarts_while_it_compares(movers: Movers, brake: Brake) 
     assert found.equal, found
     assert sum(rows(found)) == 2 * ROWS
     assert len(found.rounds) == 2
+
+
+def test_a_write_in_the_moment_of_the_next_snapshot_counts(
+    movers: Movers, brake: Brake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(movers, brake)
+    place = movers.move.targets[1]
+    opening = meeting.open_snapshot
+
+    def written(connection: Connection, *rest: Any) -> None:
+        if connection.endpoint == place.endpoint:
+            movers.move.server_of(place).query("UPDATE s SET v=v+1", place.schema)
+        opening(connection, *rest)
+
+    monkeypatch.setattr(meeting, "open_snapshot", written)
+    mover = movers.begin()
+    mover.verify("v")
+    found = outcome(mover)
+    assert (found.state, found.equal) == ("completed", False), found
+    assert "table s is compared anew" in found.rounds[1].note
+
+
+def test_a_log_that_began_anew_has_all_compared_anew(movers: Movers, brake: Brake, flavor: Flavor) -> None:
+    cut_off(movers, brake)
+    place = movers.move.targets[1]
+    anew = "RESET MASTER" if flavor is Flavor.MARIADB else "RESET BINARY LOGS AND GTIDS"
+    movers.move.server_of(place).execute([anew, "UPDATE s SET v=v+1"], place.schema)
+    mover = movers.begin()
+    mover.verify("v")
+    found = outcome(mover)
+    assert (found.state, found.equal) == ("completed", False), found
+    assert "began anew" in found.rounds[1].note
+    assert sum(table.rows_compared for table in found.tables) == 2 * ROWS

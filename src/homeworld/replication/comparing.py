@@ -84,7 +84,8 @@ class TableComparison:
 
     :param route: of any source shard: key and placement.
     :param sources: lanes, one for each source shard; ``targets``: one for each target shard, in order.
-    :param bounds: a session on each source without a snapshot, to cut chunks with; any value cuts well.
+    :param bounds: a session on each source and each target, in the order of the lanes, without a snapshot,
+        to cut chunks with; any value cuts well.
     :param way: how chunks are summed; every server has what it takes.
     :param gaps: what is to be compared; ``also``: generated columns that are.
     :param rows_total: about how many rows the sources have; ``rows_before``: those outside of the gaps.
@@ -167,14 +168,16 @@ class TableComparison:
         )
 
     def _spans(self) -> Iterator[Span]:
-        """All keys of the gaps in spans of about the wanted number of rows of one source shard."""
+        """All keys of the gaps in spans of about the wanted number of rows of one shard: of a source as long
+        as one has more, then of a target, which may have any number that no source has.
+        """
         for gap in self.gaps:
             yield from self._cut(gap)
 
     def _cut(self, gap: Span) -> Iterator[Span]:
         low: Key | None = gap.low
-        names = ", ".join(column.name for column in self._key.columns)
-        lanes = list(zip(self._sources, self._bounds, strict=True))
+        names = ", ".join(select_expression(self.table.columns[at]) for at in self._key.positions)
+        lanes = list(zip((*self._sources, *self._targets), self._bounds, strict=True))
         while lanes:
             lane, connection = lanes[0]
             rows = connection.query_all(

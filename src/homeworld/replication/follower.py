@@ -41,6 +41,10 @@ _TICK = 0.05
 _CURRENT_SECONDS = 3.0
 
 
+class CrossedError(DeadlineExceededError):
+    """Rows go from one source shard to another just now, so that an applier waits for one that is held."""
+
+
 class Follower:
     """One source server's applier. ``run`` is one thread's work; ``reader.run`` must be another's.
 
@@ -396,48 +400,71 @@ class Follower:
             return False
         return True
 
-    def hold(self, timeout_seconds: float) -> None:
+    @property
+    def rests(self) -> bool:
+        """Whether it is held and has come to rest where it was told to."""
+        wanted = self._hold_at
+        return self._holding and self._held.is_set() and (wanted is None or self._parsed.contains(wanted))
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it waits for another server's follower that rests, and so for as long as that does."""
+        return self.rivals is not None and self.rivals.blocked
+
+    def hold(self, timeout_seconds: float, crossed: Callable[[], bool] = lambda: False) -> None:
         """Apply nothing more until told, and from then on transaction by transaction.
 
-        When it returns, whatever was put together before is older than a position read from now on.
+        When it returns, whatever was put together before stands before the end that the log has from now on.
 
+        :param crossed: whether it would wait in vain.
         :raises DeadlineExceededError: the batch under way did not end in time; nothing is held.
+        :raises CrossedError: nor will it; nothing is held.
         """
         self.reader.give_singly(Singly.HELD, singly=True)
         seen = self.reader.cycles
         self._held.clear()
         self._hold_at = None
         self._holding = True
-        self._until(lambda: self._held.is_set() and self.reader.older_batch_is_out(seen), timeout_seconds)
+        self._until(
+            lambda: self._held.is_set() and self.reader.older_batch_is_out(seen), timeout_seconds, crossed
+        )
 
-    def advance(self, position: str, timeout_seconds: float) -> None:
-        """While held: apply up to the first end of a transaction that has all of ``position``; hold again.
-
-        :raises DeadlineExceededError: not in time; the hold is over.
-        """
-        wanted = Position.parse(self.endpoint.flavor, position)
+    def advance(self, position: str) -> None:
+        """While held: apply up to the first end of a transaction that has all of ``position``; hold again."""
         self._held.clear()
-        self._hold_at = wanted
+        self._hold_at = Position.parse(self.endpoint.flavor, position)
+
+    def come_to_rest(self, timeout_seconds: float, crossed: Callable[[], bool] = lambda: False) -> None:
+        """Return once it is where :meth:`advance` has told it to hold again.
+
+        :param crossed: whether it would wait in vain.
+        :raises DeadlineExceededError: not in time; the hold is over.
+        :raises CrossedError: nor will it; the hold is over.
+        """
+        wanted = self._hold_at
 
         def there() -> bool:
             if not self._held.is_set():
                 return False
             # It may have been set by a look at the position before.
-            reached = self._parsed.contains(wanted)
+            reached = wanted is None or self._parsed.contains(wanted)
             if not reached:
                 self._held.clear()
             return reached
 
-        self._until(there, timeout_seconds)
+        self._until(there, timeout_seconds, crossed)
 
     def release(self) -> None:
         """Go on. No-op where nothing is held."""
         self.reader.give_singly(Singly.HELD, singly=False)
         self._holding = False
 
-    def _until(self, there: Callable[[], bool], timeout_seconds: float) -> None:
+    def _until(self, there: Callable[[], bool], timeout_seconds: float, crossed: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout_seconds
         while not there():
+            if crossed():
+                self.release()
+                raise CrossedError
             if time.monotonic() > deadline or self._stopping.is_set():
                 self.release()
                 raise DeadlineExceededError("the applier did not come to rest in time")

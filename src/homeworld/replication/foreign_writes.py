@@ -53,6 +53,10 @@ def foreign_writes(
             [Position.parse(endpoint.flavor, told[place.shard]) for place in places]
             for told in (since, until)
         )
+        if not all(later.contains(earlier) for earlier, later in zip(begin, end, strict=True)):
+            raise HomeworldError(
+                f"the log of the server of {places[0].keyspace}/{places[0].shard} began anew"
+            )
         log = _Log(endpoint, places, names)
         log.read(common_position(begin), end, stopping)
         found.update(log.found)

@@ -2,9 +2,12 @@
 
 The appliers are held and the feeds give transactions one by one. A snapshot of each source is opened whose
 position *g* is known exactly: on MariaDB the snapshot says it; on MySQL the moving tables are locked for
-reading while position and snapshot are taken, so that nothing of them lies between. Each applier goes on to
-the first end of a transaction that has all of *g* and is held again; what it has beyond *g* touches none of
-the tables. Then the targets' snapshots are opened and the appliers go on.
+reading while position and snapshot are taken, so that nothing of them lies between. It shows everything that
+the feeds had read by then. The appliers go on, side by side, because one may wait for what another has to
+apply, each to the first end of a transaction that has all of its *g*, and are held again; what they have
+beyond *g* touches none of the tables. Then the targets' snapshots are opened and the appliers go on. Where a
+row goes from one server to another between their snapshots, one applier would wait for another that is held:
+then all is done again.
 
 Invariant: when :func:`meet` returns, the targets' snapshots show what their streams make of exactly what the
 sources' show; nobody is held any more, whatever happened.
@@ -13,24 +16,28 @@ sources' show; nobody is held any more, whatever happened.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from homeworld.model.errors import DeadlineExceededError
+from homeworld.model.errors import DeadlineExceededError, StoppedError
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.replication.assembly import Assembly
 from homeworld.replication.connection import Connection
 from homeworld.replication.fence import locked_for_reading
+from homeworld.replication.follower import CrossedError
 from homeworld.replication.positions import current_position, snapshot_position
-from homeworld.replication.snapshots import open_snapshot
+from homeworld.replication.snapshots import log_end, open_snapshot, snapshot_coordinates
 
 HOLD_SECONDS = 30.0
 REACH_SECONDS = 600.0
 SNAPSHOT_SECONDS = 10.0
 LOCK_SECONDS = 1.0
 LOCK_ATTEMPTS = 60
+MEETINGS_TRIED = 20
 _BETWEEN_ATTEMPTS = 0.5
+_BETWEEN_LOOKS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +46,13 @@ class Meeting:
 
     :param sources: source shard to the exact position that both sides show.
     :param targets: target shard to a position of its server of which its snapshot shows everything.
+    :param until: target shard to a position that has everything which its snapshot shows.
     :param passed: how many schema statements the streams had passed there.
     """
 
     sources: Mapping[str, str]
     targets: Mapping[str, str]
+    until: Mapping[str, str]
     passed: int
 
 
@@ -54,11 +63,29 @@ def meet(
 
     :raises DeadlineExceededError: a source's tables could not be locked, or an applier did not come there, in
         time.
+    :raises CrossedError: rows went from server to server each time that it was tried.
     """
+    tried = 1
+    while True:
+        try:
+            return _meet(made, sources, targets, stopping)
+        except CrossedError:
+            if tried == MEETINGS_TRIED or stopping.wait(_BETWEEN_ATTEMPTS):
+                raise
+            tried += 1
+
+
+def _meet(
+    made: Assembly, sources: Sequence[Connection], targets: Sequence[Connection], stopping: threading.Event
+) -> Meeting:
     spec, followers = made.spec, made.followers
+
+    def crossed() -> bool:
+        return any(follower.blocked for follower in followers.values())
+
     try:
         for follower in followers.values():
-            follower.hold(HOLD_SECONDS)
+            follower.hold(HOLD_SECONDS, crossed)
         reached: dict[str, str] = {}
         for server, follower in followers.items():
             mine = [
@@ -68,7 +95,9 @@ def meet(
             ]
             reached[server] = _snapshot(made, follower.endpoint, mine, stopping)
         for server, follower in followers.items():
-            follower.advance(reached[server], REACH_SECONDS)
+            follower.advance(reached[server])
+        for follower in followers.values():
+            follower.come_to_rest(REACH_SECONDS, crossed)
         # Read before: each snapshot shows all that it names, and no log has to be read for that.
         after = {
             place.shard: current_position(session, spec.flavor)
@@ -76,12 +105,16 @@ def meet(
         }
         for place, session in zip(spec.targets, targets, strict=True):
             open_snapshot(session, after[place.shard], SNAPSHOT_SECONDS)
+        until = {
+            place.shard: current_position(session, spec.flavor)
+            for place, session in zip(spec.targets, targets, strict=True)
+        }
         passed = sum(rule.passed for rule in made.rules)
     finally:
         for follower in followers.values():
             follower.release()
     shown = {place.shard: reached[place.endpoint.server_id] for place in spec.sources}
-    return Meeting(shown, after, passed)
+    return Meeting(shown, after, until, passed)
 
 
 def _snapshot(
@@ -94,7 +127,7 @@ def _snapshot(
     places = [place for place, _ in mine]
     sessions = [session for _, session in mine]
     if endpoint.flavor is Flavor.MARIADB:
-        position = _same_snapshot(sessions)
+        position = _same_snapshot(sessions, stopping)
         if position is not None:
             return position
     with _locked(made, places, stopping) as lock:
@@ -120,14 +153,22 @@ def _locked(made: Assembly, places: Sequence[ShardPlace], stopping: threading.Ev
                 return
 
 
-def _same_snapshot(sessions: Sequence[Connection]) -> str | None:
-    """MariaDB: snapshots that all show the same, without any lock; None where commits came between them."""
-    for _ in range(LOCK_ATTEMPTS):
-        found: set[str] = set()
+def _same_snapshot(sessions: Sequence[Connection], stopping: threading.Event) -> str | None:
+    """MariaDB: snapshots that all show the same, without any lock; None where commits came between them, or
+    where one that the log has, and the feeds may have read, cannot be seen: it waits for a replica's word.
+    """
+    end = log_end(sessions[0])
+    deadline = time.monotonic() + SNAPSHOT_SECONDS
+    attempts = 0
+    while attempts < LOCK_ATTEMPTS and time.monotonic() < deadline:
         for session in sessions:
             session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        for session in sessions:
-            found.add(snapshot_position(session))
-        if len(found) == 1:
-            return found.pop()
+        shown = {snapshot_coordinates(session) for session in sessions}
+        if min(shown) < end:
+            if stopping.wait(_BETWEEN_LOOKS):
+                raise StoppedError("the comparison was stopped")
+        elif len(shown) == 1:
+            return snapshot_position(sessions[0])
+        else:
+            attempts += 1
     return None

@@ -18,7 +18,7 @@ from homeworld.replication.changes import Row
 from homeworld.replication.checksum import row_hash
 from homeworld.replication.chunks import Span
 from homeworld.replication.coalesce import Route
-from homeworld.replication.column_types import select_expression
+from homeworld.replication.column_types import error_value, select_expression
 from homeworld.replication.connection import Connection
 from homeworld.replication.keyorder import Key
 from homeworld.replication.lanes import IncomparableError, Lane, hold_clean, walked, where
@@ -129,7 +129,7 @@ class Narrowing:
                 self._tell(tally, "extra_target", key, mine, copy)
 
     def _copies(self, lanes: Sequence[Lane], span: Span) -> Iterable[tuple[Key, _Copy]]:
-        names = [column.name for column in self._key.columns]
+        names = [select_expression(self._table.columns[at]) for at in self._key.positions]
         names += [select_expression(column) for column in self._placed]
         keys = len(self._key.columns)
         listed = ", ".join([*names, self._hash])
@@ -194,14 +194,9 @@ class Narrowing:
         parts: list[str] = []
         for at, column, value in zip(self._key.positions, self._key.columns, key, strict=True):
             plain = value.isascii() and value.decode("latin-1").isprintable() and not set(value) & set(b"'\\")
-            if plain and self._table.columns[at].charset not in {
-                "",
-                "binary",
-                "ucs2",
-                "utf16",
-                "utf16le",
-                "utf32",
-            }:
+            of = self._table.columns[at]
+            is_label = of.type != "enum" or value != error_value(of)
+            if plain and is_label and of.charset not in _WIDE:
                 parts.append(f"{column.name} = '{value.decode()}'")
             else:
                 parts.append(column.compare("=", value))

@@ -52,6 +52,11 @@ class Other(Protocol):
         """Everything up to here is on the targets, or dropped."""
         ...
 
+    @property
+    def rests(self) -> bool:
+        """Whether it is held, and goes no further before it is released."""
+        ...
+
     def passed(self, position: str, timeout_seconds: float) -> bool:
         """Whether it has passed a position, within so many seconds."""
         ...
@@ -101,6 +106,13 @@ class Rivals:
         self._all = tuple(tables)
         self._others = dict(others)
         self._stopping = stopping
+        self._waiting = ""  # for the follower of this server
+
+    @property
+    def blocked(self) -> bool:
+        """Whether another follower is waited for that is held. From any thread."""
+        waiting = self._waiting
+        return bool(waiting) and self._others[waiting].rests
 
     def decide(
         self, at: int, name: TableName, outcomes: Mapping[TableName, Outcome], fresh: set[Key], *, whole: bool
@@ -247,12 +259,16 @@ class Rivals:
 
     def _wait_for(self, pending: Mapping[str, str], deadline: float, over: Callable[[], bool]) -> None:
         """Let followers of other servers pass these positions, unless that is of no more use."""
-        for server_id, position in pending.items():
-            while not self._others[server_id].passed(position, _LOOK_SECONDS):
-                if self._stopping.is_set() or time.monotonic() > deadline:
-                    raise DeadlineExceededError(f"the targets have not applied {position} in time")
-                if over():
-                    return
+        try:
+            for server_id, position in pending.items():
+                self._waiting = server_id
+                while not self._others[server_id].passed(position, _LOOK_SECONDS):
+                    if self._stopping.is_set() or time.monotonic() > deadline:
+                        raise DeadlineExceededError(f"the targets have not applied {position} in time")
+                    if over():
+                        return
+        finally:
+            self._waiting = ""
 
     def _watch(self, at: int, table: MovingTable, others: Sequence[MovingTable], keys: Sequence[Key]) -> None:
         """Mind what shards of this server have yet to say of the keys, up to now."""

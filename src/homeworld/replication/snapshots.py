@@ -32,7 +32,7 @@ def open_snapshot(connection: Connection, position: str, timeout_seconds: float)
         connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         return
     # What has been read from the log stands before its end, so a snapshot at the end or later shows it.
-    end = _log_end(connection)
+    end = log_end(connection)
 
     def opened() -> bool:
         connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
@@ -57,7 +57,8 @@ def _executed(connection: Connection, position: str) -> bool:
     return connection.query_one(f"SELECT GTID_SUBSET('{position}', @@global.gtid_executed)")[0] == b"1"
 
 
-def _log_end(connection: Connection) -> _Coordinates:
+def log_end(connection: Connection) -> _Coordinates:
+    """MariaDB: where the log ends; what has been read from it stands before."""
     file, offset = connection.query_one("SHOW MASTER STATUS")[:2]
     return _coordinates((file or b"").decode(), (offset or b"").decode())
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -235,14 +235,14 @@ class Verifier:
         with ExitStack() as stack:
             sources = [self._open(place) for place in spec.sources]
             targets = [self._open(place) for place in spec.targets]
-            bounds = [self._open(place) for place in spec.sources]
+            bounds = [self._open(place) for place in (*spec.sources, *spec.targets)]
             stream = stream_id(spec, spec.sources[0], spec.targets[0])
             writing = self._hold(Connection(spec.targets[0].endpoint))
             record = Record(writing, stream, spec.epoch, self._id)
             begun_at = time.time()
             met = meet(self._made, sources, targets, self._stopping)
             self._passed = met.passed
-            self._begin(record, Round(0, begun_at, met.sources, met.targets))
+            self._begin(record, Round(0, begun_at, met.sources, met.targets), met.until)
             lanes = [
                 stack.enter_context(_lane(place, session))
                 for place, session in zip((*spec.sources, *spec.targets), (*sources, *targets), strict=True)
@@ -252,13 +252,13 @@ class Verifier:
                 self._compare(route, lanes[: len(sources)], lanes[len(sources) :], bounds, way, record)
             self._hold_current()
 
-    def _begin(self, record: Record, one: Round) -> None:
+    def _begin(self, record: Record, one: Round, until: Mapping[str, str]) -> None:
         """Begin the round: with what is left of earlier ones, as far as they still count."""
         names = [placement.table for placement in self._made.spec.placements]
         rounds, kept = record.load()
         note = ""
         if rounds:
-            lost = self._lost(names, rounds[-1], one)
+            lost = self._lost(names, rounds[-1], until)
             kept = {name: each for name, each in kept.items() if name not in lost}
             told = [f"table {name} is compared anew: {why}" for name, why in lost.items()]
             note = "; ".join([*([self._note] if self._note else []), *told])
@@ -275,11 +275,14 @@ class Verifier:
                     _pending(name, total), rows_compared=rows, state="pending" if each.gaps else "completed"
                 )
 
-    def _lost(self, names: Sequence[str], last: Round, one: Round) -> dict[str, str]:
-        """The tables of which nothing that was compared before counts any more, and why."""
+    def _lost(self, names: Sequence[str], last: Round, until: Mapping[str, str]) -> dict[str, str]:
+        """The tables of which nothing that was compared before counts any more, and why.
+
+        :param until: target shard to the position up to which its log is read.
+        """
         places = self._made.spec.targets
         try:
-            return foreign_writes(places, names, last.targets, one.targets, self._stopping)
+            return foreign_writes(places, names, last.targets, until, self._stopping)
         except StoppedError:
             raise
         except (HomeworldError, KeyError) as error:

@@ -204,7 +204,8 @@ class World:
                 stack.callback(lane.close)
                 lane.connection.execute("SET SESSION group_concat_max_len=1073741824")
                 lanes.append(lane)
-            bounds = [stack.enter_context(Connection(place.endpoint)) for place in self.sources]
+            places = (*self.sources, *self.targets)
+            bounds = [stack.enter_context(Connection(place.endpoint)) for place in places]
             comparison = TableComparison(self._route, lanes[:2], lanes[2:], bounds, way, threading.Event())
             comparison.run()
         return comparison.result("completed")
