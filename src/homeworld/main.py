@@ -41,6 +41,7 @@ from homeworld.roles.ground import ApiServer, begin, certificates, data_dir_lock
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
+from homeworld.workflows.inspection import ServerInspection
 from homeworld.workflows.placements import altering
 from homeworld.workflows.provisioning.ports import Placement
 
@@ -149,6 +150,7 @@ class Homeworld:
         api_settings = ApiSettings(
             preconditions=make_preconditions(store, engine),
             placements=placements,
+            inspection=ServerInspection(store, engine),
             flavor=engine.flavor,
             gateway_address=f"127.0.0.1:{gateway.port}",
             routes_changed=routes_changed,

@@ -138,6 +138,14 @@ class Check:
         dev = {**at, "branch": "dev"}
         self.ask("get_branch", **dev)
         self.ask("update_branch", {"deletion_protected": False}, **dev)
+        self.ask("update_branch_cluster_config", {"cluster_size": "PS_20"}, **dev)
+        resize = self.ask("update_branch_resize_request", {"vtgate_size": "VTG_10"}, **dev)
+        self.ask("list_branch_resize_requests", **dev)
+        self.ask("get_branch_resize_request", **dev, resize=resize["id"])
+        self.ask("update_branch_resize_request", {"vtgate_count": 1}, **dev)
+        if not self.ready_seconds:  # otherwise it is done before it can be taken back
+            self.ask("cancel_branch_change_request", **dev)
+        self._ready("get_branch", **dev)
         self.ask("promote_branch", **dev)
         self.ask("demote_branch", **dev)
         self.ask("delete_branch", **dev)
@@ -150,13 +158,32 @@ class Check:
             self.ask("create_keyspace", {"name": name, "cluster_size": "PS_10", "shards": 2}, **main)
         self.ask("list_keyspaces", **main)
         at = {**main, "keyspace": "sharded"}
+        if self.put_in_state is not None:
+            self.put_in_state("ready", 0, "")
         self._ready("get_keyspace", **at)
         self.ask("get_keyspace", **at)
         self.ask("update_keyspace", {"vreplication_flags": {"optimize_inserts": True}}, **at)
+        self._resizes(at)
+        self.ask("get_branch_schema", **main)
+        self.ask("lint_branch_schema", **main)
         self.ask("update_keyspace_vschema", {"vschema": VSCHEMA}, **at)
         self.ask("get_keyspace_vschema", **at)
         self._ready("get_keyspace", **{**main, "keyspace": "spare"})
         self.ask("delete_keyspace", **{**main, "keyspace": "spare"})
+
+    def _resizes(self, at: dict[str, str]) -> None:
+        resize = self.ask("update_keyspace_resize_request", {"cluster_size": "PS_10"}, **at)
+        self.ask("list_keyspace_resize_requests", **at)
+        self.ask("get_keyspace_resize_request", **at, id=resize["id"])
+        self.ask("get_keyspace_rollout_status", **at)
+        if not self.ready_seconds:
+            self.ask("cancel_keyspace_resize_request", **at)
+        self._settled(at)
+
+    def _settled(self, at: dict[str, str]) -> None:
+        deadline = time.monotonic() + self.ready_seconds
+        while self.ask("get_keyspace", **at).get("resize_in_progress") and time.monotonic() < deadline:
+            time.sleep(0.2)
 
     def _passwords(self, main: dict[str, str]) -> None:
         made = self.ask("create_password", {"name": "p", "role": "reader", "ttl": 60}, **main)

@@ -14,7 +14,7 @@ from homeworld.store.tables.resources import branches, databases, keyspaces
 from homeworld.store.tables.workflows import workflows
 from homeworld.store.usage import UsedHour
 from tests.contract.check import Check, Published, Report
-from tests.support.api import ServedApi, StatedPlacements, StatedPreconditions, client_of
+from tests.support.api import ServedApi, StatedInspection, StatedPlacements, StatedPreconditions, client_of
 
 ORGANIZATION = "acme"
 
@@ -27,7 +27,7 @@ def check_own(published: Published, folder: Path) -> Report:
         organization = tx.organizations.by_name(ORGANIZATION)
     served = ServedApi()
     try:
-        served.use(store, Settings(StatedPreconditions(), StatedPlacements()))
+        served.use(store, Settings(StatedPreconditions(), StatedPlacements(), StatedInspection()))
         with client_of(served, store, organization) as http:
             check = Check(published, http, ORGANIZATION, _put_in_state(store))
             check.make_invoice = _make_invoice(store)

@@ -11,6 +11,7 @@ import pytest
 from homeworld.engines.local import LocalEngine
 from homeworld.model.errors import UnavailableError
 from homeworld.model.names import new_id
+from homeworld.model.sizes import ServerSize
 from homeworld.model.states.lifecycle import Life
 from homeworld.store.branches import Branch
 from homeworld.store.provision import create_branch, delete_branch, delete_database, delete_keyspace
@@ -152,11 +153,13 @@ def test_a_server_that_does_not_come_up_is_told_and_tried_again(
     broken = [3]
     create = LocalEngine.create_server
 
-    def create_server(self: LocalEngine, server_id: str, *, replica_of: str | None = None) -> None:
+    def create_server(
+        self: LocalEngine, server_id: str, *, replica_of: str | None = None, size: ServerSize | None = None
+    ) -> None:
         if broken[0]:
             broken[0] -= 1
             raise UnavailableError("the disk is full")
-        create(self, server_id, replica_of=replica_of)
+        create(self, server_id, replica_of=replica_of, size=size)
 
     monkeypatch.setattr(LocalEngine, "create_server", create_server)
     told: set[str] = set()

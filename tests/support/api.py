@@ -18,8 +18,10 @@ from fastapi import FastAPI
 from homeworld.api.app import create_app
 from homeworld.api.calls import Api, Settings
 from homeworld.api.scopes import ALL_ACCESSES
-from homeworld.model.errors import InvalidError
-from homeworld.model.ports import MoveWish
+from homeworld.model.errors import InvalidError, UnavailableError
+from homeworld.model.inspection import Definition, ServerConnection, TableFacts
+from homeworld.model.ports import MoveWish, ServerStatus
+from homeworld.model.sizes import Host
 from homeworld.store.store import Store
 from homeworld.store.tenants import Organization
 
@@ -56,6 +58,53 @@ class StatedPlacements:
         if found:
             raise InvalidError(f"keyspace {keyspace_id}: rows in {sorted(found)}")
         yield
+
+
+class StatedInspection:
+    """Servers as a test states them: what keyspaces have, who is connected; remembers what was ended."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[Definition]] = {}
+        self.found: dict[str, list[TableFacts]] = {}
+        self.connected: list[ServerConnection] = []
+        self.silent = False
+        self.ended: list[tuple[str, int, bool]] = []
+
+    def host(self) -> Host:
+        """A small machine."""
+        return Host(cpus=2, memory_mb=8192)
+
+    def status(self, server_id: str) -> ServerStatus:
+        """It accepts."""
+        self._answer()
+        return ServerStatus(server_id, True, True, 1, None, None, "")
+
+    def restarts(self, server_id: str) -> int:
+        """As many as its id is long."""
+        return len(server_id)
+
+    def definitions(self, keyspace_id: str) -> Sequence[Definition]:
+        """What the test stated."""
+        self._answer()
+        return self.tables.get(keyspace_id, [])
+
+    def facts(self, keyspace_id: str) -> Sequence[TableFacts]:
+        """What the test stated."""
+        self._answer()
+        return self.found.get(keyspace_id, [])
+
+    def connections(self, server_id: str) -> Sequence[ServerConnection]:  # noqa: ARG002 - the port's signature
+        """What the test stated, on every server."""
+        self._answer()
+        return self.connected
+
+    def kill(self, server_id: str, number: int, *, query: bool) -> None:
+        """Remember it."""
+        self.ended.append((server_id, number, query))
+
+    def _answer(self) -> None:
+        if self.silent:
+            raise UnavailableError("the server does not answer")
 
 
 class ServedApi:

@@ -10,7 +10,7 @@ import httpx
 
 from homeworld.api.calls import Settings
 from homeworld.store.store import Store
-from tests.support.api import ServedApi, StatedPlacements, StatedPreconditions, client_of
+from tests.support.api import ServedApi, StatedInspection, StatedPlacements, StatedPreconditions, client_of
 from tests.support.stores import Shop, TestClock, make_shop
 
 ORG = "/v1/organizations/acme"
@@ -28,6 +28,7 @@ class Desk:
     served: ServedApi
     http: httpx.Client
     placements: StatedPlacements
+    inspection: StatedInspection
     published: list[int] = field(default_factory=list[int])
 
 
@@ -37,16 +38,17 @@ def open_desk(store: Store, clock: TestClock, served_api: ServedApi) -> Generato
     with store.write() as tx:
         shop = make_shop(tx)
     published: list[int] = []
-    placements = StatedPlacements()
+    placements, inspection = StatedPlacements(), StatedInspection()
     settings = Settings(
         StatedPreconditions(),
         placements,
+        inspection,
         gateway_address="127.0.0.1:3306",
         routes_changed=lambda: published.append(1),
     )
     served_api.use(store, settings)
     with client_of(served_api, store, shop.organization) as http:
-        yield Desk(store, clock, shop, served_api, http, placements, published)
+        yield Desk(store, clock, shop, served_api, http, placements, inspection, published)
 
 
 def refused(answer: httpx.Response) -> tuple[int, str]:

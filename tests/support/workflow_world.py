@@ -25,6 +25,7 @@ from homeworld.model.movers import (
 )
 from homeworld.model.ports import MoveWish, ServerStatus
 from homeworld.model.routing import Closing, HoldRequest, RoutingSnapshot
+from homeworld.model.sizes import Host, ServerSize
 from homeworld.model.tables import Column, Index, Table
 from homeworld.model.topology import BackendRole, Endpoint, Flavor, ShardPlace
 from homeworld.replication.ddl import TargetForm
@@ -268,7 +269,20 @@ class FakeEngine:
         self.waits: list[str] = []
         self.lagging = False
 
-    def create_server(self, server_id: str, *, replica_of: str | None = None) -> None: ...
+    def create_server(
+        self, server_id: str, *, replica_of: str | None = None, size: ServerSize | None = None
+    ) -> None: ...
+
+    def host(self) -> Host:
+        return Host(2, 8192)
+
+    def resize_server(self, server_id: str, size: ServerSize | None) -> bool:
+        return True
+
+    def restart_server(self, server_id: str) -> None: ...
+
+    def restarts(self, server_id: str) -> int:
+        return 0
 
     def destroy_server(self, server_id: str) -> None: ...
 

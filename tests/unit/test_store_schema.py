@@ -13,9 +13,11 @@ from sqlalchemy.exc import DBAPIError
 
 from homeworld.model.errors import ConflictError, InvalidError, NotFoundError
 from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
+from homeworld.model.states.resizing import ResizeTrigger, resize_row
 from homeworld.store import (
     branches,
     databases,
+    gateway_resizes,
     gateways,
     journal,
     keyspaces,
@@ -24,6 +26,7 @@ from homeworld.store import (
     outbox,
     passwords,
     progress,
+    resizes,
     tokens,
     usage,
     webhooks,
@@ -39,8 +42,9 @@ from homeworld.store.tables import maintenance as maintenance_tables
 from homeworld.store.tables import metadata, resources, tenants
 from homeworld.store.tables import usage as usage_tables
 from homeworld.store.tables import webhooks as webhook_tables
+from homeworld.store.tables import resizes as resize_tables
 from homeworld.store.tables import workflows as workflow_tables
-from tests.support.stores import Shop, make_shop
+from tests.support.stores import Shop, TestClock, make_shop
 
 RECORDS: list[tuple[type[Any], Table]] = [
     (tenant_records.Organization, tenants.organizations),
@@ -54,6 +58,9 @@ RECORDS: list[tuple[type[Any], Table]] = [
     (keyspaces.Keyspace, resources.keyspaces),
     (keyspaces.Shard, resources.shards),
     (passwords.Password, resources.passwords),
+    (resizes.KeyspaceResize, resize_tables.keyspace_resizes),
+    (resizes.ShardRollout, resize_tables.shard_rollouts),
+    (gateway_resizes.GatewayResize, resize_tables.gateway_resizes),
     (workflows.Workflow, workflow_tables.workflows),
     (progress.WorkflowTable, workflow_tables.workflow_tables),
     (progress.Stream, workflow_tables.workflow_streams),
@@ -144,6 +151,8 @@ BREAKS = [
     ("keyspaces", "shard_count = 2"),
     ("servers", "replica_of = id"),
     ("passwords", "role = 'root'"),
+    ("keyspace_resizes", "state = 'nonsense'"),
+    ("gateway_resizes", "state = 'nonsense'"),
 ]
 
 
@@ -158,9 +167,42 @@ def test_a_constraint_refuses(store: Store, table: str, change: str) -> None:
             "keyspaces": shop.source.id,
             "servers": tx.servers.of_branch(shop.branch.id)[0].id,
             "passwords": tx.passwords.create(shop.branch.id)[0].id,
+            "keyspace_resizes": tx.resizes.ask(shop.source, extra_replicas=1).id,
+            "gateway_resizes": _asked(tx, shop).id,
         }
     with pytest.raises(ConflictError), store.write() as tx:
         _force(tx, table, ids[table], change)
+
+
+def _asked(tx: Transaction, shop: Shop) -> gateway_resizes.GatewayResize:
+    made = tx.gateway_resizes.ask(shop.branch, "VTG_5")
+    assert made is not None
+    return made
+
+
+def test_of_a_branch_one_resize_is_under_way_and_of_a_keyspace_one_waits(
+    store: Store, clock: TestClock
+) -> None:
+    with store.write() as tx:
+        shop = make_shop(tx)
+        first = tx.resizes.ask(shop.source, extra_replicas=1)
+        again = tx.resizes.ask(shop.source, cluster_size="PS_20")
+        assert (again.id, again.cluster_size, again.extra_replicas) == (first.id, "PS_20", 1)
+    clock.forward(1)
+    with store.write() as tx:
+        second = tx.resizes.ask(shop.target, extra_replicas=2)
+        assert (first.state, second.state) == ("pending", "queued")
+        tx.resizes.transition(first.id, first.state, resize_row(first.state, ResizeTrigger.BEGIN))
+    clock.forward(1)
+    with store.write() as tx:
+        third = tx.resizes.ask(shop.source, extra_replicas=0)
+        assert (third.state, third.previous_cluster_size, third.previous_replicas) == ("queued", "PS_20", 1)
+    with pytest.raises(ConflictError), store.write() as tx:
+        _force(tx, "keyspace_resizes", second.id, "state = 'resizing'")
+    with pytest.raises(ConflictError), store.write() as tx:
+        _force(tx, "keyspace_resizes", first.id, "state = 'queued'")
+    with store.read() as tx:
+        assert [one.id for one in tx.resizes.ahead(shop.branch.id, third)] == [first.id, second.id]
 
 
 def test_names_are_unique_among_the_living(store: Store) -> None:

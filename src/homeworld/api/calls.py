@@ -22,8 +22,10 @@ from homeworld.api.errors import InvalidBearerError
 from homeworld.api.scopes import SCOPES, Scope
 from homeworld.model.addresses import Network
 from homeworld.model.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
+from homeworld.model.inspection import Definition, Inspection, ServerConnection, TableFacts
 from homeworld.model.names import new_id
-from homeworld.model.ports import Placements, Preconditions
+from homeworld.model.ports import Placements, Preconditions, ServerStatus
+from homeworld.model.sizes import Host
 from homeworld.model.topology import BackendRole, Flavor
 from homeworld.store.branches import Branch
 from homeworld.store.databases import Database
@@ -56,12 +58,49 @@ class Unlooked:
         yield
 
 
+class Uninspected:
+    """Inspection where no server can be asked."""
+
+    def host(self) -> Host:
+        """The smallest host."""
+        return Host(cpus=1, memory_mb=1024)
+
+    def status(self, server_id: str) -> ServerStatus:  # noqa: ARG002 - the port\'s signature
+        """See :class:`~homeworld.model.inspection.Inspection`."""
+        raise _nobody()
+
+    def restarts(self, server_id: str) -> int:  # noqa: ARG002 - the port\'s signature
+        """See :class:`~homeworld.model.inspection.Inspection`."""
+        raise _nobody()
+
+    def definitions(self, keyspace_id: str) -> Sequence[Definition]:  # noqa: ARG002 - the port\'s signature
+        """See :class:`~homeworld.model.inspection.Inspection`."""
+        raise _nobody()
+
+    def facts(self, keyspace_id: str) -> Sequence[TableFacts]:  # noqa: ARG002 - the port\'s signature
+        """See :class:`~homeworld.model.inspection.Inspection`."""
+        raise _nobody()
+
+    def connections(self, server_id: str) -> Sequence[ServerConnection]:  # noqa: ARG002 - the port\'s signature
+        """See :class:`~homeworld.model.inspection.Inspection`."""
+        raise _nobody()
+
+    def kill(self, server_id: str, number: int, *, query: bool) -> None:  # noqa: ARG002 - the port\'s signature
+        """See :class:`~homeworld.model.inspection.Inspection`."""
+        raise _nobody()
+
+
+def _nobody() -> UnavailableError:
+    return UnavailableError("nobody here can ask servers")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the composition root decides.
 
     :param preconditions: judges a workflow before it is made.
     :param placements: keeps tables empty while a vschema places them anew.
+    :param inspection: looks at servers.
     :param flavor: of databases whose request names none.
     :param public_url: how clients reach this API, without a path; empty: as each request came in.
     :param gateway_address: host or ``host:port`` where branches are reached, told in passwords and branches.
@@ -76,6 +115,7 @@ class Settings:
 
     preconditions: Preconditions
     placements: Placements = field(default_factory=Unlooked)
+    inspection: Inspection = field(default_factory=Uninspected)
     flavor: Flavor = Flavor.MYSQL
     public_url: str = ""
     gateway_address: str = "127.0.0.1"

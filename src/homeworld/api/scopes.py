@@ -88,6 +88,7 @@ _SEES_BRANCH = _of(
 )
 _SEES_PASSWORDS = Scope(_SEES_BRANCH.accesses | {"connect_production_read_only_branch"})
 _CONNECTS = _by_branch("connect_branch", "connect_production_branch", "connect_production_read_only_branch")
+_CONNECTS_TO_WRITE = _by_branch("connect_branch", "connect_production_branch")
 _WORKFLOW = _of("write_database")
 _READS_DATABASE = _of("read_database")
 _SEES_WORKFLOWS = _of("read_database", "write_database", "read_branch", "create_branch")
@@ -112,6 +113,7 @@ SCOPES: Mapping[str, Scope] = {
     "create_branch": _of("create_branch"),
     "get_branch": _SEES_BRANCH,
     "update_branch": _of("write_database"),
+    "update_branch_cluster_config": _of("write_database"),
     "delete_branch": _by_branch("delete_branch", "delete_production_branch"),
     "promote_branch": _of("connect_production_branch", "promote_branches"),
     "demote_branch": _of("connect_production_branch", "demote_branches"),
@@ -120,10 +122,33 @@ SCOPES: Mapping[str, Scope] = {
     "disable_safe_migrations": _of("write_database", "create_branch"),
     "get_branch_routing_rules": _SEES_BRANCH,
     "update_branch_routing_rules": _VSCHEMA,
+    "list_branch_resize_requests": _SEES_BRANCH,
+    "get_branch_resize_request": _SEES_BRANCH,
+    "update_branch_resize_request": _of("write_database"),
+    "cancel_branch_change_request": _of("write_database"),
+    "list_branch_cluster_size_skus": _SEES_BRANCH,
+    "get_branch_schema": _SEES_BRANCH,
+    "get_branch_diff": _SEES_BRANCH,
+    "lint_branch_schema": _SEES_BRANCH,
+    "refresh_branch_schema": _of("create_branch", "write_database"),
+    "get_branch_infrastructure": _SEES_BRANCH,
+    # Statements have clients' values in them: who sees or ends them may connect.
+    "list_branch_connections": _CONNECTS,
+    "get_branch_processlist": _CONNECTS,
+    "cancel_branch_query": _CONNECTS_TO_WRITE,
+    "terminate_branch_transaction": _CONNECTS_TO_WRITE,
+    "terminate_branch_connection": _CONNECTS_TO_WRITE,
+    "kill_branch_process": _CONNECTS_TO_WRITE,
     "list_keyspaces": _of("read_branch"),
     "create_keyspace": _of("create_branch"),
     "get_keyspace": _of("read_branch"),
     "update_keyspace": _of("create_branch"),
+    "list_keyspace_resize_requests": _of("read_branch"),
+    "get_keyspace_resize_request": _of("read_branch"),
+    "update_keyspace_resize_request": _of("write_database"),
+    "cancel_keyspace_resize_request": _of("write_database"),
+    "get_keyspace_rollout_status": _of("read_branch"),
+    "update_keyspace_read_only_regions": _of("create_branch"),
     "delete_keyspace": _by_branch("delete_branch", "delete_production_branch"),
     "get_keyspace_vschema": _SEES_BRANCH,
     "update_keyspace_vschema": _VSCHEMA,

@@ -41,6 +41,8 @@ _COMMON = (
     "innodb-flush-log-at-trx-commit=1",
     "innodb-file-per-table=ON",
     "innodb-log-buffer-size=16M",
+    # Newer MariaDB lets a running server's pool grow up to here only. It is address space, not memory.
+    "loose-innodb-buffer-pool-size-max=1T",
     # Each thread reserves 256 of the machine's asynchronous requests (fs.aio-max-nr), used or not.
     "innodb-read-io-threads=2",
     "innodb-write-io-threads=2",
@@ -68,8 +70,7 @@ def render(record: Record, place: Place, sizes: Sizes, *, native_aio: bool = Tru
         f"tmpdir={_quoted(place.files)}",
         f"port={record.port}",
         f"server-id={record.mysql_server_id}",
-        f"innodb-buffer-pool-size={sizes.buffer_pool_mb}M",
-        f"max-connections={sizes.max_connections}",
+        *_memory(record, sizes),
         f"binlog-expire-logs-seconds={sizes.binlog_seconds}",
         *_COMMON,
         *(() if native_aio else ("innodb-use-native-aio=OFF",)),
@@ -78,6 +79,21 @@ def render(record: Record, place: Place, sizes: Sizes, *, native_aio: bool = Tru
         *sizes.options,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _memory(record: Record, sizes: Sizes) -> tuple[str, ...]:
+    size = record.size
+    if size is None:
+        return (
+            f"innodb-buffer-pool-size={sizes.buffer_pool_mb}M",
+            f"max-connections={sizes.max_connections}",
+        )
+    return (
+        f"innodb-buffer-pool-size={size.buffer_pool_mb}M",
+        f"max-connections={size.max_connections}",
+        f"tmp-table-size={size.tmp_table_mb}M",
+        f"max-heap-table-size={size.tmp_table_mb}M",
+    )
 
 
 def _quoted(path: object) -> str:

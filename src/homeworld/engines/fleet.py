@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from homeworld.engines import accounts, binary, process, template
+from homeworld.engines import accounts, binary, limits, process, template
 from homeworld.engines.config import Sizes, render
 from homeworld.engines.connection import Control, control
 from homeworld.engines.flavors import grant_statements, rules, schema_of
@@ -31,6 +31,7 @@ from homeworld.engines.layout import (
 )
 from homeworld.engines.locks import NamedLocks
 from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
+from homeworld.model.sizes import ServerSize
 from homeworld.model.topology import BackendRole, Endpoint
 
 _log = logging.getLogger(__name__)
@@ -85,9 +86,10 @@ class Fleet:
         with control(endpoint, timeout_seconds=timeout_seconds) as connection:
             yield connection
 
-    def intend(self, server_id: str, replica_of: str | None) -> Record:
+    def intend(self, server_id: str, replica_of: str | None, size: ServerSize | None = None) -> Record:
         """The record of the server, written before anything else of it is made.
 
+        :param size: of a new one; one that exists keeps its own.
         :raises InvalidError: it exists in another part, or cannot follow that primary.
         """
         try:
@@ -118,6 +120,7 @@ class Fleet:
                 socket=self.layout.socket_for(server_id),
                 replica_of=replica_of,
                 accounts="",
+                size=size,
             )
             self.layout.write(record)
         return record
@@ -139,6 +142,13 @@ class Fleet:
                 raise
             self._wait_accepting(record.server_id)
         self._ensure_accounts(record.server_id)
+        self.keep_cpus(record)
+
+    def keep_cpus(self, record: Record) -> None:
+        """Let the server's process run on as many CPUs as its size has."""
+        pid = self.pid(record.server_id)
+        if pid is not None:
+            limits.keep_to(pid, record.server_id, record.size.cpus if record.size else 0)
 
     def ensure_data(self, record: Record) -> None:
         """Copy the template where the server has no data yet.
@@ -173,6 +183,7 @@ class Fleet:
         place = self.layout.place(record.server_id)
         if process.find(place.config, place.pid) is not None:
             return False
+        record = self.layout.read(record.server_id)  # the caller's may be of before its size changed
         if record.flavor is not self.binary.flavor:
             raise InvalidError(
                 f"the data of server {record.server_id} is {record.flavor.value} {record.version}, "
@@ -197,8 +208,15 @@ class Fleet:
         new.write_text(render(record, place, self._sizes, native_aio=native_aio))
         new.replace(place.config)
         arguments = ["--user=root"] if os.geteuid() == 0 else []
-        process.spawn(self.binary.path, arguments, place.config, place.pid, place.log)
+        self.layout.write(replace(record, starts=record.starts + 1))
+        pid = process.spawn(self.binary.path, arguments, place.config, place.pid, place.log)
+        # At once, while it has one thread: all others come to have the same.
+        limits.keep_to(pid, record.server_id, record.size.cpus if record.size else 0)
         return True
+
+    def default_size(self) -> ServerSize:
+        """What a server without a size of its own is started with, of what can change while it runs."""
+        return ServerSize(self._sizes.buffer_pool_mb, self._sizes.max_connections, 16, 0)
 
     def _wait_accepting(self, server_id: str) -> None:
         place = self.layout.place(server_id)

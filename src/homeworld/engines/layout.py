@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
+from homeworld.model.sizes import ServerSize
 from homeworld.model.topology import Flavor
 
 # The kernel allows 108 bytes with the final NUL.
@@ -38,6 +39,8 @@ class Record:
     :param promoted_at: of a replica that was made a primary: the GTID set that it had then. What its former
         primary has beyond it is lost, and must never come back.
     :param promoting: the replica that is taking this server's place (see ``promotion``); empty: none.
+    :param size: what it may use; None: what the installation's configuration says.
+    :param starts: how often its process was started.
     """
 
     server_id: str
@@ -50,6 +53,8 @@ class Record:
     accounts: str
     promoted_at: str = ""
     promoting: str = ""
+    size: ServerSize | None = None
+    starts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,8 @@ class Layout:
                 accounts=str(fields["accounts"]),
                 promoted_at=str(fields.get("promoted_at", "")),
                 promoting=str(fields.get("promoting", "")),
+                size=ServerSize(**fields["size"]) if fields.get("size") else None,
+                starts=int(fields.get("starts", 0)),
             )
         except (TypeError, KeyError, ValueError) as error:
             raise InvalidError(f"{file} was written by another version: {error!r}") from error

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from homeworld.engines import process, replicas
+from homeworld.engines import limits, process, replicas, sizing
 from homeworld.engines.accounts import user_of
 from homeworld.engines.config import Sizes
 from homeworld.engines.flavors import grant_statements, rules, schema_pattern
@@ -29,12 +29,14 @@ from homeworld.engines.watcher import Watcher, WatchEvent
 from homeworld.model.errors import HomeworldError, InvalidError, NotFoundError, UnavailableError
 from homeworld.model.names import SERVER_SCHEMAS, fits_schema, grant_pattern, quote
 from homeworld.model.ports import ServerStatus
+from homeworld.model.sizes import Host, ServerSize
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _DROP_SECONDS = 120
+_RESTART_SECONDS = 30.0
 
 
 class LocalEngine:
@@ -79,15 +81,19 @@ class LocalEngine:
 
     # -- the Engine protocol ---------------------------------------------------------------------------------
 
-    def create_server(self, server_id: str, *, replica_of: str | None = None) -> None:
+    def create_server(
+        self, server_id: str, *, replica_of: str | None = None, size: ServerSize | None = None
+    ) -> None:
         """Make, start and secure a server; returns once it accepts.
 
         :param replica_of: the id of a server that exists and accepts; this one becomes its read-only replica.
+        :param size: of a new one; None: as the installation's configuration has it. One that exists keeps its
+            own.
         :raises InvalidError: it exists in another part, or the primary's binlogs are no longer complete.
         :raises UnavailableError: it did not come up in time; calling again goes on.
         """
         with self._lock(server_id):
-            record = self._fleet.intend(server_id, replica_of)
+            record = self._fleet.intend(server_id, replica_of, size)
             self._fleet.bring_up(record)
             if replica_of is not None:
                 self._follow(self._layout.read(server_id))
@@ -105,6 +111,51 @@ class LocalEngine:
         :raises NotFoundError: no such server.
         """
         return self._fleet.endpoint(self._layout.read(server_id), role)
+
+    def host(self) -> Host:
+        """What this machine has."""
+        return replace(limits.host(), own_pool_mb=self._fleet.default_size().buffer_pool_mb)
+
+    def resize_server(self, server_id: str, size: ServerSize | None) -> bool:
+        """Give the server this size from now on, also after any restart; None: the installation's own.
+
+        :returns: whether it is in force; False: a restart is needed for some of it.
+        :raises NotFoundError: no such server.
+        :raises UnavailableError: it does not answer, or is not done in time; calling again goes on.
+        """
+        with self._lock(server_id):
+            record = self._layout.read(server_id)
+            if record.size != size:
+                # First: what dies from here on finds the new size at its next start.
+                record = replace(record, size=size)
+                self._layout.write(record)
+            with self._fleet.owner(server_id) as owner:
+                waiting = sizing.resize(owner, size or self._fleet.default_size())
+            self._fleet.keep_cpus(record)
+        if waiting:
+            _log.info("server %s takes %s with a restart only", server_id, ", ".join(waiting))
+        return not waiting
+
+    def restart_server(self, server_id: str) -> None:
+        """Shut the server down in order and start it; returns once it accepts (a replica: and follows).
+
+        :raises NotFoundError: no such server.
+        :raises UnavailableError: it did not come up in time; it is started anew by the watcher, or by calling
+            this again.
+        """
+        with self._lock(server_id):
+            record = self._layout.read(server_id)
+            self._fleet.end(server_id, _RESTART_SECONDS)
+            self._fleet.bring_up(record)
+            if record.replica_of is not None:
+                self._follow(self._layout.read(server_id))
+
+    def restarts(self, server_id: str) -> int:
+        """How often the server's process was started again after its first start.
+
+        :raises NotFoundError: no such server.
+        """
+        return max(0, self._layout.read(server_id).starts - 1)
 
     def create_schema(self, server_id: str, schema: str) -> None:
         """Create a schema (utf8mb4) and give the roles their rights on it, here and on all replicas.

@@ -262,6 +262,12 @@ class ClientConnection(asyncio.BaseProtocol):
         if branch is None:
             self._reject(UnavailableError("the branch is not served yet"))
             return
+        most = branch.routes.most_clients
+        if most and len(branch.sessions) >= most:
+            self._reject(
+                ServerError(1040, "08004", f"Too many connections: the branch's gateways take {most} at once")
+            )
+            return
         self._accept(account, branch)
 
     def _accept(self, account: Account, branch: Branch) -> None:

@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from homeworld.gateway.plan import Footprint, Verb
-from homeworld.model.routing import HoldRequest
+from homeworld.model.routing import EVERY_TABLE, HoldRequest
 from homeworld.model.topology import TabletType
 
 OPAQUE = frozenset({Verb.CALL, Verb.OTHER, Verb.DDL, Verb.LOCK})
@@ -70,14 +70,18 @@ class Hold:
     waiters: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     drained: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     _keyspaces: frozenset[str] = frozenset()
+    _whole: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self._keyspaces = frozenset(keyspace for keyspace, _ in self.request.tables)
+        self._whole = frozenset(keyspace for keyspace, name in self.request.tables if name == EVERY_TABLE)
 
     def matches(self, touch: Touch) -> bool:
         """Whether a statement touches what this holds."""
         if not touch.tablet_types & self.request.tablet_types:
             return False
+        if touch.keyspaces & self._whole:
+            return True
         if touch.footprint.tables:
             return bool(touch.footprint.tables & self.request.tables)
         return touch.footprint.verb in OPAQUE and bool(touch.keyspaces & self._keyspaces)

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from homeworld.model.movers import MoverProgress, MoverSpec, ThrottleLimits
 from homeworld.model.routing import HoldRequest, RoutingSnapshot
+from homeworld.model.sizes import Host, ServerSize
 from homeworld.model.topology import BackendRole, Endpoint, Flavor, ShardPlace
 
 
@@ -44,15 +45,40 @@ class Engine(Protocol):
 
     flavor: Flavor
 
-    def create_server(self, server_id: str, *, replica_of: str | None = None) -> None:
+    def create_server(
+        self, server_id: str, *, replica_of: str | None = None, size: ServerSize | None = None
+    ) -> None:
         """Make, start and secure a server, as a replica of another where asked; returns once it accepts.
 
+        :param size: of a new one; None: as the installation's configuration has it.
         :raises UnavailableError: it did not come up in time; calling again goes on.
         """
         ...
 
     def destroy_server(self, server_id: str) -> None:
         """Stop the server and delete its data. Unknown ids are fine."""
+        ...
+
+    def host(self) -> Host:
+        """What the machine has that servers run on."""
+        ...
+
+    def resize_server(self, server_id: str, size: ServerSize | None) -> bool:
+        """Give the server this size (None: the installation's own); whether it is in force without a restart.
+
+        :raises UnavailableError: it does not answer, or is not done in time; calling again goes on.
+        """
+        ...
+
+    def restart_server(self, server_id: str) -> None:
+        """Shut the server down in order and start it; returns once it accepts."""
+        ...
+
+    def restarts(self, server_id: str) -> int:
+        """How often its process was started again after its first start.
+
+        :raises NotFoundError: no such server.
+        """
         ...
 
     def endpoint(self, server_id: str, role: BackendRole) -> Endpoint:

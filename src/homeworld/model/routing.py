@@ -99,6 +99,7 @@ class BranchRoutes:
     :param credentials: backend account for each role, the same on all servers of the branch.
     :param closing: what of the rules may not simply be served.
     :param moving: what is served under a lease only.
+    :param most_clients: how many clients of the branch a gateway takes at once; 0: as many as it can.
     """
 
     branch_id: str
@@ -113,6 +114,7 @@ class BranchRoutes:
     credentials: Mapping[BackendRole, tuple[str, str]]
     closing: Closing | None = None
     moving: Moving | None = None
+    most_clients: int = 0
 
     def without_closing(self) -> BranchRoutes:
         """The same with the rules that the closing moved as they were before."""
@@ -131,11 +133,15 @@ class RoutingSnapshot:
     accounts: Mapping[str, Account]
 
 
+EVERY_TABLE = "*"
+"""As the table of a hold: every statement that goes to the keyspace, whether or not it names tables."""
+
+
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
     """Ask every gateway to hold new statements on tables while traffic moves.
 
-    :param tables: physical (keyspace, table) names as routed at this moment.
+    :param tables: physical (keyspace, table) names as routed at this moment, or EVERY_TABLE of a keyspace.
     :param tablet_types: whose statements are held; usually only PRIMARY.
     :param drain_seconds: how long transactions under way may take to end before the hold is given up.
     :param hold_seconds: after this long the gateway releases by itself, whatever happened to the holder.

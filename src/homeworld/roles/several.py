@@ -47,6 +47,7 @@ from homeworld.roles.keeper import EngineKeeper
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
+from homeworld.workflows.inspection import ServerInspection
 from homeworld.workflows.placements import altering
 from homeworld.workflows.provisioning.ports import Placement
 
@@ -150,6 +151,7 @@ class ApiRole:
             ApiSettings(
                 preconditions=make_preconditions(ground.store, ground.engine),
                 placements=ground.placements,
+                inspection=ServerInspection(ground.store, ground.engine),
                 flavor=ground.engine.flavor,
                 gateway_address=self._gateway_address,
                 routes_changed=routes_changed,

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from homeworld.model.errors import InvalidError
 from homeworld.model.machine import Transition
 from homeworld.model.names import check_resource_name, new_id
+from homeworld.model.sizes import DEFAULT_SIZE
 from homeworld.model.states.lifecycle import Life, LifeTrigger
 from homeworld.model.topology import Flavor
 from homeworld.store.journal import Journal
@@ -30,7 +31,9 @@ KIND = "branch"
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A branch as stored. ``error`` says why it is still pending, if it is."""
+    """A branch as stored. ``error`` says why it is still pending, if it is; ``table_count`` is of when its
+    servers' schemas were last read.
+    """
 
     id: str
     database_id: str
@@ -40,10 +43,13 @@ class Branch:
     state: Life
     error: str
     cluster_size: str
+    gateway_size: str
     production: bool
     is_default: bool
     safe_migrations: bool
     deletion_protected: bool
+    schema_digest: str
+    table_count: int
     schema_last_updated_at: datetime | None
     actor_id: str | None
     created_at: datetime
@@ -56,10 +62,14 @@ class BranchFields(TypedDict, total=False):
 
     name: str
     error: str
+    cluster_size: str
+    gateway_size: str
     production: bool
     is_default: bool
     safe_migrations: bool
     deletion_protected: bool
+    schema_digest: str
+    table_count: int
     schema_last_updated_at: datetime | None
 
 
@@ -120,10 +130,13 @@ class Branches:
             state=Life.PENDING,
             error="",
             cluster_size=cluster_size,
+            gateway_size=DEFAULT_SIZE,
             production=production,
             is_default=is_default,
             safe_migrations=False,
             deletion_protected=deletion_protected,
+            schema_digest="",
+            table_count=0,
             schema_last_updated_at=None,
             actor_id=actor_id,
             created_at=self._work.now,
@@ -193,15 +206,33 @@ class Branches:
         return self._work.all(query, Branch)
 
     def page(
-        self, database_id: str, request: PageRequest, q: str = "", production: bool | None = None
+        self,
+        database_id: str,
+        request: PageRequest,
+        q: str = "",
+        *,
+        production: bool | None = None,
+        safe_migrations: bool | None = None,
+        order: str = "",
     ) -> Page[Branch]:
-        """Live branches by name; ``q`` keeps those whose name contains it."""
+        """Live branches.
+
+        :param q: keeps those whose name contains it.
+        :param order: by the time when they were made, ``asc`` or ``desc``; empty: by name.
+        """
         table = resources.branches
-        query = self._live(database_id).order_by(table.c.name)
+        query = self._live(database_id)
+        if order:
+            keys = (table.c.created_at, table.c.id)
+            query = query.order_by(*(key.desc() if order == "desc" else key for key in keys))
+        else:
+            query = query.order_by(table.c.name)
         if q:
             query = query.where(table.c.name.icontains(q, autoescape=True))
         if production is not None:
             query = query.where(table.c.production == production)
+        if safe_migrations is not None:
+            query = query.where(table.c.safe_migrations == safe_migrations)
         return fetch_counted_page(self._work.connection, query, request, Branch)
 
     @staticmethod
@@ -210,7 +241,7 @@ class Branches:
         return select(table).where(table.c.database_id == database_id, table.c.deleted_at.is_(None))
 
     def update(self, branch_id: str, **fields: Unpack[BranchFields]) -> Branch:
-        """Change settings; gateways hear of a new name.
+        """Change settings; gateways hear of a new name or size.
 
         :raises InvalidError: the new name is not valid or taken, or another branch is the default.
         """
@@ -221,7 +252,7 @@ class Branches:
             self._work.change(table, table.c.id, branch_id, {**fields, "updated_at": self._work.now})
         except IntegrityError as error:
             raise InvalidError(f"a branch named {fields.get('name')} already exists") from error
-        if "name" in fields:
+        if "name" in fields or "gateway_size" in fields:
             Routes(self._work).bump(branch_id)
         return self.get(branch_id)
 

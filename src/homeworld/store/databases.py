@@ -83,7 +83,9 @@ class DatabaseFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseTotals:
-    """What the published database object counts. ``issues``: keyspaces with an error."""
+    """What the published database object counts. ``issues``: keyspaces with an error; tables of the default
+    branch as they were when its schema was last read.
+    """
 
     branches: int
     production_branches: int
@@ -91,6 +93,8 @@ class DatabaseTotals:
     default_branch_shards: int
     sharded: bool
     issues: int = 0
+    default_branch_tables: int = 0
+    schema_last_updated_at: datetime | None = None
 
 
 class Databases:
@@ -258,11 +262,13 @@ class Databases:
             counts[row.database_id] += row.branches
             production[row.database_id] += row.branches if row.production else 0
         defaults = {
-            row.database_id: (row.name, row.shards, row.sharded)
+            row.database_id: row
             for row in self._work.connection.execute(
                 select(
                     branch.c.database_id,
                     branch.c.name,
+                    branch.c.table_count,
+                    branch.c.schema_last_updated_at,
                     func.coalesce(func.sum(keyspace.c.shard_count), 0).label("shards"),
                     func.max(func.cast(keyspace.c.sharded, Integer)).label("sharded"),
                 )
@@ -272,7 +278,12 @@ class Databases:
                     (keyspace.c.branch_id == branch.c.id) & keyspace.c.deleted_at.is_(None),
                 )
                 .where(branch.c.database_id.in_(wanted), branch.c.is_default, branch.c.deleted_at.is_(None))
-                .group_by(branch.c.database_id, branch.c.name)
+                .group_by(
+                    branch.c.database_id,
+                    branch.c.name,
+                    branch.c.table_count,
+                    branch.c.schema_last_updated_at,
+                )
             )
         }
         issues = {
@@ -289,14 +300,17 @@ class Databases:
                 .group_by(branch.c.database_id)
             )
         }
-        return {
-            database_id: DatabaseTotals(
+        found: dict[str, DatabaseTotals] = {}
+        for database_id in wanted:
+            default = defaults.get(database_id)
+            found[database_id] = DatabaseTotals(
                 branches=counts[database_id],
                 production_branches=production[database_id],
-                default_branch=defaults.get(database_id, ("", 0, 0))[0],
-                default_branch_shards=defaults.get(database_id, ("", 0, 0))[1],
-                sharded=bool(defaults.get(database_id, ("", 0, 0))[2]),
+                default_branch=default.name if default else "",
+                default_branch_shards=default.shards if default else 0,
+                sharded=bool(default.sharded) if default else False,
                 issues=issues.get(database_id, 0),
+                default_branch_tables=default.table_count if default else 0,
+                schema_last_updated_at=default.schema_last_updated_at if default else None,
             )
-            for database_id in wanted
-        }
+        return found

@@ -59,6 +59,9 @@ class KeyspaceFields(TypedDict, total=False):
 
     error: str
     vschema: Mapping[str, object]
+    cluster_size: str
+    replicas: int
+    extra_replicas: int
     durability_strategy: str | None
     optimize_inserts: bool
     allow_no_blob_binlog_row_image: bool

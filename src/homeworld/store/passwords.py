@@ -43,6 +43,7 @@ class Password:
     expires_at: datetime | None
     cidrs: Sequence[str]
     replica: bool
+    direct_vtgate: bool
     renewable: bool
     last_used_at: datetime | None
     actor_id: str | None
@@ -92,6 +93,7 @@ class Passwords:
         ttl_seconds: int | None = None,
         cidrs: Sequence[str] = (),
         replica: bool = False,
+        direct_vtgate: bool = False,
         actor_id: str | None = None,
     ) -> tuple[Password, str]:
         """A new password, and its plain text, told only here.
@@ -118,6 +120,7 @@ class Passwords:
             expires_at=now + timedelta(seconds=ttl_seconds) if ttl_seconds else None,
             cidrs=list(check_cidrs(cidrs)),
             replica=replica,
+            direct_vtgate=direct_vtgate,
             renewable=ttl_seconds is not None,
             last_used_at=None,
             actor_id=actor_id,
@@ -138,12 +141,20 @@ class Passwords:
             self._live(branch_id).where(resources.passwords.c.id == password_id), load_password
         )
 
-    def page(self, branch_id: str, request: PageRequest, q: str = "") -> Page[Password]:
-        """The branch's live passwords, newest first; ``q`` keeps those whose name contains it."""
+    def page(
+        self, branch_id: str, request: PageRequest, q: str = "", expired: bool | None = None
+    ) -> Page[Password]:
+        """The branch's live passwords, newest first; ``q`` keeps those whose name contains it.
+
+        :param expired: only those whose TTL has passed, or only the others.
+        """
         table = resources.passwords
         query = self._live(branch_id).order_by(table.c.created_at.desc(), table.c.id.desc())
         if q:
             query = query.where(table.c.name.icontains(q, autoescape=True))
+        if expired is not None:
+            over = (table.c.expires_at.is_not(None)) & (table.c.expires_at <= self._work.now)
+            query = query.where(over if expired else ~over)
         return fetch_counted_page(self._work.connection, query, request, load_password)
 
     def page_of_database(self, database_id: str, request: PageRequest) -> Page[Password]:

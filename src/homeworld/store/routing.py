@@ -26,6 +26,7 @@ from homeworld.model.routing import (
     RoutingSnapshot,
     ShardRoute,
 )
+from homeworld.model.sizes import gateway_size_named
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.topology import BackendRole, Endpoint
 from homeworld.store.outbox import Outbox
@@ -219,6 +220,7 @@ class Routing:
         ).scalar_one()
         keyspaces = self._keyspaces(tx, branch_id)
         default = next((k.name for k in tx.keyspaces.of_branch(branch_id) if k.is_default), "")
+        size = gateway_size_named(branch.gateway_size)
         routes = BranchRoutes(
             branch_id=branch_id,
             organization=organization,
@@ -232,6 +234,7 @@ class Routing:
             credentials=self._credentials(branch_id),
             closing=tx.routes.closing(branch_id),
             moving=tx.routes.moving(branch_id),
+            most_clients=size.most_clients if size else 0,
         )
         return _Read(routes, self._passwords(tx, branch_id))
 

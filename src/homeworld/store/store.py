@@ -20,6 +20,7 @@ from homeworld.model.ports import Clock
 from homeworld.store.branches import Branches, Servers
 from homeworld.store.databases import Databases
 from homeworld.store.engine import SystemClock, open_engine, reading, touching, writing
+from homeworld.store.gateway_resizes import GatewayResizes
 from homeworld.store.gateways import Gateways
 from homeworld.store.journal import Journal
 from homeworld.store.keyspaces import Keyspaces
@@ -30,6 +31,7 @@ from homeworld.store.outbox import Outbox
 from homeworld.store.passwords import Passwords
 from homeworld.store.progress import Progress
 from homeworld.store.queue import Queue
+from homeworld.store.resizes import KeyspaceResizes
 from homeworld.store.routing import Routes
 from homeworld.store.tenants import Actors, Organizations, Regions
 from homeworld.store.tokens import ServiceTokens
@@ -84,6 +86,16 @@ class Transaction:
     def keyspaces(self) -> Keyspaces:
         """Keyspaces and shards."""
         return Keyspaces(self.work)
+
+    @cached_property
+    def resizes(self) -> KeyspaceResizes:
+        """Resizes of keyspaces."""
+        return KeyspaceResizes(self.work)
+
+    @cached_property
+    def gateway_resizes(self) -> GatewayResizes:
+        """Resizes of branches' gateways."""
+        return GatewayResizes(self.work)
 
     @cached_property
     def passwords(self) -> Passwords:

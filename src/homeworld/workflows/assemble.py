@@ -19,6 +19,8 @@ from homeworld.workflows.move_tables.servers import ServerTools
 from homeworld.workflows.placements import StillTables
 from homeworld.workflows.provisioning.branches import Branches, Databases
 from homeworld.workflows.provisioning.keyspaces import Keyspaces
+from homeworld.workflows.resizing.gateways import GatewayResizes
+from homeworld.workflows.resizing.keyspaces import KeyspaceResizes
 
 
 def make_preconditions(store: Store, engine: Engine) -> Preconditions:
@@ -59,6 +61,8 @@ def make_executor(
         Databases(making),
         Branches(making),
         Keyspaces(making),
+        KeyspaceResizes(making, gateways),
+        GatewayResizes(making),
         MoveTables(moving, make_preconditions(store, engine)),
     )
     if isinstance(engine, Restarts):

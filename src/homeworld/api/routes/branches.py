@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from homeworld.api.calls import Api, ApiDep, Caller, CallerDep, InBranch, InDatabase, Path
+from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InBranch, InDatabase, Path
 from homeworld.api.pages import CountedListing, PageDep, counted_listing
-from homeworld.api.routes.databases import checked_term, region_named
+from homeworld.api.routes.databases import checked_term, refuse_postgresql, region_named
 from homeworld.api.schemas.branches import (
     BranchOut,
     CreateBranch,
     UpdateBranch,
+    UpdateCluster,
     UpdateSafeMigrations,
     show_branches,
 )
 from homeworld.api.schemas.keyspaces import RawOut, UpdateRoutingRules
-from homeworld.api.schemas.organizations import checked_cluster_size
 from homeworld.model import routing_rules
 from homeworld.model.errors import InvalidError, NotFoundError
+from homeworld.model.sizes import checked_size
 from homeworld.store import provision
 from homeworld.store.branches import BranchFields
 
@@ -37,10 +38,19 @@ def list_branches(
     page: PageDep,
     q: Annotated[str, Query()] = "",
     production: Annotated[bool | None, Query()] = None,
+    safe_migrations: Annotated[bool | None, Query()] = None,
+    order: Annotated[Literal["asc", "desc", ""], Query(description="By the time of their creation")] = "",
 ) -> CountedListing[BranchOut]:
-    """The database's branches, by name."""
+    """The database's branches, by name unless another order is asked for."""
     with api.read(caller, "list_branches", path) as call:
-        found = call.tx.branches.page(call.database.id, page, checked_term(q), production)
+        found = call.tx.branches.page(
+            call.database.id,
+            page,
+            checked_term(q),
+            production=production,
+            safe_migrations=safe_migrations,
+            order=order,
+        )
         return counted_listing(caller, found, show_branches(call, found.items))
 
 
@@ -51,7 +61,15 @@ def create_branch(api: ApiDep, caller: CallerDep, path: InDatabase, body: Create
         raise InvalidError("there are no backups here to make a branch from")
     if body.kind != "mysql":
         raise InvalidError("only branches of kind mysql can be created here")
+    if body.keyspace_cluster_sizes:
+        raise InvalidError(
+            "keyspace_cluster_sizes goes with a backup; resize the branch's keyspaces once it is ready"
+        )
+    refuse_postgresql(body.major_version, body.storage)
+    made = body.create_database_if_missing and _ensure_database(api, caller, path, body)
     with api.write(caller, "create_branch", path) as call:
+        if made and body.name == provision.DEFAULT_BRANCH:
+            return show_branches(call, [call.tx.branches.default(call.database.id)])[0]
         parent = None
         if body.parent_branch:
             try:
@@ -63,13 +81,58 @@ def create_branch(api: ApiDep, caller: CallerDep, path: InDatabase, body: Create
             call.database,
             body.name,
             parent=parent,
-            region_id=region_named(call, body.region).id if body.region else None,
-            cluster_size=checked_cluster_size(body.cluster_size, ""),
+            region_id=_region_id(call, body.region),
+            cluster_size=checked_size(body.cluster_size, ""),
             deletion_protected=body.deletion_protected,
             actor_id=call.actor_id,
         )
         call.audit("branch.created", "branch", branch.id, branch.name)
         return show_branches(call, [branch])[0]
+
+
+def _ensure_database(api: Api, caller: Caller, path: Path, body: CreateBranch) -> bool:
+    """Make the database where there is none of that name; whether it was made.
+
+    :raises ForbiddenError: there is none, and the token may make none.
+    """
+    try:
+        with api.read(caller, "create_branch", path):
+            return False
+    except NotFoundError:
+        pass
+    with api.write(caller, "create_database", Path(path.organization)) as call:
+        database = provision.create_database(
+            call.tx,
+            call.organization.id,
+            path.database or "",
+            api.settings.flavor,
+            region_id=_region_named(call, body.region),
+            cluster_size=checked_size(body.cluster_size),
+            replicas=api.settings.replicas,
+            actor_id=call.actor_id,
+        )
+        call.audit("database.created", "database", database.id, database.name)
+    return True
+
+
+def _region_named(call: Call, slug: str | None) -> str | None:
+    return region_named(call, slug).id if slug else None
+
+
+def _region_id(call: Call, slug: str | None) -> str | None:
+    """Where a new branch goes; None: where its parent is.
+
+    :raises InvalidError: there is no such region, or the database's branches may not be there.
+    """
+    if not slug:
+        return None
+    region = region_named(call, slug)
+    if call.database.restrict_branch_region and region.id != call.database.region_id:
+        raise InvalidError(
+            f"the database's branches may be in its own region only, not in {slug}; leave the region out, or "
+            "switch restrict_branch_region off"
+        )
+    return region.id
 
 
 @router.get(_ONE, operation_id="get_branch")
@@ -88,6 +151,21 @@ def update_branch(api: ApiDep, caller: CallerDep, path: InBranch, body: UpdateBr
     if body.deletion_protected is not None:
         fields["deletion_protected"] = body.deletion_protected
     return _change(api, caller, path, "update_branch", fields)
+
+
+@router.patch(_ONE + "/cluster", operation_id="update_branch_cluster_config", status_code=204)
+def update_branch_cluster_config(api: ApiDep, caller: CallerDep, path: InBranch, body: UpdateCluster) -> None:
+    """Another size for the branch: its keyspaces that have the branch's own size are resized with it, and new
+    ones get it.
+    """
+    size = checked_size(body.cluster_size)
+    with api.write(caller, "update_branch_cluster_config", path) as call:
+        branch = call.branch
+        for keyspace in call.tx.keyspaces.of_branch(branch.id):
+            if keyspace.cluster_size == branch.cluster_size or keyspace.is_default:
+                call.tx.resizes.ask(keyspace, cluster_size=size, actor_id=call.actor_id)
+        call.tx.branches.update(branch.id, cluster_size=size)
+        call.audit("branch.cluster_updated", "branch", branch.id, branch.name, cluster_size=size)
 
 
 @router.delete(_ONE, operation_id="delete_branch", status_code=204)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,8 +11,8 @@ from homeworld.api.calls import ApiDep, Call, CallerDep, InDatabase, InOrganizat
 from homeworld.api.pages import CountedListing, Listing, PageDep, counted_listing, listing
 from homeworld.api.schemas.common import RegionOut
 from homeworld.api.schemas.databases import CreateDatabase, DatabaseOut, UpdateDatabase, show_databases
-from homeworld.api.schemas.organizations import checked_cluster_size
 from homeworld.model.errors import InvalidError, NotFoundError
+from homeworld.model.sizes import checked_size
 from homeworld.store import provision
 from homeworld.store.databases import DatabaseFields
 from homeworld.store.pages import Page
@@ -44,6 +45,7 @@ def create_database(
     """Ask for a database with its production branch and default keyspace."""
     if body.kind != "mysql":
         raise InvalidError("only databases of kind mysql can be created here")
+    refuse_postgresql(body.major_version, body.storage)
     with api.write(caller, "create_database", path) as call:
         database = provision.create_database(
             call.tx,
@@ -51,7 +53,7 @@ def create_database(
             body.name,
             body.flavor or api.settings.flavor,
             region_id=region_named(call, body.region).id if body.region else None,
-            cluster_size=checked_cluster_size(body.cluster_size),
+            cluster_size=checked_size(body.cluster_size),
             replicas=api.settings.replicas if body.replicas is None else body.replicas,
             notes=body.notes,
             actor_id=call.actor_id,
@@ -128,6 +130,17 @@ def list_read_only_regions(
         return listing(caller, empty, [])
 
 
+def refuse_postgresql(major_version: str | None, storage: Mapping[str, object] | None) -> None:
+    """Hold what only databases of another kind, or of another host, have.
+
+    :raises InvalidError: some of it is given.
+    """
+    if major_version:
+        raise InvalidError("major_version is for PostgreSQL; leave it out")
+    if any(value is not None for value in (storage or {}).values()):
+        raise InvalidError("storage has no limits here: servers take what the host's disk has; leave it out")
+
+
 def region_named(call: Call, slug: str) -> Region:
     """The region.
 
@@ -139,11 +152,11 @@ def region_named(call: Call, slug: str) -> Region:
         raise InvalidError(f"region {slug} does not exist") from None
 
 
-def checked_term(q: str) -> str:
+def checked_term(q: str, name: str = "q") -> str:
     """A search term.
 
     :raises InvalidError: it has characters that cannot be searched for.
     """
     if "\0" in q:
-        raise InvalidError("q must not have NUL characters")
+        raise InvalidError(f"{name} must not have NUL characters")
     return q

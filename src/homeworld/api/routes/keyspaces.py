@@ -12,10 +12,10 @@ from homeworld.api.schemas.keyspaces import (
     RawOut,
     UpdateKeyspace,
     UpdateVSchema,
-    show_keyspace,
+    show_keyspaces,
 )
-from homeworld.api.schemas.organizations import checked_cluster_size
 from homeworld.model import vschema
+from homeworld.model.sizes import checked_size
 from homeworld.store import provision
 from homeworld.store.keyspaces import KeyspaceFields
 from homeworld.store.vschemas import judge_vschema, replace_vschema
@@ -31,7 +31,7 @@ def list_keyspaces(api: ApiDep, caller: CallerDep, path: InBranch, page: PageDep
     """The branch's keyspaces, by name."""
     with api.read(caller, "list_keyspaces", path) as call:
         found = call.tx.keyspaces.page(call.branch.id, page)
-        return listing(caller, found, [show_keyspace(keyspace) for keyspace in found.items])
+        return listing(caller, found, show_keyspaces(call, found.items))
 
 
 @router.post(_ALL, operation_id="create_keyspace")
@@ -44,18 +44,18 @@ def create_keyspace(api: ApiDep, caller: CallerDep, path: InBranch, body: Create
             shards=body.shards,
             replicas=call.database.replicas,
             extra_replicas=body.extra_replicas,
-            cluster_size=checked_cluster_size(body.cluster_size, call.branch.cluster_size),
+            cluster_size=checked_size(body.cluster_size, call.branch.cluster_size),
             actor_id=call.actor_id,
         )
         call.audit("keyspace.created", "keyspace", keyspace.id, keyspace.name)
-        return show_keyspace(keyspace)
+        return show_keyspaces(call, [keyspace])[0]
 
 
 @router.get(_ONE, operation_id="get_keyspace")
 def get_keyspace(api: ApiDep, caller: CallerDep, path: InKeyspace) -> KeyspaceOut:
     """A keyspace."""
     with api.read(caller, "get_keyspace", path) as call:
-        return show_keyspace(call.keyspace)
+        return show_keyspaces(call, [call.keyspace])[0]
 
 
 @router.patch(_ONE, operation_id="update_keyspace")
@@ -70,7 +70,7 @@ def update_keyspace(api: ApiDep, caller: CallerDep, path: InKeyspace, body: Upda
     with api.write(caller, "update_keyspace", path) as call:
         keyspace = call.tx.keyspaces.update(call.keyspace.id, **fields) if fields else call.keyspace
         call.audit("keyspace.updated", "keyspace", keyspace.id, keyspace.name, fields=dict(fields))
-        return show_keyspace(keyspace)
+        return show_keyspaces(call, [keyspace])[0]
 
 
 @router.delete(_ONE, operation_id="delete_keyspace", status_code=204)

@@ -8,8 +8,14 @@ from fastapi import APIRouter, Query
 
 from homeworld.api.calls import ApiDep, CallerDep, InOrganization
 from homeworld.api.pages import Listing, PageDep, listing
+from homeworld.api.routes.databases import checked_term, region_named
 from homeworld.api.schemas.common import RegionOut
-from homeworld.api.schemas.organizations import ClusterSizeOut, OrganizationOut, show_organizations
+from homeworld.api.schemas.organizations import (
+    ClusterSizeOut,
+    OrganizationOut,
+    show_cluster_sizes,
+    show_organizations,
+)
 
 router = APIRouter(tags=["Organizations"])
 
@@ -53,8 +59,18 @@ def list_cluster_size_skus(
     caller: CallerDep,
     path: InOrganization,
     engine: Annotated[Literal["mysql", "postgresql"], Query()] = "mysql",
+    rates: Annotated[bool, Query()] = False,
+    region: Annotated[str, Query()] = "",
+    database: Annotated[str, Query()] = "",
     postgresql: Annotated[bool, Query(description="The same as engine=postgresql.")] = False,
 ) -> list[ClusterSizeOut]:
-    """The sizes that a database, branch or keyspace can have. PlanetScale's names are taken for them."""
-    with api.read(caller, "list_cluster_size_skus", path):
-        return [] if postgresql or engine == "postgresql" else [ClusterSizeOut()]
+    """The sizes that a database, branch or keyspace can have, and what each is given on this host."""
+    with api.read(caller, "list_cluster_size_skus", path) as call:
+        # Every region and database has the same; one that does not exist has none.
+        if region:
+            region_named(call, checked_term(region, "region"))
+        if database:
+            call.tx.databases.by_name(call.organization.id, checked_term(database, "database"))
+    if postgresql or engine == "postgresql":
+        return []
+    return show_cluster_sizes(api.settings.inspection.host(), rates=rates)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
@@ -27,10 +27,15 @@ def list_passwords(
     path: InBranch,
     page: PageDep,
     q: Annotated[str, Query()] = "",
+    status: Annotated[Literal["active", "expired", ""], Query()] = "",
+    read_only_region_id: Annotated[str, Query()] = "",
 ) -> CountedListing[PasswordOut]:
     """The branch's passwords, newest first."""
+    if read_only_region_id:
+        raise InvalidError("there are no read-only regions here")
+    expired = None if not status else status == "expired"
     with api.read(caller, "list_passwords", path) as call:
-        found = call.tx.passwords.page(call.branch.id, page, checked_term(q))
+        found = call.tx.passwords.page(call.branch.id, page, checked_term(q), expired)
         return counted_listing(caller, found, show_passwords(call, found.items))
 
 
@@ -62,6 +67,7 @@ def create_password(
             ttl_seconds=asked.ttl or None,
             cidrs=asked.cidrs,
             replica=asked.replica,
+            direct_vtgate=asked.direct_vtgate,
             actor_id=call.actor_id,
         )
         call.audit("password.created", "password", password.id, password.name, role=role)

@@ -36,7 +36,7 @@ router = APIRouter(tags=["Workflows"])
 _ALL = "/organizations/{organization}/databases/{database}/workflows"
 _ONE = _ALL + "/{number}"
 _LARGEST = 2**31 - 1
-_PERIOD = "between must be FROM..TO, both RFC 3339, such as 2026-01-01T00:00:00Z"
+_PERIOD = "{} must be FROM..TO, both RFC 3339, such as 2026-01-01T00:00:00Z..2026-01-31T00:00:00Z"
 
 # Operation, method, path below the workflow, trigger: one route each.
 ACTIONS: tuple[tuple[str, str, str, Trigger], ...] = (
@@ -67,7 +67,7 @@ def list_workflows(
         return listing(caller, found, show_workflows(call, found.items))
 
 
-def parse_period(between: str) -> tuple[datetime, datetime]:
+def parse_period(between: str, name: str = "between") -> tuple[datetime, datetime]:
     """Read ``from..to``; a time without a zone is UTC.
 
     :raises InvalidError: not of that form.
@@ -76,9 +76,9 @@ def parse_period(between: str) -> tuple[datetime, datetime]:
     try:
         first, last = (_utc(text.strip().replace(" ", "+")) for text in (start, end))
     except (ValueError, OverflowError):
-        raise InvalidError(_PERIOD) from None
+        raise InvalidError(_PERIOD.format(name)) from None
     if not dots:
-        raise InvalidError(_PERIOD)
+        raise InvalidError(_PERIOD.format(name))
     return first, last
 
 

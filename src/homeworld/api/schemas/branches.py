@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from homeworld.api.calls import Call
 from homeworld.api.schemas.common import ActorOut, Body, RegionOut, ResourceOut
 from homeworld.api.schemas.databases import Name
-from homeworld.api.schemas.organizations import CLUSTER_SIZE
 from homeworld.model.states.lifecycle import Life
 from homeworld.store.branches import Branch, BranchTotals
 
@@ -26,6 +26,12 @@ class CreateBranch(Body):
     backup_id: Name | None = None
     restore_point: Name | None = None
     seed_data: Name | None = None
+    keyspace_cluster_sizes: Annotated[list[object], Field(max_length=1000)] = Field(
+        default_factory=list[object]
+    )
+    storage: dict[str, object] | None = None
+    major_version: Name | None = None
+    create_database_if_missing: bool = False
     kind: Name = "mysql"
 
 
@@ -34,6 +40,12 @@ class UpdateBranch(Body):
 
     new_name: Name | None = None
     deletion_protected: bool | None = None
+
+
+class UpdateCluster(Body):
+    """The body of update_branch_cluster_config."""
+
+    cluster_size: Annotated[str, Field(max_length=64)]
 
 
 class UpdateSafeMigrations(Body):
@@ -57,9 +69,9 @@ class BranchOut(BaseModel):
     mysql_edge_address: str
     state: str
     direct_vtgate: bool = False
-    vtgate_size: str = CLUSTER_SIZE
-    vtgate_name: str | None = None
-    vtgate_count: int = 1
+    vtgate_size: str
+    vtgate_name: str | None
+    vtgate_count: int
     vtgate_autoscaling: bool = False
     vtgate_max_count: int | None = None
     vtgate_target_cpu_utilization: int | None = None
@@ -88,8 +100,16 @@ class BranchOut(BaseModel):
     error: str
 
 
+def gateway_count(call: Call) -> int:
+    """How many gateways there are: all of them serve every branch. Where there is one only, in the process of
+    everything else, nobody writes it down.
+    """
+    return max(1, len(call.tx.gateways.all()))
+
+
 def show_branches(call: Call, branches: Sequence[Branch]) -> list[BranchOut]:
-    """Branches as published, in four queries however many there are."""
+    """Branches as published, in five queries however many there are."""
+    gateways = gateway_count(call)
     totals = call.tx.branches.totals([branch.id for branch in branches])
     regions = call.tx.regions.by_ids([branch.region_id for branch in branches])
     parents = call.tx.branches.by_ids([branch.parent_branch_id for branch in branches])
@@ -110,6 +130,9 @@ def show_branches(call: Call, branches: Sequence[Branch]) -> list[BranchOut]:
                 mysql_address=address,
                 mysql_edge_address=address,
                 state=branch.state if branch.state is Life.READY else Life.PENDING,
+                vtgate_size=branch.gateway_size,
+                vtgate_name=branch.gateway_size,
+                vtgate_count=gateways,
                 cluster_name=branch.cluster_size,
                 ready=branch.state is Life.READY,
                 schema_ready=branch.state is Life.READY,

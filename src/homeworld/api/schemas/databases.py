@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from homeworld.api.calls import Call
 from homeworld.api.schemas.common import Body, RegionOut
 from homeworld.model.states.lifecycle import Life
+from homeworld.model.states.resizing import WAITING, Resize
 from homeworld.model.topology import Flavor
 from homeworld.store.databases import Database
 
@@ -26,6 +27,8 @@ class CreateDatabase(Body):
     cluster_size: Annotated[str, Field(max_length=64)] = ""
     replicas: Count | None = None
     kind: Name = "mysql"
+    major_version: Name | None = None
+    storage: dict[str, object] | None = None
     notes: str = ""
     flavor: Flavor | None = None
 
@@ -72,12 +75,12 @@ class DatabaseOut(BaseModel):
     sharded: bool
     default_branch_shard_count: int
     default_branch_read_only_regions_count: int = 0
-    default_branch_table_count: int = 0
+    default_branch_table_count: int
     default_branch: str
     require_approval_for_deploy: bool
     deletion_protected: bool
-    resizing: bool = False
-    resize_queued: bool = False
+    resizing: bool
+    resize_queued: bool
     config_changing: bool = False
     config_change_queued: bool = False
     allow_data_branching: bool
@@ -92,7 +95,7 @@ class DatabaseOut(BaseModel):
     migration_framework: str | None
     created_at: datetime
     updated_at: datetime
-    schema_last_updated_at: datetime | None = None
+    schema_last_updated_at: datetime | None
     kind: str = "mysql"
     notes: str
     flavor: Flavor
@@ -100,7 +103,8 @@ class DatabaseOut(BaseModel):
 
 
 def show_databases(call: Call, databases: Sequence[Database]) -> list[DatabaseOut]:
-    """Databases as published, in four queries however many there are."""
+    """Databases as published, in five queries however many there are."""
+    resizes = call.tx.resizes.states_in([database.id for database in databases])
     totals = call.tx.databases.totals([database.id for database in databases])
     regions = call.tx.regions.by_ids([database.region_id for database in databases])
     return [
@@ -120,8 +124,12 @@ def show_databases(call: Call, databases: Sequence[Database]) -> list[DatabaseOu
             sharded=totals[database.id].sharded,
             default_branch_shard_count=totals[database.id].default_branch_shards,
             default_branch=totals[database.id].default_branch,
+            default_branch_table_count=totals[database.id].default_branch_tables,
+            schema_last_updated_at=totals[database.id].schema_last_updated_at,
             require_approval_for_deploy=database.require_approval_for_deploy,
             deletion_protected=database.deletion_protected,
+            resizing=Resize.RESIZING in resizes.get(database.id, ()),
+            resize_queued=not resizes.get(database.id, frozenset()).isdisjoint(WAITING),
             allow_data_branching=database.allow_data_branching,
             foreign_keys_enabled=database.foreign_keys_enabled,
             automatic_migrations=database.automatic_migrations,

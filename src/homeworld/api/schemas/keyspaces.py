@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from homeworld.api.calls import Call
 from homeworld.api.schemas.common import Body
 from homeworld.api.schemas.databases import Count, Name
+from homeworld.api.schemas.organizations import display_size
 from homeworld.model.states.lifecycle import Life
+from homeworld.model.states.resizing import WAITING, Resize
 from homeworld.store.keyspaces import Keyspace
+from homeworld.store.resizes import KeyspaceResize
 
 
 class CreateKeyspace(Body):
@@ -72,8 +76,17 @@ class FlagsOut(BaseModel):
     vplayer_batching: bool
 
 
+class ReadOnlyRegionOut(BaseModel):
+    """A keyspace's replicas in another region."""
+
+    region: str
+    cluster_name: str
+    cluster_display_name: str
+    replicas: int
+
+
 class KeyspaceOut(BaseModel):
-    """A keyspace. ``error`` and ``deleted_at`` are beyond the published fields."""
+    """A keyspace. ``error``, ``deleted_at`` and ``read_only_regions`` are beyond the published fields."""
 
     id: str
     name: str
@@ -85,9 +98,9 @@ class KeyspaceOut(BaseModel):
     updated_at: datetime
     cluster_name: str
     cluster_display_name: str
-    resizing: bool = False
-    resize_in_progress: bool = False
-    resize_pending: bool = False
+    resizing: bool
+    resize_in_progress: bool
+    resize_pending: bool
     config_change_in_progress: bool = False
     ready: bool
     metal: bool = False
@@ -99,12 +112,22 @@ class KeyspaceOut(BaseModel):
     vreplication_flags: FlagsOut
     mysqld_options: dict[str, str] = Field(default_factory=dict)
     vttablet_options: dict[str, str] = Field(default_factory=dict)
+    read_only_regions: list[ReadOnlyRegionOut] = Field(default_factory=list[ReadOnlyRegionOut])
     error: str
     deleted_at: datetime | None
 
 
-def show_keyspace(keyspace: Keyspace) -> KeyspaceOut:
-    """A keyspace as published."""
+def show_keyspaces(call: Call, keyspaces: Sequence[Keyspace]) -> list[KeyspaceOut]:
+    """Keyspaces as published, in one query however many there are."""
+    unfinished = call.tx.resizes.unfinished([keyspace.id for keyspace in keyspaces])
+    return [show_keyspace(keyspace, unfinished.get(keyspace.id, ())) for keyspace in keyspaces]
+
+
+def show_keyspace(keyspace: Keyspace, unfinished: Sequence[KeyspaceResize] = ()) -> KeyspaceOut:
+    """A keyspace as published.
+
+    :param unfinished: its resizes that are not over.
+    """
     return KeyspaceOut(
         id=keyspace.id,
         name=keyspace.name,
@@ -115,7 +138,10 @@ def show_keyspace(keyspace: Keyspace) -> KeyspaceOut:
         created_at=keyspace.created_at,
         updated_at=keyspace.updated_at,
         cluster_name=keyspace.cluster_size,
-        cluster_display_name=keyspace.cluster_size,
+        cluster_display_name=display_size(keyspace.cluster_size),
+        resizing=any(resize.state is Resize.RESIZING for resize in unfinished),
+        resize_in_progress=bool(unfinished),
+        resize_pending=any(resize.state in WAITING for resize in unfinished),
         ready=keyspace.state is Life.READY,
         default=keyspace.is_default,
         replication_durability_constraints=DurabilityOut(strategy=keyspace.durability_strategy),

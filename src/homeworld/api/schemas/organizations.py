@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, Field
 
 from homeworld.api.calls import Call
-from homeworld.model.errors import InvalidError
+from homeworld.model.sizes import CLUSTER_SIZES, DEFAULT_SIZE, Host, told
 from homeworld.store.tenants import Organization
 
 
@@ -53,43 +52,51 @@ def show_organizations(call: Call, organizations: Sequence[Organization]) -> lis
     ]
 
 
-CLUSTER_SIZE = "homeworld"
-_SIZES = (CLUSTER_SIZE,)
-# PlanetScale's own, as scripts and clients' defaults have them: PS_10, PS-DEV, M_160_AWS_INTEL_D_METAL_118.
-_ELSEWHERE = re.compile(r"(?:PS|M)[_-][A-Z0-9_-]+\Z", re.IGNORECASE | re.ASCII)
-
-
-def checked_cluster_size(asked: str, otherwise: str = CLUSTER_SIZE) -> str:
-    """The size asked for, or ``otherwise`` where none is. PlanetScale's names are taken for it.
-
-    :raises InvalidError: there is no such size.
-    """
-    if not asked or asked in _SIZES or _ELSEWHERE.match(asked):
-        return asked or otherwise
-    raise InvalidError(
-        f"cluster_size {asked!r} does not exist; the sizes are: {', '.join(_SIZES)} "
-        "(PlanetScale's own, such as PS_10, are taken and mean the same)"
-    )
-
-
 class ClusterSizeOut(BaseModel):
-    """The one size that there is: servers take what the machine has. Its rates are 0, not null, because
-    clients leave out sizes that have none.
+    """A size as it is given here: ``cpu`` and ``ram`` are what a server gets on this host, which may be less
+    than the name promises elsewhere. Rates are 0 where they are asked for, not null, because clients leave
+    out sizes that have none.
     """
 
-    name: str = CLUSTER_SIZE
-    display_name: str = "Homeworld"
-    cpu: str = ""
+    name: str
+    display_name: str
+    cpu: str
     storage: int | None = None
-    ram: int = 0
+    ram: int
     metal: bool = False
     enabled: bool = True
     provider: str | None = None
-    default_vtgate: str = CLUSTER_SIZE
-    default_vtgate_rate: int | None = 0
-    replica_rate: int | None = 0
-    rate: int | None = 0
-    sort_order: int = 1
+    default_vtgate: str = DEFAULT_SIZE
+    default_vtgate_rate: int | None
+    replica_rate: int | None
+    rate: int | None
+    sort_order: int
     architecture: str | None = None
     development: bool = True
     production: bool = True
+
+
+def show_cluster_sizes(host: Host, *, rates: bool) -> list[ClusterSizeOut]:
+    """All sizes, the smallest first, as they are given on the host."""
+    rate = 0 if rates else None
+    shown: list[ClusterSizeOut] = []
+    for order, size in enumerate(CLUSTER_SIZES, 1):
+        cpus, memory_mb = told(size, host)
+        shown.append(
+            ClusterSizeOut(
+                name=size.name,
+                display_name=display_size(size.name),
+                cpu=str(cpus),
+                ram=memory_mb * 1024 * 1024,
+                default_vtgate_rate=rate,
+                replica_rate=rate,
+                rate=rate,
+                sort_order=order,
+            )
+        )
+    return shown
+
+
+def display_size(name: str) -> str:
+    """A size's name as people read it."""
+    return "Homeworld" if name == DEFAULT_SIZE else name.replace("_", "-")

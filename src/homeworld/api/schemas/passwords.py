@@ -30,6 +30,7 @@ class CreatePassword(Body):
     ttl: Ttl = 0
     cidrs: Cidrs = Field(default_factory=list)
     read_only_region_id: Name | None = None
+    direct_vtgate: bool = False
 
     def backend_role(self) -> BackendRole:
         """The role.
@@ -70,8 +71,8 @@ class PasswordOut(BaseModel):
     expires_at: datetime | None
     last_used_at: datetime | None
     expired: bool
-    direct_vtgate: bool = False
-    direct_vtgate_addresses: list[str] = Field(default_factory=list)
+    direct_vtgate: bool
+    direct_vtgate_addresses: Sequence[str]
     ttl_seconds: int | None
     access_host_url: str
     access_host_regional_url: str
@@ -88,7 +89,7 @@ class PasswordOut(BaseModel):
 def show_passwords(
     call: Call, passwords: Sequence[Password], plain_texts: Mapping[str, str] | None = None
 ) -> list[PasswordOut]:
-    """Passwords as published, in three queries however many there are.
+    """Passwords as published, in four queries however many there are.
 
     :param plain_texts: password id to plain text, for those just created.
     """
@@ -96,6 +97,8 @@ def show_passwords(
     regions = call.tx.regions.by_ids([branch.region_id for branch in branches.values()])
     actors = call.actors(password.actor_id for password in passwords)
     address = call.settings.gateway_address
+    # There is nothing between clients and gateways: any of them is direct.
+    gateways = sorted({gateway.address for gateway in call.tx.gateways.all()}) or [address]
     return [
         PasswordOut(
             id=password.id,
@@ -107,6 +110,8 @@ def show_passwords(
             expires_at=password.expires_at,
             last_used_at=password.last_used_at,
             expired=password.expires_at is not None and password.expires_at <= call.now,
+            direct_vtgate=password.direct_vtgate,
+            direct_vtgate_addresses=gateways if password.direct_vtgate else [],
             ttl_seconds=password.ttl_seconds,
             access_host_url=address,
             access_host_regional_url=address,

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -95,10 +96,14 @@ branches = Table(
     Column("state", EnumText(Life), nullable=False),
     Column("error", Text, nullable=False),
     Column("cluster_size", String(64), nullable=False),
+    Column("gateway_size", String(64), nullable=False, server_default=text("'homeworld'")),
     Column("production", Boolean, nullable=False),
     Column("is_default", Boolean, nullable=False),
     Column("safe_migrations", Boolean, nullable=False),
     Column("deletion_protected", Boolean, nullable=False),
+    # of what the servers' schemas were when somebody last had them read
+    Column("schema_digest", String(64), nullable=False, server_default=text("''")),
+    Column("table_count", Integer, nullable=False, server_default=text("0")),
     Column("schema_last_updated_at", Utc, nullable=True),
     Column("actor_id", String(12), ForeignKey("actors.id"), nullable=True),
     created(),
@@ -122,6 +127,7 @@ branches = Table(
         postgresql_where=ONLY_DEFAULT["postgresql"],
     ),
     Index("ix_branches_count", "database_id", "production", sqlite_where=LIVE, postgresql_where=LIVE),
+    Index("ix_branches_by_time", "database_id", "created_at", "id", sqlite_where=LIVE, postgresql_where=LIVE),
     Index("ix_branches_state", "state"),
     Index("ix_branches_parent_branch_id", "parent_branch_id"),
 )
@@ -220,6 +226,7 @@ passwords = Table(
     Column("expires_at", Utc, nullable=True),
     Column("cidrs", JSON, nullable=False),
     Column("replica", Boolean, nullable=False),
+    Column("direct_vtgate", Boolean, nullable=False, server_default=false()),
     Column("renewable", Boolean, nullable=False),
     Column("last_used_at", Utc, nullable=True),
     Column("actor_id", String(12), ForeignKey("actors.id"), nullable=True),

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from homeworld.model.errors import NotFoundError
+from homeworld.model.sizes import ClusterSize, given, largest
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
+from homeworld.model.states.resizing import Resize
 from homeworld.model.topology import BackendRole, ShardPlace
 from homeworld.store.branches import Branch, Server
 from homeworld.store.keyspaces import Keyspace, Shard
@@ -128,11 +130,31 @@ def make_servers(context: Context) -> None:
         if server.state is Life.READY:
             continue
         context.lease.check()
-        context.ports.engine.create_server(server.id, replica_of=server.replica_of)
+        size = given(_size_of(context, server.replica_of or server.id), context.ports.engine.host())
+        context.ports.engine.create_server(server.id, replica_of=server.replica_of, size=size)
         with context.ports.store.write() as tx:
             context.lease.require(tx)
             if tx.servers.get(server.id).state is Life.PENDING:
                 tx.servers.transition(server.id, Life.PENDING, life_row(Life.PENDING, LifeTrigger.MADE))
+
+
+def _size_of(context: Context, primary_id: str) -> ClusterSize | None:
+    """What the primary and its replicas are to be, for all keyspaces that stand on them."""
+    with context.ports.store.read() as tx:
+        keyspaces = tx.keyspaces.undead(context.branch.id)
+        shards = tx.keyspaces.shards_of([keyspace.id for keyspace in keyspaces])
+    there = {shard.keyspace_id for shard in shards if shard.primary_server_id == primary_id}
+    return largest(keyspace.cluster_size for keyspace in keyspaces if keyspace.id in there)
+
+
+def size_servers(context: Context) -> None:
+    """Servers that were there before grow with a larger keyspace, as far as they can while they run; what is
+    left comes with their next start.
+    """
+    for server in _servers_of(context):
+        size = _size_of(context, server.replica_of or server.id)
+        if size is not None:
+            context.ports.engine.resize_server(server.id, given(size, context.ports.engine.host()))
 
 
 def _servers_of(context: Context) -> list[Server]:
@@ -206,6 +228,7 @@ MAKE: Plan[Context] = Plan(
     (
         Step("choose places", choose_places),
         Step("make servers", make_servers, verify=servers_run),
+        Step("size servers", size_servers),
         Step("make schemas", make_schemas),
         Step("copy from the parent", copy_from_parent),
         Step("become ready", become_ready),
@@ -220,6 +243,17 @@ MAKE: Plan[Context] = Plan(
 def publish(context: Context) -> None:
     """No gateway serves it any more."""
     context.ports.publish()
+
+
+def await_resizes(context: Context) -> None:
+    """No resize of the keyspace is at work on its servers.
+
+    :raises NotYetError: one is.
+    """
+    with context.ports.store.read() as tx:
+        unfinished = tx.resizes.unfinished([context.keyspace.id]).get(context.keyspace.id, ())
+    if any(resize.state is Resize.RESIZING for resize in unfinished):
+        raise NotYetError("a resize of the keyspace is at work on its servers")
 
 
 def drop_schemas(context: Context) -> None:
@@ -283,6 +317,7 @@ UNMAKE: Plan[Context] = Plan(
     "unmake",
     (
         Step("publish", publish),
+        Step("await resizes", await_resizes),
         Step("drop schemas", drop_schemas),
         Step("end servers", end_servers),
         Step("be gone", be_gone),
