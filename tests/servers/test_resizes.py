@@ -21,6 +21,7 @@ from homeworld.model.topology import Flavor
 from homeworld.store.provision import delete_keyspace
 from homeworld.store.resizes import KeyspaceResize
 from homeworld.workflows.inspection import ServerInspection
+from tests.conftest import FLAVORS
 from tests.support.engines import owner, pid_of
 from tests.support.stack import Application, Stack, wait
 
@@ -47,6 +48,13 @@ def make_stack(engine: LocalEngine, tmp_path: Path) -> Iterator[Callable[..., St
     yield make
     for stack in made:
         stack.close()
+
+
+@pytest.fixture
+def once(flavor: Flavor) -> None:
+    """For what has nothing to do with the kind of servers."""
+    if flavor is not FLAVORS[0]:
+        pytest.skip("the same on every kind of servers")
 
 
 def ask(stack: Stack, name: str = "shop", **wanted: object) -> str:
@@ -157,6 +165,7 @@ def test_a_restart_is_waited_for_and_fails_nobody(
     assert dict(stack.run("SELECT id, amount FROM orders")) == rows
 
 
+@pytest.mark.usefixtures("once")
 def test_a_transaction_that_stays_open_is_named_and_not_broken(
     make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +192,7 @@ def test_a_transaction_that_stays_open_is_named_and_not_broken(
     assert resize(stack, asked).error == ""
 
 
+@pytest.mark.usefixtures("once")
 def test_what_has_not_begun_is_taken_back(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     stack.stop_executor()
@@ -198,6 +208,7 @@ def test_what_has_not_begun_is_taken_back(make_stack: Callable[..., Stack]) -> N
     assert (pool(stack, primary), replicas) == (512, [])
 
 
+@pytest.mark.usefixtures("once")
 def test_resizes_of_a_branch_follow_each_other(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     stack.add_keyspace("other")
@@ -213,6 +224,7 @@ def test_resizes_of_a_branch_follow_each_other(make_stack: Callable[..., Stack])
     assert pool(stack, primary) == 2048, "shared servers have the larger size"
 
 
+@pytest.mark.usefixtures("once")
 def test_another_executor_goes_on_where_one_broke_off(
     make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +250,7 @@ def test_another_executor_goes_on_where_one_broke_off(
     assert set(stack.engine.list_servers()) == {primary, *replicas}, "no server was made twice"
 
 
+@pytest.mark.usefixtures("once")
 def test_a_keyspace_that_is_asked_away_ends_its_resize(
     make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +278,7 @@ def test_a_keyspace_that_is_asked_away_ends_its_resize(
     assert stack.run("SELECT COUNT(*) FROM orders") == [(0,)]
 
 
+@pytest.mark.usefixtures("once")
 def test_gateways_take_as_many_clients_as_their_size_says(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     with stack.store.write() as tx:
@@ -339,6 +353,7 @@ def _update(connection: pymysql.connections.Connection[pymysql.cursors.Cursor]) 
         cursor.execute("UPDATE orders SET amount = 3 WHERE id = 1")
 
 
+@pytest.mark.usefixtures("once")
 def test_the_servers_errors_are_errors(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     inspection = ServerInspection(stack.store, stack.engine)
