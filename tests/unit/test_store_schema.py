@@ -40,9 +40,9 @@ from homeworld.store.tables import gateways as gateway_tables
 from homeworld.store.tables import journal as journal_tables
 from homeworld.store.tables import maintenance as maintenance_tables
 from homeworld.store.tables import metadata, resources, tenants
+from homeworld.store.tables import resizes as resize_tables
 from homeworld.store.tables import usage as usage_tables
 from homeworld.store.tables import webhooks as webhook_tables
-from homeworld.store.tables import resizes as resize_tables
 from homeworld.store.tables import workflows as workflow_tables
 from tests.support.stores import Shop, TestClock, make_shop
 

@@ -16,8 +16,8 @@ from homeworld.api.calls import Api, ApiDep, Settings
 from homeworld.api.routes import (
     branches,
     databases,
-    invoices,
     inspection,
+    invoices,
     keyspaces,
     maintenance,
     organizations,

@@ -36,7 +36,6 @@ _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _DROP_SECONDS = 120
-_RESTART_SECONDS = 30.0
 
 
 class LocalEngine:
@@ -135,20 +134,6 @@ class LocalEngine:
         if waiting:
             _log.info("server %s takes %s with a restart only", server_id, ", ".join(waiting))
         return not waiting
-
-    def restart_server(self, server_id: str) -> None:
-        """Shut the server down in order and start it; returns once it accepts (a replica: and follows).
-
-        :raises NotFoundError: no such server.
-        :raises UnavailableError: it did not come up in time; it is started anew by the watcher, or by calling
-            this again.
-        """
-        with self._lock(server_id):
-            record = self._layout.read(server_id)
-            self._fleet.end(server_id, _RESTART_SECONDS)
-            self._fleet.bring_up(record)
-            if record.replica_of is not None:
-                self._follow(self._layout.read(server_id))
 
     def restarts(self, server_id: str) -> int:
         """How often the server's process was started again after its first start.

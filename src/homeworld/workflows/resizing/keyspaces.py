@@ -241,15 +241,19 @@ def size_servers(context: Context) -> None:
 
     :raises NotYetError: a workflow of the branch moves traffic right now.
     """
-    layout = context.layout()
-    for shard in layout.shards_of(context.keyspace.id):
+    for shard in context.layout().shards_of(context.keyspace.id):
         if shard.primary_server_id is None:
             continue
         _roll_out(context, shard, "in_progress")
-        size = _wanted(context, layout, shard.primary_server_id)
+        layout = context.layout()
         for server in (*layout.replicas_of(shard.primary_server_id), _server(layout, shard)):
             context.lease.check()
-            _size_server(context, layout, server, size)
+            # Anew for each: another may have been promoted meanwhile.
+            now = context.layout()
+            known = next((one for one in now.servers if one.id == server.id), None)
+            if known is not None and known.state is Life.READY:
+                size = _wanted(context, now, known.replica_of or known.id)
+                _size_server(context, now, known, size)
         _roll_out(context, shard, "complete")
 
 
