@@ -58,8 +58,8 @@ limits: setup mysql            ## how far it goes: 5 M rows, 500 tables, rows of
 	scripts/install-debian test
 	$(BIN)/python -m tests.limits --json limits-report.json $(LIMITS_ARGS)
 
-contract: setup                ## all operations against the published FILE=…, and anything against our own, MINUTES long
-	scripts/contract "$(FILE)" $(or $(MINUTES),2)
+contract: setup                ## all operations against the published FILE=…, and EXAMPLES (20) of anything against our own
+	scripts/contract "$(FILE)" $(or $(EXAMPLES),20)
 
 reference: setup               ## write docs/reference/api/ and coverage.md; FILE=… where the published file is newer
 	PYTHONPATH=src:. $(BIN)/python -m tests.contract.reference $(FILE)

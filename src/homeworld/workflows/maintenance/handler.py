@@ -25,12 +25,11 @@ from homeworld.model.errors import (
 from homeworld.model.maintenance import Action
 from homeworld.model.names import new_id
 from homeworld.model.ports import Engine, Gateways
-from homeworld.model.routing import HoldRequest
+from homeworld.model.routing import EVERY_TABLE, HoldRequest
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.states.move_tables import State
-from homeworld.model.topology import BackendRole, TabletType
-from homeworld.replication.connection import Connection
-from homeworld.replication.tables import literal
+from homeworld.model.states.resizing import Resize
+from homeworld.model.topology import TabletType
 from homeworld.store.branches import Server
 from homeworld.store.maintenance import KIND, ServerFacts, Window
 from homeworld.store.store import Store
@@ -46,7 +45,6 @@ HOLD_SECONDS = 120.0
 CATCH_UP_SECONDS = 60.0
 WAIT_SECONDS = 0.5
 LOOK_SECONDS = 15.0
-_ANSWER_SECONDS = 5.0
 _EVERYTHING = frozenset({TabletType.PRIMARY, TabletType.REPLICA, TabletType.RDONLY})
 _PRIMARY = frozenset({TabletType.PRIMARY})
 # In these a workflow has its own holds, locks and positions on the very servers.
@@ -132,8 +130,8 @@ class Maintenance:
             if act is None:
                 return self._finish(window, lease, "")
             server = next(server for server in servers if server.id == act.server_id)
-            if (number := self._moves(server)) is not None:
-                self._tell(window, lease, f"waits for workflow {number}, which moves traffic right now")
+            if why := self._in_the_way(server):
+                self._tell(window, lease, f"waits for {why}")
                 return Rest(WAIT_SECONDS)
             if isinstance(act, Promote):
                 self._promote(act, server)
@@ -195,8 +193,8 @@ class Maintenance:
 
     @contextmanager
     def _held(self, server: Server, types: frozenset[TabletType]) -> Generator[None]:
-        """Statements of these types on tables of the server wait, and none is under way."""
-        tables = self._tables(server)
+        """Statements of these types that go to keyspaces of the server wait, and none is under way."""
+        tables = self._everything(server)
         if not tables:
             yield
             return
@@ -222,34 +220,27 @@ class Maintenance:
         except UnavailableError:
             return False
 
-    def _tables(self, server: Server) -> frozenset[tuple[str, str]]:
-        """The tables of every keyspace that has a shard on the server, by keyspace and name."""
+    def _everything(self, server: Server) -> frozenset[tuple[str, str]]:
+        """All tables of every keyspace that has a shard on the server."""
         with self._ports.store.read() as tx:
-            found = [
-                (keyspace.name, shard.schema_name, shard.primary_server_id)
+            return frozenset(
+                (keyspace.name, EVERY_TABLE)
                 for keyspace in tx.keyspaces.of_branch(server.branch_id)
                 if keyspace.state is Life.READY
                 for shard in tx.keyspaces.shards(keyspace.id)
                 if server.id in {shard.primary_server_id, *shard.replica_server_ids}
-            ]
-        tables: set[tuple[str, str]] = set()
-        for primary in {primary for _, _, primary in found if primary is not None}:
-            keyspaces = {schema: keyspace for keyspace, schema, at in found if at == primary}
-            listed = ", ".join(literal(schema) for schema in keyspaces)
-            endpoint = self._ports.engine.endpoint(primary, BackendRole.OWNER)
-            with Connection(endpoint, timeout_seconds=_ANSWER_SECONDS) as connection:
-                rows = connection.query_all(
-                    "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES "  # noqa: S608 - hex literals
-                    f"WHERE TABLE_SCHEMA IN ({listed})"
-                )
-            tables |= {(keyspaces[(row[0] or b"").decode()], (row[1] or b"").decode()) for row in rows}
-        return frozenset(tables)
+            )
 
-    def _moves(self, server: Server) -> int | None:
-        """The number of a workflow of the branch that moves traffic right now."""
+    def _in_the_way(self, server: Server) -> str:
+        """What works on the branch's servers right now, so that nothing can be restarted; empty: nothing."""
         with self._ports.store.read() as tx:
             active = tx.workflows.active_on([server.branch_id]).get(server.branch_id)
-        return active.number if active is not None and active.state in _MOVING else None
+            resizes = tx.resizes.ahead(server.branch_id)
+        if active is not None and active.state in _MOVING:
+            return f"workflow {active.number}, which moves traffic"
+        if any(resize.state is Resize.RESIZING for resize in resizes):
+            return "a resize"
+        return ""
 
     # -- the window ------------------------------------------------------------------------------------------
 
