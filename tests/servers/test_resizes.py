@@ -279,6 +279,31 @@ def test_a_keyspace_that_is_asked_away_ends_its_resize(
 
 
 @pytest.mark.usefixtures("once")
+def test_what_cannot_make_its_replicas_is_given_up(
+    make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack()
+    primary, _ = servers(stack)
+
+    def wait_replica(_self: LocalEngine, _server_id: str, _seconds: float) -> None:
+        raise UnavailableError("it never catches up")
+
+    monkeypatch.setattr(LocalEngine, "wait_replica", wait_replica)
+    asked = ask(stack, extra_replicas=1)
+    wait(lambda: "never catches up" in resize(stack, asked).error, lambda: str(resize(stack, asked)))
+    following = ask(stack, cluster_size="PS_10", extra_replicas=0)
+    with stack.store.write() as tx:
+        keyspace = tx.keyspaces.by_name(stack.branch_id, "shop")
+        assert tx.resizes.cancel(keyspace).id == following, "first what waits"
+    with stack.store.write() as tx:
+        assert tx.resizes.cancel(keyspace).id == asked
+    finish(stack, asked, Resize.CANCELED)
+    assert stack.engine.list_servers() == [primary]
+    finish(stack, ask(stack, cluster_size="PS_10", extra_replicas=0))
+    assert pool(stack, primary) == 512
+
+
+@pytest.mark.usefixtures("once")
 def test_gateways_take_as_many_clients_as_their_size_says(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     with stack.store.write() as tx:

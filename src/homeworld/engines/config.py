@@ -41,8 +41,6 @@ _COMMON = (
     "innodb-flush-log-at-trx-commit=1",
     "innodb-file-per-table=ON",
     "innodb-log-buffer-size=16M",
-    # Newer MariaDB lets a running server's pool grow up to here only. It is address space, not memory.
-    "loose-innodb-buffer-pool-size-max=1T",
     # Each thread reserves 256 of the machine's asynchronous requests (fs.aio-max-nr), used or not.
     "innodb-read-io-threads=2",
     "innodb-write-io-threads=2",
@@ -53,9 +51,12 @@ _COMMON = (
 )
 
 
-def render(record: Record, place: Place, sizes: Sizes, *, native_aio: bool = True) -> str:
+def render(
+    record: Record, place: Place, sizes: Sizes, *, native_aio: bool = True, most_pool_mb: int = 0
+) -> str:
     """The text of ``my.cnf`` for the server.
 
+    :param most_pool_mb: how far a running server's buffer pool may ever grow, in MiB.
     :param native_aio: let InnoDB use the kernel's asynchronous I/O.
     """
     rule = rules(record.flavor)
@@ -71,6 +72,8 @@ def render(record: Record, place: Place, sizes: Sizes, *, native_aio: bool = Tru
         f"port={record.port}",
         f"server-id={record.mysql_server_id}",
         *_memory(record, sizes),
+        # Newer MariaDB keeps so much address space (no memory) for a pool that grows while it runs.
+        f"loose-innodb-buffer-pool-size-max={max(most_pool_mb, _pool_mb(record, sizes))}M",
         f"binlog-expire-logs-seconds={sizes.binlog_seconds}",
         *_COMMON,
         *(() if native_aio else ("innodb-use-native-aio=OFF",)),
@@ -79,6 +82,10 @@ def render(record: Record, place: Place, sizes: Sizes, *, native_aio: bool = Tru
         *sizes.options,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _pool_mb(record: Record, sizes: Sizes) -> int:
+    return record.size.buffer_pool_mb if record.size else sizes.buffer_pool_mb
 
 
 def _memory(record: Record, sizes: Sizes) -> tuple[str, ...]:

@@ -205,7 +205,8 @@ class Fleet:
                 process.last_words(place.log),
             )
         new = place.config.with_suffix(".new")
-        new.write_text(render(record, place, self._sizes, native_aio=native_aio))
+        most = limits.host().memory_mb
+        new.write_text(render(record, place, self._sizes, native_aio=native_aio, most_pool_mb=most))
         new.replace(place.config)
         arguments = ["--user=root"] if os.geteuid() == 0 else []
         self.layout.write(replace(record, starts=record.starts + 1))

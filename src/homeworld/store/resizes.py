@@ -24,11 +24,17 @@ from homeworld.store.tables import resizes, resources
 from homeworld.store.work import Work
 
 KIND = "resize"
+RUN = "resize:1"
+"""Under which the journal has the steps of a resize."""
+FIRST_STEP = "make replicas"
+"""The only one that can be taken back."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyspaceResize:
-    """A resize as stored. ``error`` says why it does not go on, if it does not."""
+    """A resize as stored. ``error`` says why it does not go on, if it does not; ``giving_up``: it was asked
+    to be given up after it had begun, while it still can.
+    """
 
     id: str
     branch_id: str
@@ -40,6 +46,7 @@ class KeyspaceResize:
     replicas: int
     previous_replicas: int
     extra_replicas: int
+    giving_up: bool
     actor_id: str | None
     created_at: datetime
     updated_at: datetime
@@ -54,6 +61,7 @@ class ResizeFields(TypedDict, total=False):
     cluster_size: str
     replicas: int
     extra_replicas: int
+    giving_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,7 @@ class KeyspaceResizes:
             replicas=included + extra_replicas,
             previous_replicas=before.replicas if before else keyspace.replicas,
             extra_replicas=extra_replicas,
+            giving_up=False,
             actor_id=actor_id,
             created_at=now,
             updated_at=now,
@@ -246,21 +255,29 @@ class KeyspaceResizes:
         return self.get(resize_id)
 
     def cancel(self, keyspace: Keyspace, actor_id: str | None = None) -> KeyspaceResize:
-        """Take back the resize that waits.
+        """Take back the resize that waits, or let one go that has begun and cannot make its replicas.
 
-        :raises InvalidError: none waits; one that has begun comes to its end.
+        :raises InvalidError: none waits, and what has begun goes on.
         """
         unfinished = self.unfinished([keyspace.id]).get(keyspace.id, ())
         for one in unfinished:
             if one.state in WAITING:
                 row = resize_row(one.state, ResizeTrigger.CANCEL)
                 return self.transition(one.id, one.state, row, actor_id=actor_id)
+        for one in unfinished:
+            if one.error and self.may_give_up(one.id):
+                return self._change(one, giving_up=True)
         if unfinished:
             raise InvalidError(
                 f"the resize of keyspace {keyspace.name} has begun and cannot be cancelled; "
                 "ask for another one, which follows it"
             )
         raise InvalidError(f"no resize of keyspace {keyspace.name} waits")
+
+    def may_give_up(self, resize_id: str) -> bool:
+        """Whether a resize that has begun has changed nothing yet but made servers that serve nobody."""
+        begun = {record.step for record in self._journal.steps(resize_id, RUN)}
+        return begun <= {FIRST_STEP}
 
     # -- roll-outs -------------------------------------------------------------------------------------------
 

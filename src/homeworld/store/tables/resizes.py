@@ -6,7 +6,7 @@ a branch's gateways) waits at most, and asking again changes that one.
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, Text, text
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, Text, text
 
 from homeworld.model.states.resizing import Resize
 from homeworld.store.tables.base import EnumText, Utc, created, metadata, one_of, public_id, updated
@@ -27,6 +27,8 @@ keyspace_resizes = Table(
     Column("replicas", Integer, nullable=False),
     Column("previous_replicas", Integer, nullable=False),
     Column("extra_replicas", Integer, nullable=False),
+    # it was asked to be given up after it had begun
+    Column("giving_up", Boolean, nullable=False),
     Column("actor_id", String(12), ForeignKey("actors.id"), nullable=True),
     created(),
     updated(),

@@ -25,7 +25,7 @@ from homeworld.model.states.resizing import Resize, ResizeTrigger, resize_row
 from homeworld.model.topology import TabletType
 from homeworld.store.branches import Server
 from homeworld.store.keyspaces import Keyspace, Shard
-from homeworld.store.resizes import KeyspaceResize
+from homeworld.store.resizes import FIRST_STEP, KeyspaceResize
 from homeworld.store.store import Transaction
 from homeworld.workflows.leases import Lease
 from homeworld.workflows.provisioning.keyspaces import end_server
@@ -95,7 +95,7 @@ class KeyspaceResizes:
         if resize.state in (Resize.COMPLETED, Resize.CANCELED):
             return Rest(1.0, keep=False)
         context = Context(self._ports, self._gateways, lease, resize, keyspace)
-        if keyspace.deleted_at is not None:
+        if keyspace.deleted_at is not None or resize.giving_up:
             if resize.state is Resize.RESIZING:
                 end_leftovers(context)
             return self._take(resize, ResizeTrigger.GONE, lease)
@@ -174,6 +174,8 @@ def serve_replicas(context: Context) -> None:
     """From now on gateways read from the replicas that were made."""
     with context.ports.store.write() as tx:
         context.lease.require(tx)
+        if tx.resizes.get(context.resize.id).giving_up:
+            raise NotYetError("it was given up")
         layout = read_layout(tx, context.resize.branch_id).after(context.resize)
         for shard in layout.shards_of(context.keyspace.id):
             _place(tx, shard, layout)
@@ -224,7 +226,7 @@ def end_replicas(context: Context) -> None:
 
 
 def end_leftovers(context: Context) -> None:
-    """The keyspace was asked away meanwhile: what was made for it and serves nobody goes."""
+    """The keyspace was asked away meanwhile, or the resize: what was made for it and serves nobody goes."""
     layout = context.layout()
     placed = {server_id for shard in layout.shards for server_id in shard.replica_server_ids}
     primaries = set(layout.primaries_of(context.keyspace.id))
@@ -334,7 +336,7 @@ def be_done(context: Context) -> None:
 RESIZE: Plan[Context] = Plan(
     "resize",
     (
-        Step("make replicas", make_replicas),
+        Step(FIRST_STEP, make_replicas),
         Step("serve replicas", serve_replicas),
         Step("size servers", size_servers),
         Step("leave replicas", leave_replicas),

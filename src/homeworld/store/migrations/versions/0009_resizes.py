@@ -68,6 +68,7 @@ def _keyspace_resizes() -> None:
         sa.Column("replicas", sa.Integer(), nullable=False),
         sa.Column("previous_replicas", sa.Integer(), nullable=False),
         sa.Column("extra_replicas", sa.Integer(), nullable=False),
+        sa.Column("giving_up", sa.Boolean(), nullable=False),
         *_rest(),
         sa.ForeignKeyConstraint(["actor_id"], ["actors.id"], name=op.f(f"fk_{name}_actor_id")),
         sa.ForeignKeyConstraint(["branch_id"], ["branches.id"], name=op.f(f"fk_{name}_branch_id")),
