@@ -35,7 +35,8 @@ from homeworld.model.errors import HomeworldError
 from homeworld.model.topology import BackendRole
 from homeworld.replication.fence import TableFence
 from homeworld.replication.mover_process import MoverProcesses
-from homeworld.roles import commands
+from homeworld.roles import commands, users
+from homeworld.roles.access import FAILURES_PER_MINUTE, AccessOptions
 from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import ApiServer, begin, certificates, data_dir_lock, free_port, listen
 from homeworld.store.routing import Routing
@@ -52,6 +53,7 @@ app.command()(demo)
 app.command()(usage)
 app.add_typer(workflow_app, name="workflow")
 app.add_typer(maintenance_app, name="maintenance")
+app.add_typer(users.app, name="user")
 for command in (commands.api, commands.worker, commands.gateway):
     app.command()(command)
 
@@ -70,6 +72,7 @@ class Settings:
     ready_file: Path | None
     webhook_networks: tuple[Network, ...] = ()
     prices: Prices = Prices()  # noqa: RUF009 - frozen
+    access: AccessOptions = AccessOptions()  # noqa: RUF009 - frozen
 
 
 class Homeworld:
@@ -97,6 +100,7 @@ class Homeworld:
         store = Store.open(f"sqlite:///{settings.data_dir / 'homeworld.db'}")
         stack.callback(store.close)
         token_id, token = begin(store, settings.data_dir, settings.organization)
+        users.make_first_user(store, settings.data_dir, settings.organization)
 
         failures = engine.start_all()
         stack.callback(self._stop_servers, engine)
@@ -156,6 +160,10 @@ class Homeworld:
             routes_changed=routes_changed,
             replicas=settings.replicas,
             webhook_networks=settings.webhook_networks,
+            public_url=settings.access.public_url,
+            requests_per_minute=settings.access.requests_per_minute,
+            failures_per_minute=FAILURES_PER_MINUTE,
+            sso=settings.access.oidc(settings.organization),
         )
         errands = make_errands(
             store, engine, f"up:{socket.gethostname()[:40]}", api_settings, api_url, settings.prices
@@ -224,13 +232,24 @@ def up(
     ready_file: Annotated[Path | None, typer.Option(help="Written once everything serves.")] = None,
     webhook_networks: commands.WebhookNetworks = "",
     prices: commands.PriceList = "",
+    requests_per_minute: commands.RequestsPerMinute = 600,
+    public_url: commands.PublicUrl = "",
+    sso_issuer: commands.SsoIssuer = "",
+    sso_client_id: commands.SsoClientId = "",
+    sso_client_secret_file: commands.SsoSecretFile = None,
+    sso_domains: commands.SsoDomains = "",
+    sso_name: commands.SsoName = "single sign-on",
 ) -> None:
     """Run the whole platform on this machine until SIGTERM or Ctrl-C."""
+    access = commands.access_options(
+        requests_per_minute, public_url, sso_issuer, sso_client_id, sso_client_secret_file, sso_domains,
+        sso_name,
+    )  # fmt: skip
 
     def make(stack: ExitStack) -> Homeworld:
         settings = Settings(
             data_dir.expanduser().absolute(), api_port, gateway_port, mysqld, placement, replicas,
-            organization, ready_file, parse_networks(webhook_networks), Prices.parse(prices),
+            organization, ready_file, parse_networks(webhook_networks), Prices.parse(prices), access,
         )  # fmt: skip
         return Homeworld(settings, stack)
 

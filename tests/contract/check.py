@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httpx
 
@@ -65,6 +65,22 @@ class Report:
     exchanges: list[str] = field(default_factory=list[str])
 
 
+class People(Protocol):
+    """What people do with their browsers, done without."""
+
+    def member(self) -> str:
+        """A new member of the organization; the user's id."""
+        ...
+
+    def code(self, application_id: str, user_id: str, redirect_uri: str) -> str:
+        """An authorization code, as if the user had said yes to the application."""
+        ...
+
+    def token(self, user_id: str) -> str:
+        """An access token with all that the user may."""
+        ...
+
+
 @dataclass
 class Check:
     """One walk.
@@ -75,6 +91,7 @@ class Check:
     :param make_table: makes the table ``t`` with a few rows, given a password of the branch and the database,
         where the walk has a whole platform before it: its workflows then really run.
     :param make_invoice: counts an hour of the database's, where the walk has the store at hand.
+    :param people: makes what only people and their browsers make, where the walk has the store at hand.
     :param ready_seconds: how long a new database may take to be ready; 0: it need not be.
     """
 
@@ -84,6 +101,7 @@ class Check:
     put_in_state: Callable[[str, int, str], None] | None = None
     make_table: Callable[[Mapping[str, Any], str], None] | None = None
     make_invoice: Callable[[str], None] | None = None
+    people: People | None = None
     ready_seconds: float = 0.0
     report: Report = field(default_factory=Report)
 
@@ -91,6 +109,7 @@ class Check:
         """Walk."""
         self._general()
         self._tokens()
+        self._people()
         name = f"contract-{int(time.time())}"
         self._database(name)
         self._mounted()
@@ -110,6 +129,61 @@ class Check:
         self.ask("list_service_tokens", **at)
         self.ask("get_service_token", **at, id=made["id"])
         self.ask("delete_service_token", **at, id=made["id"])
+
+    def _people(self) -> None:
+        at = {"organization": self.organization}
+        self.ask("update_organization", {"billing_email": "bills@example.com"}, **at)
+        self.ask("list_organization_members", **at)
+        self.ask("list_audit_logs", **at)
+        team = {**at, "team": self.ask("create_organization_team", {"name": "Contract"}, **at)["slug"]}
+        self.ask("list_organization_teams", **at)
+        self.ask("update_organization_team", {"description": "for the walk"}, **team)
+        self.ask("list_organization_team_members", **team)
+        self.ask("list_oauth_applications", **at)
+        if self.people is not None:
+            self._members(at, team, self.people)
+        self.ask("get_organization_team", **team)
+        self.ask("delete_organization_team", **team)
+
+    def _members(self, at: dict[str, str], team: dict[str, str], people: People) -> None:
+        user = people.member()
+        one = {**at, "id": user}
+        self.ask("list_organization_members", **at)
+        self.ask("get_organization_membership", **one)
+        self.ask("update_organization_membership", {"role": "member"}, **one)
+        self.ask("add_organization_team_member", {"user_id": user}, **team)
+        self.ask("list_organization_team_members", **team)
+        self.ask("list_organization_teams", **at)
+        self.ask("get_organization_team_member", **team, id=user)
+        self.ask("remove_organization_team_member", **team, id=user)
+        token = self.http.headers["Authorization"]
+        self.http.headers["Authorization"] = f"Bearer {people.token(user)}"
+        self.ask("get_current_user")
+        self.http.headers["Authorization"] = token
+        self._applications(at, user, people)
+        self.ask("remove_organization_member", **one)
+
+    def _applications(self, at: dict[str, str], user: str, people: People) -> None:
+        # How an application is registered is not published.
+        callback = "https://app.example.com/callback"
+        path = f"/v1/organizations/{self.organization}/oauth-applications"
+        body = {"name": "contract", "redirect_uri": callback, "scopes": ["read_user", "read_databases"]}
+        made = self.http.post(path, json=body).json()
+        self.ask("list_oauth_applications", **at)
+        self.ask("get_oauth_application", **at, application_id=made["id"])
+        exchange = {
+            "client_id": made["client_id"],
+            "client_secret": made["client_secret"],
+            "grant_type": "authorization_code",
+            "code": people.code(made["id"], user, callback),
+            "redirect_uri": callback,
+        }
+        token = self.ask("create_oauth_token", exchange, **at, id=made["id"])
+        tokens = {**at, "application_id": made["id"]}
+        self.ask("list_oauth_tokens", **tokens)
+        self.ask("get_oauth_token", **tokens, token_id=token["id"])
+        self.ask("delete_oauth_token", **tokens, token_id=token["id"])
+        self.http.delete(f"{path}/{made['id']}")
 
     def _database(self, name: str) -> None:
         everywhere = {"organization": self.organization}
@@ -290,6 +364,9 @@ class Check:
         method, path, declared = self._operations()[operation]
         filled = re.sub(r"{(\w+)}", lambda found: names[found[1]], path)
         answer = self.http.request(method, f"/v1{filled}", json=body)
+        while answer.status_code == 429:
+            time.sleep(int(answer.headers["Retry-After"]))
+            answer = self.http.request(method, f"/v1{filled}", json=body)
         self.report.checked[operation] = self.report.checked.get(operation, 0) + 1
         exchange = {
             "operation": operation,

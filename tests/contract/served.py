@@ -29,12 +29,38 @@ def check_own(published: Published, folder: Path) -> Report:
     try:
         served.use(store, Settings(StatedPreconditions(), StatedPlacements(), StatedInspection()))
         with client_of(served, store, organization) as http:
-            check = Check(published, http, ORGANIZATION, _put_in_state(store))
+            people = StoredPeople(store, organization.id)
+            check = Check(published, http, ORGANIZATION, _put_in_state(store), people=people)
             check.make_invoice = _make_invoice(store)
             return check.run()
     finally:
         served.close()
         store.close()
+
+
+class StoredPeople:
+    """People made in the store, for the walk."""
+
+    def __init__(self, store: Store, organization_id: str) -> None:
+        self._store = store
+        self._organization_id = organization_id
+
+    def member(self) -> str:
+        """See :class:`~tests.contract.check.People`."""
+        with self._store.write() as tx:
+            user = tx.users.add("contract@example.com")
+            tx.members.add(self._organization_id, user.id, "member")
+        return user.id
+
+    def code(self, application_id: str, user_id: str, redirect_uri: str) -> str:
+        """See :class:`~tests.contract.check.People`."""
+        with self._store.write() as tx:
+            return tx.oauth_tokens.allow(application_id, user_id, redirect_uri, ["user:read_user"], None)
+
+    def token(self, user_id: str) -> str:
+        """See :class:`~tests.contract.check.People`."""
+        with self._store.write() as tx:
+            return tx.oauth_tokens.issue(user_id, "contract", application_id=None, scopes=None).access
 
 
 def _put_in_state(store: Store):  # noqa: ANN202 - Check's own type

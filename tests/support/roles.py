@@ -57,7 +57,7 @@ class Process:
             [sys.executable, "-m", "homeworld.main", self.role, "--data-dir", str(self._data_dir),
              "--ready-file", str(self.ready_file), *(self._pinned or self._options)],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
-            env={**os.environ, "HOMEWORLD_STORE": self._store},
+            env={"HOMEWORLD_REQUESTS_PER_MINUTE": "0", **os.environ, "HOMEWORLD_STORE": self._store},
         )  # fmt: skip
 
     def wait_ready(self, seconds: float = 240.0) -> None:

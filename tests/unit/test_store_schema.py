@@ -15,6 +15,7 @@ from homeworld.model.errors import ConflictError, InvalidError, NotFoundError
 from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
 from homeworld.model.states.resizing import ResizeTrigger, resize_row
 from homeworld.store import (
+    audit,
     branches,
     databases,
     gateway_resizes,
@@ -23,12 +24,20 @@ from homeworld.store import (
     keyspaces,
     leases,
     maintenance,
+    members,
+    members_invitations,
+    oauth,
+    oauth_devices,
+    oauth_tokens,
     outbox,
     passwords,
     progress,
     resizes,
+    teams,
     tokens,
     usage,
+    users,
+    users_sessions,
     webhooks,
     workflows,
 )
@@ -36,10 +45,10 @@ from homeworld.store import tenants as tenant_records
 from homeworld.store.guards import guards
 from homeworld.store.migrate import upgrade
 from homeworld.store.store import Store, Transaction
+from homeworld.store.tables import access, metadata, resources, tenants
 from homeworld.store.tables import gateways as gateway_tables
 from homeworld.store.tables import journal as journal_tables
 from homeworld.store.tables import maintenance as maintenance_tables
-from homeworld.store.tables import metadata, resources, tenants
 from homeworld.store.tables import resizes as resize_tables
 from homeworld.store.tables import usage as usage_tables
 from homeworld.store.tables import webhooks as webhook_tables
@@ -79,6 +88,17 @@ RECORDS: list[tuple[type[Any], Table]] = [
     (maintenance.ServerFacts, maintenance_tables.server_facts),
     (usage.Invoice, usage_tables.invoices),
     (usage.Line, usage_tables.invoice_lines),
+    (users.User, access.users),
+    (members.Membership, access.memberships),
+    (members_invitations.Invitation, access.invitations),
+    (teams.Team, access.teams),
+    (teams.TeamMember, access.team_members),
+    (oauth.Application, access.oauth_applications),
+    (oauth_tokens.OAuthToken, access.oauth_tokens),
+    (oauth_tokens.Code, access.oauth_codes),
+    (oauth_devices.Device, access.device_codes),
+    (users_sessions.SsoAttempt, access.sso_attempts),
+    (audit.AuditEntry, journal_tables.audit_log),
 ]
 
 

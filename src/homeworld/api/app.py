@@ -1,4 +1,4 @@
-"""The API as an ASGI app: everything below /v1, and /healthz.
+"""The API as an ASGI app: everything below /v1, the login pages and OAuth endpoints, and /healthz.
 
 The composition root gives it a store and the ports; it makes nothing by itself and opens no connection to a
 managed server.
@@ -10,20 +10,24 @@ from fastapi import APIRouter, FastAPI, Security
 from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from homeworld.api import errors
+from homeworld.api import errors, login, login_oauth, login_sso
 from homeworld.api.bodies import Bodies
 from homeworld.api.calls import Api, ApiDep, Settings
 from homeworld.api.routes import (
+    audit,
     branches,
     databases,
     inspection,
     invoices,
     keyspaces,
     maintenance,
+    members,
+    oauth,
     organizations,
     passwords,
     resizes,
     service_tokens,
+    teams,
     throttler,
     webhooks,
     workflows,
@@ -32,6 +36,10 @@ from homeworld.store.store import Store
 
 ROUTERS = (
     organizations.router,
+    members.router,
+    teams.router,
+    audit.router,
+    oauth.router,
     databases.router,
     branches.router,
     keyspaces.router,
@@ -74,11 +82,18 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.api = Api(store, settings)
-    token = APIKeyHeader(name="Authorization", auto_error=False, description="ID:TOKEN of a service token")
+    token = APIKeyHeader(
+        name="Authorization",
+        auto_error=False,
+        description="ID:TOKEN of a service token, or Bearer and a user's token",
+    )
     v1 = APIRouter(prefix="/v1", dependencies=[Security(token)], responses=errors.DESCRIBED)
     for router in ROUTERS:
         v1.include_router(router)
     app.include_router(v1)
+    app.include_router(login.router)
+    app.include_router(login_sso.router)
+    app.include_router(login_oauth.router)
     app.add_api_route("/healthz", _healthz, methods=["GET"], include_in_schema=False)
     app.add_middleware(LeadingSlashes)
     app.add_middleware(Bodies)

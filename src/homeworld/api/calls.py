@@ -19,7 +19,10 @@ from typing import Annotated, TypeVar, cast
 from fastapi import Depends, Request
 
 from homeworld.api.errors import InvalidBearerError
+from homeworld.api.limits import Limits
+from homeworld.api.login_oidc import Oidc
 from homeworld.api.scopes import SCOPES, Scope
+from homeworld.model.accesses import DATABASE_ADMIN
 from homeworld.model.addresses import Network
 from homeworld.model.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
 from homeworld.model.inspection import Definition, Inspection, ServerConnection, TableFacts
@@ -111,6 +114,9 @@ class Settings:
         gateways take it with the next one.
     :param lag_limit_seconds: how far behind a workflow may be for a switch to be asked.
     :param webhook_networks: to which webhooks may be sent although they are not public.
+    :param requests_per_minute: of each credential, in each process; 0: any number.
+    :param failures_per_minute: wrong credentials from each address, in each process; 0: any number.
+    :param sso: the identity provider that users may come by.
     """
 
     preconditions: Preconditions
@@ -124,6 +130,9 @@ class Settings:
     routes_changed: Callable[[], None] = _nothing
     lag_limit_seconds: float = 10.0
     webhook_networks: tuple[Network, ...] = ()
+    requests_per_minute: int = 0
+    failures_per_minute: int = 0
+    sso: Oidc | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +180,13 @@ class Call:
 
     @property
     def bearer(self) -> Bearer:
-        """The caller's token."""
+        """Who calls."""
         return _named(self.bearer_)
+
+    @property
+    def user_id(self) -> str | None:
+        """The user who calls; None where a service token does."""
+        return self.bearer.user_id
 
     @property
     def actor_id(self) -> str:
@@ -212,6 +226,15 @@ class Call:
         if not self.bearer.may(wanted, self.organization.id, database_id):
             raise ForbiddenError(f"this needs one of the accesses {', '.join(sorted(wanted))}")
 
+    def created_database(self, database_id: str) -> None:
+        """Let whoever made a database administer it, where they do not already."""
+        if self.bearer.accesses.get(self.organization.id, frozenset()) >= DATABASE_ADMIN:
+            return
+        if self.user_id is not None:
+            self.tx.members.own(database_id, self.user_id)
+        else:
+            self.tx.tokens.grant(self.bearer.id, "database", database_id, DATABASE_ADMIN)
+
     def audit(self, action: str, kind: str, target_id: str, name: str, **metadata: object) -> None:
         """Write an audit entry with this change."""
         self.tx.journal.audit(
@@ -250,6 +273,7 @@ class Api:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
+        self.limits = Limits(settings.requests_per_minute, settings.failures_per_minute)
         self._noting = threading.Lock()
 
     @contextmanager
@@ -258,11 +282,13 @@ class Api:
 
         :raises UnauthorizedError: no valid credentials.
         :raises NotFoundError: the path names something that does not exist for the caller.
-        :raises ForbiddenError: the token lacks the operation's scope.
+        :raises ForbiddenError: the caller lacks the operation's scope.
+        :raises TooManyError: the credential, or the address of wrong ones, has asked too often.
         """
+        self._count(caller, operation)
         with self.store.read() as tx:
             call = self._begin(tx, caller, operation, path)
-            news = call.bearer_ is not None and tx.tokens.use_is_news(call.bearer_.token)
+            news = call.bearer_ is not None and call.bearer_.use_is_news(call.now)
             yield call
         if news:
             self._note_use(call.bearer)
@@ -270,11 +296,16 @@ class Api:
     @contextmanager
     def write(self, caller: Caller, operation: str, path: Path = Path()) -> Generator[Call]:
         """As ``read``, for a call that changes something: all of it or nothing."""
+        self._count(caller, operation)
         with self.store.write() as tx:
             call = self._begin(tx, caller, operation, path)
-            if tx.tokens.use_is_news(call.bearer.token):
-                tx.tokens.note_use(call.bearer.token.id)
+            if call.bearer.use_is_news(call.now):
+                _note_use(tx, call.bearer)
             yield call
+
+    def _count(self, caller: Caller, operation: str) -> None:
+        if not SCOPES[operation].public:
+            self.limits.request(caller.authorization, caller.remote_ip)
 
     def tell_gateways(self) -> None:
         """Let gateways take what was just stored, before the client is answered."""
@@ -289,9 +320,9 @@ class Api:
             return
         try:
             with self.store.write() as tx:
-                tx.tokens.note_use(bearer.token.id)
+                _note_use(tx, bearer)
         except UnavailableError:
-            _log.warning("the use of token %s was not noted", bearer.token.id)
+            _log.warning("the use of token %s was not noted", bearer.id)
         finally:
             self._noting.release()
 
@@ -300,9 +331,15 @@ class Api:
         call = Call(tx, caller, self.settings, scope)
         if scope.public:
             return call
-        call.bearer_ = authenticate(tx, caller.authorization)
+        try:
+            call.bearer_ = authenticate(tx, caller.authorization)
+        except UnauthorizedError:
+            self.limits.failure(caller.remote_ip)
+            raise
         _resolve(call, path)
-        if scope.anywhere:
+        if scope.users:
+            _require_user(call.bearer)
+        elif scope.anywhere:
             if not call.bearer.may_anywhere(scope.accesses):
                 raise ForbiddenError
         elif scope.accesses:
@@ -311,16 +348,33 @@ class Api:
 
 
 def authenticate(tx: Transaction, authorization: str) -> Bearer:
-    """The token of an Authorization header in the form ``ID:TOKEN``.
+    """Whoever an Authorization header names: ``ID:TOKEN`` of a service token, or ``Bearer`` and a token.
 
     :raises UnauthorizedError: anything else.
     """
-    if authorization.lower().startswith("bearer "):
-        raise InvalidBearerError
+    if authorization[:7].lower() == "bearer ":
+        bearer = tx.oauth_tokens.authenticate(authorization[7:].strip())
+        if bearer is None:
+            raise InvalidBearerError
+        return bearer
     token_id, _, secret = authorization.strip().partition(":")
     if not _LOOKS_LIKE_A_NAME.fullmatch(token_id):
         raise UnauthorizedError
     return tx.tokens.authenticate(token_id, secret)
+
+
+def _note_use(tx: Transaction, bearer: Bearer) -> None:
+    if bearer.user_id is None:
+        tx.tokens.note_use(bearer.id)
+    else:
+        tx.oauth_tokens.note_use(bearer.id)
+
+
+def _require_user(bearer: Bearer) -> None:
+    if bearer.user_id is None:
+        raise ForbiddenError("a service token is no user; log in with `pscale auth login`")
+    if bearer.scopes is not None and "user:read_user" not in bearer.scopes:
+        raise ForbiddenError("this needs the scope read_user")
 
 
 def _resolve(call: Call, path: Path) -> None:
@@ -330,7 +384,7 @@ def _resolve(call: Call, path: Path) -> None:
     if path.organization is None:
         return
     call.organization_ = call.tx.organizations.by_name(path.organization)
-    if call.bearer.token.organization_id != call.organization.id:
+    if call.organization.id not in call.bearer.organization_ids:
         raise NotFoundError
     if path.database is not None:
         call.database_ = call.tx.databases.by_name(call.organization.id, path.database)
@@ -372,10 +426,26 @@ async def _in_keyspace(organization: str, database: str, branch: str, keyspace: 
     return Path(organization, database, branch, keyspace)
 
 
-async def _id(id: str) -> str:  # noqa: A002 - the published parameter's name
-    if not _LOOKS_LIKE_A_NAME.fullmatch(id):
+def _checked(named: str) -> str:
+    if not _LOOKS_LIKE_A_NAME.fullmatch(named):
         raise NotFoundError
-    return id
+    return named
+
+
+async def _id(id: str) -> str:  # noqa: A002 - the published parameter's name
+    return _checked(id)
+
+
+async def _team(team: str) -> str:
+    return _checked(team)
+
+
+async def _application(application_id: str) -> str:
+    return _checked(application_id)
+
+
+async def _token(token_id: str) -> str:
+    return _checked(token_id)
 
 
 ApiDep = Annotated[Api, Depends(_api)]
@@ -385,3 +455,6 @@ InDatabase = Annotated[Path, Depends(_in_database)]
 InBranch = Annotated[Path, Depends(_in_branch)]
 InKeyspace = Annotated[Path, Depends(_in_keyspace)]
 Id = Annotated[str, Depends(_id)]
+TeamSlug = Annotated[str, Depends(_team)]
+ApplicationId = Annotated[str, Depends(_application)]
+TokenId = Annotated[str, Depends(_token)]

@@ -7,7 +7,8 @@ unexpected error but its existence reaches a client.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from homeworld.model.errors import HomeworldError, UnauthorizedError
+from homeworld.model.errors import HomeworldError, TooManyError, UnauthorizedError
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ DESCRIBED: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorOut, "description": "No such resource"},
     409: {"model": ErrorOut, "description": "The resource changed in the meantime; read it again"},
     422: {"model": ErrorOut, "description": "Refused; the message says why"},
+    429: {"model": ErrorOut, "description": "Too many requests; Retry-After says how many seconds to wait"},
     503: {"model": ErrorOut, "description": "A part that this needs does not answer right now"},
 }
 
@@ -46,9 +48,9 @@ class InvalidBearerError(UnauthorizedError):
     """The access token is invalid or has expired."""
 
 
-def answer(status: int, code: str, message: str) -> JSONResponse:
+def answer(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """An error as clients read it."""
-    return JSONResponse({"code": code, "message": message}, status)
+    return JSONResponse({"code": code, "message": message}, status, headers)
 
 
 def _known(_request: Request, error: Exception) -> JSONResponse:
@@ -58,7 +60,14 @@ def _known(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": "invalid_token", "error_description": error.message}, 401)
     if error.http_status >= 500:
         _log.warning("answered %s: %s", error.code, error, exc_info=error)
-    return answer(error.http_status, error.code, error.message)
+    return answer(error.http_status, error.code, error.message, retry_after(error))
+
+
+def retry_after(error: HomeworldError) -> dict[str, str]:
+    """The header that says when to ask again, where that is known."""
+    if not isinstance(error, TooManyError):
+        return {}
+    return {"Retry-After": str(max(1, math.ceil(error.retry_after_seconds)))}
 
 
 def _invalid(_request: Request, error: Exception) -> JSONResponse:

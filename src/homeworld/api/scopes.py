@@ -9,22 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from homeworld.model.accesses import ACCESSES, ALL_ACCESSES
+from homeworld.model.accesses import ACCESSES, ALL_ACCESSES, ORGANIZATION_ONLY
 
 __all__ = ["ACCESSES", "ALL_ACCESSES", "ORGANIZATION_ONLY", "SCOPES", "Scope"]
-
-# A grant on the whole organization of one of these makes no sense on a single database.
-ORGANIZATION_ONLY = frozenset(
-    {
-        "read_organization",
-        "read_invoices",
-        "create_databases",
-        "read_databases",
-        "read_service_tokens",
-        "write_service_tokens",
-        "delete_service_tokens",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +23,7 @@ class Scope:
     :param readers: also any one of these, where the password concerned is a reader's.
     :param anywhere: the access may be on any resource; the answer holds only what the token may see.
     :param public: anybody, without a token.
+    :param users: for users only; a service token is nobody here.
     """
 
     accesses: frozenset[str] = frozenset()
@@ -43,6 +31,7 @@ class Scope:
     readers: frozenset[str] = frozenset()
     anywhere: bool = False
     public: bool = False
+    users: bool = False
 
     def wanted(self, *, production: bool) -> frozenset[str]:
         """The accesses of which one is needed."""
@@ -96,8 +85,37 @@ _VSCHEMA = _by_branch("write_branch_vschema", "write_production_branch_vschema")
 
 SCOPES: Mapping[str, Scope] = {
     "list_public_regions": PUBLIC,
+    "get_current_user": Scope(users=True),
     "list_organizations": AUTHENTICATED,
     "get_organization": _of("read_organization"),
+    "update_organization": _of("write_organization"),
+    "list_audit_logs": _of("read_audit_logs"),
+    "list_organization_members": _of("read_organization"),
+    "get_organization_membership": _of("read_organization"),
+    "update_organization_membership": _of("write_organization"),
+    "remove_organization_member": _of("write_organization"),
+    "list_organization_invitations": _of("write_members"),
+    "create_organization_invitation": _of("write_members"),
+    "cancel_organization_invitation": _of("write_members"),
+    "list_organization_teams": _of("read_organization"),
+    "create_organization_team": _of("write_teams", "write_organization"),
+    "get_organization_team": _of("read_organization"),
+    "update_organization_team": _of("write_teams", "write_organization"),
+    "delete_organization_team": _of("write_teams", "write_organization"),
+    "set_organization_team_database": _of("write_organization"),
+    "remove_organization_team_database": _of("write_organization"),
+    "list_organization_team_members": _of("read_organization"),
+    "add_organization_team_member": _of("write_teams", "write_organization"),
+    "get_organization_team_member": _of("read_organization"),
+    "remove_organization_team_member": _of("write_teams", "write_organization"),
+    "list_oauth_applications": _of("read_oauth_applications"),
+    "create_oauth_application": _of("write_organization"),
+    "get_oauth_application": _of("read_oauth_applications"),
+    "delete_oauth_application": _of("write_organization"),
+    "list_oauth_tokens": _of("read_oauth_tokens"),
+    "get_oauth_token": _of("read_oauth_tokens"),
+    "create_oauth_token": _of("write_oauth_tokens"),
+    "delete_oauth_token": _of("delete_oauth_tokens"),
     "list_regions_for_organization": _of("read_organization"),
     "list_cluster_size_skus": _of("read_organization"),
     "list_databases": Scope(_SEES_DATABASE, anywhere=True),

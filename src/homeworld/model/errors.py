@@ -203,3 +203,15 @@ class RowRefusedError(HomeworldError):
     """The target does not take a row exactly as it is on the source."""
 
     code = "row_refused"
+
+
+class TooManyError(HomeworldError):
+    """Too many requests; wait and try again."""
+
+    code = "rate_limited"
+    http_status = 429
+    retryable = True
+
+    def __init__(self, message: str | None = None, retry_after_seconds: float = 1.0) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message, retry_after_seconds=retry_after_seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import typer
 from homeworld.metering.prices import Prices
 from homeworld.model.addresses import parse_networks
 from homeworld.model.errors import HomeworldError
+from homeworld.roles.access import AccessOptions
 from homeworld.roles.ground import write_private
 from homeworld.roles.several import ApiRole, Common, GatewayRole, Role, WorkerRole
 from homeworld.workflows.provisioning.ports import Placement
@@ -51,6 +53,68 @@ PriceList = Annotated[
     ),
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")]
+RequestsPerMinute = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        envvar="HOMEWORLD_REQUESTS_PER_MINUTE",
+        help="Of each credential, in each process of the API; 0: any number.",
+    ),
+]
+
+
+def _checked_url(given: str) -> str:
+    if given and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(?::\d{1,5})?/?", given):
+        raise typer.BadParameter("give scheme, host and port only, such as https://db.example.com")
+    return given
+
+
+PublicUrl = Annotated[
+    str,
+    typer.Option(
+        callback=_checked_url,
+        envvar="HOMEWORLD_PUBLIC_URL",
+        help="How users reach the API and its pages, where something is before it; without a path.",
+    ),
+]
+SsoIssuer = Annotated[
+    str,
+    typer.Option(envvar="HOMEWORLD_SSO_ISSUER", help="An OpenID Connect provider that users may come by."),
+]
+SsoClientId = Annotated[str, typer.Option(envvar="HOMEWORLD_SSO_CLIENT_ID", help="Homeworld's name there.")]
+SsoSecretFile = Annotated[
+    Path | None,
+    typer.Option(envvar="HOMEWORLD_SSO_CLIENT_SECRET_FILE", help="A file with Homeworld's secret there."),
+]
+SsoDomains = Annotated[
+    str,
+    typer.Option(
+        envvar="HOMEWORLD_SSO_DOMAINS",
+        help="Domains of the email addresses that it speaks for, with commas between them.",
+    ),
+]
+SsoName = Annotated[str, typer.Option(envvar="HOMEWORLD_SSO_NAME", help="For the button on the login page.")]
+
+
+def access_options(
+    requests_per_minute: int,
+    public_url: str,
+    sso_issuer: str,
+    sso_client_id: str,
+    sso_client_secret_file: Path | None,
+    sso_domains: str,
+    sso_name: str,
+) -> AccessOptions:
+    """What the options of a command say."""
+    return AccessOptions(
+        requests_per_minute,
+        public_url.rstrip("/"),
+        sso_issuer,
+        sso_client_id,
+        sso_client_secret_file,
+        sso_name,
+        tuple(domain.strip() for domain in sso_domains.split(",") if domain.strip()),
+    )
 
 
 def run(make: Callable[[ExitStack], Role], ready_file: Path | None) -> None:
@@ -88,9 +152,20 @@ def api(
     organization: OrganizationName = "homeworld",
     ready_file: ReadyFile = None,
     webhook_networks: WebhookNetworks = "",
+    requests_per_minute: RequestsPerMinute = 600,
+    public_url: PublicUrl = "",
+    sso_issuer: SsoIssuer = "",
+    sso_client_id: SsoClientId = "",
+    sso_client_secret_file: SsoSecretFile = None,
+    sso_domains: SsoDomains = "",
+    sso_name: SsoName = "single sign-on",
 ) -> None:
     """Run one of any number of APIs."""
     common = Common(data_dir.expanduser().absolute(), store, mysqld, organization)
+    access = access_options(
+        requests_per_minute, public_url, sso_issuer, sso_client_id, sso_client_secret_file, sso_domains,
+        sso_name,
+    )  # fmt: skip
     run(
         lambda stack: ApiRole(
             common,
@@ -99,6 +174,7 @@ def api(
             gateway_address=gateway_address,
             replicas=replicas,
             webhook_networks=parse_networks(webhook_networks),
+            access=access,
         ),
         ready_file,
     )

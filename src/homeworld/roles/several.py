@@ -34,6 +34,7 @@ from homeworld.model.routing import RoutingSnapshot
 from homeworld.model.topology import BackendRole
 from homeworld.replication.fence import TableFence
 from homeworld.replication.mover_process import MoverProcesses
+from homeworld.roles.access import FAILURES_PER_MINUTE, AccessOptions
 from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import (
     ApiServer,
@@ -44,6 +45,7 @@ from homeworld.roles.ground import (
     listen,
 )
 from homeworld.roles.keeper import EngineKeeper
+from homeworld.roles.users import make_first_user
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
@@ -124,6 +126,7 @@ class ApiRole:
         port: int,
         gateway_address: str,
         replicas: int,
+        access: AccessOptions,
         webhook_networks: tuple[Network, ...] = (),
     ) -> None:
         """:param gateway_address: what clients are told to connect to, ``host:port``."""
@@ -133,12 +136,14 @@ class ApiRole:
         self._port = port
         self._gateway_address = gateway_address
         self._replicas = replicas
+        self._access = access
 
     def start(self) -> dict[str, object]:
         """See :class:`Role`."""
         stack, ending = self._stack, Ending(STOP_SECONDS)
         listener = stack.enter_context(listen(self._port, "--api-port"))
         ground = _Ground(self._common, stack)
+        make_first_user(ground.store, self._common.data_dir, self._common.organization)
 
         def routes_changed() -> None:
             try:
@@ -157,6 +162,10 @@ class ApiRole:
                 routes_changed=routes_changed,
                 replicas=self._replicas,
                 webhook_networks=self._webhook_networks,
+                public_url=self._access.public_url,
+                requests_per_minute=self._access.requests_per_minute,
+                failures_per_minute=FAILURES_PER_MINUTE,
+                sso=self._access.oidc(self._common.organization),
             ),
         )
         self._server = ApiServer(api, listener)

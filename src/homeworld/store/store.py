@@ -17,6 +17,7 @@ from typing import Self
 from sqlalchemy import Engine
 
 from homeworld.model.ports import Clock
+from homeworld.store.audit import Audit
 from homeworld.store.branches import Branches, Servers
 from homeworld.store.databases import Databases
 from homeworld.store.engine import SystemClock, open_engine, reading, touching, writing
@@ -26,16 +27,24 @@ from homeworld.store.journal import Journal
 from homeworld.store.keyspaces import Keyspaces
 from homeworld.store.leases import Leases
 from homeworld.store.maintenance import Maintenance
+from homeworld.store.members import Members
+from homeworld.store.members_invitations import Invitations
 from homeworld.store.migrate import upgrade
+from homeworld.store.oauth import Applications
+from homeworld.store.oauth_devices import Devices
+from homeworld.store.oauth_tokens import OAuthTokens
 from homeworld.store.outbox import Outbox
 from homeworld.store.passwords import Passwords
 from homeworld.store.progress import Progress
 from homeworld.store.queue import Queue
 from homeworld.store.resizes import KeyspaceResizes
 from homeworld.store.routing import Routes
+from homeworld.store.teams import Teams
 from homeworld.store.tenants import Actors, Organizations, Regions
 from homeworld.store.tokens import ServiceTokens
 from homeworld.store.usage import Usage
+from homeworld.store.users import Users
+from homeworld.store.users_sessions import Sessions
 from homeworld.store.webhooks import Webhooks
 from homeworld.store.work import Work
 from homeworld.store.workflows import Workflows
@@ -66,6 +75,51 @@ class Transaction:
     def tokens(self) -> ServiceTokens:
         """Service tokens."""
         return ServiceTokens(self.work)
+
+    @cached_property
+    def users(self) -> Users:
+        """Users and their rights."""
+        return Users(self.work)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Browsers that somebody logged in with."""
+        return Sessions(self.work)
+
+    @cached_property
+    def members(self) -> Members:
+        """Who belongs to an organization."""
+        return Members(self.work)
+
+    @cached_property
+    def invitations(self) -> Invitations:
+        """Invitations."""
+        return Invitations(self.work)
+
+    @cached_property
+    def teams(self) -> Teams:
+        """Teams."""
+        return Teams(self.work)
+
+    @cached_property
+    def applications(self) -> Applications:
+        """OAuth applications."""
+        return Applications(self.work)
+
+    @cached_property
+    def devices(self) -> Devices:
+        """Devices that wait for their user."""
+        return Devices(self.work)
+
+    @cached_property
+    def oauth_tokens(self) -> OAuthTokens:
+        """OAuth tokens."""
+        return OAuthTokens(self.work)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The audit log, to read."""
+        return Audit(self.work)
 
     @cached_property
     def databases(self) -> Databases:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict, Unpack
 
 from sqlalchemy import func, select
 
@@ -23,8 +24,19 @@ class Organization:
 
     id: str
     name: str
+    billing_email: str
+    invoice_budget_amount: int
+    idp_managed_roles: bool
     created_at: datetime
     updated_at: datetime
+
+
+class OrganizationFields(TypedDict, total=False):
+    """What can be changed of an organization."""
+
+    billing_email: str
+    invoice_budget_amount: int
+    idp_managed_roles: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +80,8 @@ class Organizations:
         if known is not None:
             return known
         check_resource_name(name, "organization")
-        made = Organization(new_id(), name, self._work.now, self._work.now)
-        self._work.add(
-            table, {"id": made.id, "name": name, "created_at": made.created_at, "updated_at": made.updated_at}
-        )
+        made = Organization(new_id(), name, "", 0, False, self._work.now, self._work.now)
+        self._work.add(table, {field: getattr(made, field) for field in made.__slots__})
         return made
 
     def by_name(self, name: str) -> Organization:
@@ -89,6 +99,17 @@ class Organizations:
         """
         table = tenants.organizations
         return self._work.only(select(table).where(table.c.id == organization_id), Organization)
+
+    def update(self, organization_id: str, **fields: Unpack[OrganizationFields]) -> Organization:
+        """Change settings."""
+        table = tenants.organizations
+        values: dict[str, object] = {**fields, "updated_at": self._work.now}
+        self._work.change(table, table.c.id, organization_id, values)
+        return self._work.only(select(table).where(table.c.id == organization_id), Organization)
+
+    def by_ids(self, ids: Iterable[str]) -> Mapping[str, Organization]:
+        """Organizations by id."""
+        return self._work.by_key(tenants.organizations, ids, Organization)
 
     def page(self, ids: Iterable[str], request: PageRequest) -> Page[Organization]:
         """Those of ``ids``, by name."""

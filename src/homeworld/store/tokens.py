@@ -40,6 +40,7 @@ class ServiceToken:
     last_used_at: datetime | None
     deleted_at: datetime | None
     actor_id: str
+    creator_id: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -58,19 +59,29 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """An authenticated token with its grants: resource id (organization or database) to accesses."""
+    """Whoever calls, authenticated: a service token, or a user by an OAuth token.
 
-    token: ServiceToken
+    :param id: of the credential; it has a limit of its own.
+    :param actor_id: who acts: a service token's actor has its id.
+    :param organization_ids: where the bearer is anybody at all.
+    :param accesses: resource id (organization or database) to what is allowed on it.
+    :param user_id: None for a service token.
+    :param scopes: what the user allowed an application; None: all that the user may.
+    :param admin_of: organizations that the user administers.
+    """
+
+    id: str
+    actor_id: str
+    organization_ids: frozenset[str]
     accesses: Mapping[str, frozenset[str]]
-
-    @property
-    def actor_id(self) -> str:
-        """The actor that acts by this token; it has the token's id."""
-        return self.token.id
+    last_used_at: datetime | None
+    user_id: str | None = None
+    scopes: frozenset[str] | None = None
+    admin_of: frozenset[str] = frozenset()
 
     def may(self, wanted: Iterable[str], organization_id: str, database_id: str | None = None) -> bool:
         """Whether any of the wanted accesses is granted on the organization or on the database."""
-        if self.token.organization_id != organization_id:
+        if organization_id not in self.organization_ids:
             return False
         held = self.accesses.get(organization_id, frozenset())
         if database_id is not None:
@@ -81,6 +92,10 @@ class Bearer:
         """Whether any of the wanted accesses is granted on anything."""
         wanted = frozenset(wanted)
         return any(not held.isdisjoint(wanted) for held in self.accesses.values())
+
+    def use_is_news(self, now: datetime) -> bool:
+        """Whether the last noted use is so long ago that a new one should be noted."""
+        return self.last_used_at is None or now - self.last_used_at >= LAST_USED_EVERY
 
 
 class ServiceTokens:
@@ -97,6 +112,7 @@ class ServiceTokens:
         ttl_seconds: int | None = None,
         token_id: str | None = None,
         secret: str | None = None,
+        creator_id: str | None = None,
     ) -> tuple[ServiceToken, str]:
         """A new token without any access, and its secret, told only here.
 
@@ -117,6 +133,7 @@ class ServiceTokens:
             None,
             None,
             token_id,
+            creator_id,
             now,
             now,
         )
@@ -139,11 +156,13 @@ class ServiceTokens:
         accesses: dict[str, set[str]] = {}
         for grant in self.grants(token_id):
             accesses.setdefault(grant.resource_id, set()).add(grant.access)
-        return Bearer(token, {resource: frozenset(held) for resource, held in accesses.items()})
-
-    def use_is_news(self, token: ServiceToken) -> bool:
-        """Whether the last noted use is so long ago that a new one should be noted."""
-        return token.last_used_at is None or self._work.now - token.last_used_at >= LAST_USED_EVERY
+        return Bearer(
+            id=token.id,
+            actor_id=token.id,
+            organization_ids=frozenset({token.organization_id}),
+            accesses={resource: frozenset(held) for resource, held in accesses.items()},
+            last_used_at=token.last_used_at,
+        )
 
     def note_use(self, token_id: str) -> None:
         """Note that the token was used now."""

@@ -58,6 +58,7 @@ def create_database(
             notes=body.notes,
             actor_id=call.actor_id,
         )
+        call.created_database(database.id)
         call.audit("database.created", "database", database.id, database.name)
         return show_databases(call, [database])[0]
 

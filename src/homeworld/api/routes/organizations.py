@@ -13,18 +13,20 @@ from homeworld.api.schemas.common import RegionOut
 from homeworld.api.schemas.organizations import (
     ClusterSizeOut,
     OrganizationOut,
+    UpdateOrganization,
     show_cluster_sizes,
     show_organizations,
 )
+from homeworld.store.tenants import OrganizationFields
 
 router = APIRouter(tags=["Organizations"])
 
 
 @router.get("/organizations", operation_id="list_organizations")
 def list_organizations(api: ApiDep, caller: CallerDep, page: PageDep) -> Listing[OrganizationOut]:
-    """The organizations that the token belongs to."""
+    """The organizations that the token or its user belongs to."""
     with api.read(caller, "list_organizations") as call:
-        found = call.tx.organizations.page([call.bearer.token.organization_id], page)
+        found = call.tx.organizations.page(call.bearer.organization_ids, page)
         return listing(caller, found, show_organizations(call, found.items))
 
 
@@ -33,6 +35,25 @@ def get_organization(api: ApiDep, caller: CallerDep, path: InOrganization) -> Or
     """An organization."""
     with api.read(caller, "get_organization", path) as call:
         return show_organizations(call, [call.organization])[0]
+
+
+@router.patch("/organizations/{organization}", operation_id="update_organization")
+def update_organization(
+    api: ApiDep, caller: CallerDep, path: InOrganization, body: UpdateOrganization | None = None
+) -> OrganizationOut:
+    """Change what is kept of an organization."""
+    asked = body or UpdateOrganization()
+    fields = OrganizationFields()
+    if asked.billing_email is not None:
+        fields["billing_email"] = asked.billing_email
+    if asked.invoice_budget_amount is not None:
+        fields["invoice_budget_amount"] = asked.invoice_budget_amount
+    if asked.idp_managed_roles is not None:
+        fields["idp_managed_roles"] = asked.idp_managed_roles
+    with api.write(caller, "update_organization", path) as call:
+        changed = call.tx.organizations.update(call.organization.id, **fields)
+        call.audit("organization.updated", "organization", changed.id, changed.name, fields=dict(fields))
+        return show_organizations(call, [changed])[0]
 
 
 @router.get("/regions", operation_id="list_public_regions")

@@ -18,6 +18,7 @@ from homeworld.api.schemas.service_tokens import (
 )
 from homeworld.api.scopes import ACCESSES, ORGANIZATION_ONLY
 from homeworld.model.errors import ForbiddenError, InvalidError, NotFoundError
+from homeworld.store.tokens import ServiceToken
 
 router = APIRouter(tags=["Service tokens"])
 
@@ -42,7 +43,9 @@ def create_service_token(
     """A new token that may do nothing yet. The secret is in this answer only."""
     asked = body or CreateServiceToken()
     with api.write(caller, "create_service_token", path) as call:
-        token, secret = call.tx.tokens.create(call.organization.id, asked.name, ttl_seconds=asked.ttl or None)
+        token, secret = call.tx.tokens.create(
+            call.organization.id, asked.name, ttl_seconds=asked.ttl or None, creator_id=call.actor_id
+        )
         call.audit("service_token.created", "service_token", token.id, asked.name or token.id)
         return show_tokens(call, [token], {token.id: secret})[0]
 
@@ -58,8 +61,9 @@ def get_service_token(api: ApiDep, caller: CallerDep, path: InOrganization, toke
 def delete_service_token(api: ApiDep, caller: CallerDep, path: InOrganization, token_id: Id) -> None:
     """Make a token useless."""
     with api.write(caller, "delete_service_token", path) as call:
-        call.tx.tokens.delete(call.organization.id, token_id)
-        call.audit("service_token.deleted", "service_token", token_id, token_id)
+        token = _to_change(call, token_id)
+        call.tx.tokens.delete(call.organization.id, token.id)
+        call.audit("service_token.deleted", "service_token", token.id, token.name or token.id)
 
 
 @router.get(_ONE + "/grants", operation_id="list_service_token_grants")
@@ -95,17 +99,18 @@ def add_service_token_accesses(
 ) -> AccessesOut:
     """Allow a token more; nobody gives what they do not have."""
     with api.write(caller, "add_service_token_accesses", path) as call:
-        token = call.tx.tokens.get(call.organization.id, token_id)
+        token = _to_change(call, token_id)
         kind, resource_id = _resource(call, body)
         for access in body.access:
             _check(call, access, resource_id, kind)
         grants = call.tx.tokens.grant(token.id, kind, resource_id, body.access)
         call.audit(
-            "service_token.access_added",
+            "service_token.granted_access",
             "service_token",
             token.id,
             token.name or token.id,
             access=body.access,
+            database=body.database,
         )
         return show_accesses(call, grants)
 
@@ -117,7 +122,15 @@ def _check(call: Call, access: str, resource_id: str, kind: str) -> None:
         raise InvalidError(f"{access} is given on the organization, not on a database")
     database_id = resource_id if kind == "database" else None
     if not call.bearer.may([access], call.organization.id, database_id):
-        raise ForbiddenError(f"this token does not have {access} itself")
+        raise ForbiddenError(f"nobody gives what they do not have: {access}")
+
+
+def _to_change(call: Call, token_id: str) -> ServiceToken:
+    token = call.tx.tokens.get(call.organization.id, token_id)
+    # Members have tokens of their own; what others made is the administrators' to change.
+    if call.user_id not in (None, token.creator_id) and call.organization.id not in call.bearer.admin_of:
+        raise ForbiddenError("this token was made by somebody else; ask an administrator")
+    return token
 
 
 @router.delete(_ONE + "/access", operation_id="delete_service_token_accesses", status_code=204)
@@ -130,7 +143,7 @@ def delete_service_token_accesses(
 ) -> None:
     """Allow a token less."""
     with api.write(caller, "delete_service_token_accesses", path) as call:
-        token = call.tx.tokens.get(call.organization.id, token_id)
+        token = _to_change(call, token_id)
         kind, resource_id = _resource(call, body)
         call.tx.tokens.revoke(token.id, kind, resource_id, body.access)
         call.audit(
@@ -139,6 +152,7 @@ def delete_service_token_accesses(
             token.id,
             token.name or token.id,
             access=body.access,
+            database=body.database,
         )
 
 

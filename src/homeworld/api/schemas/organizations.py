@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, StrictBool
 
 from homeworld.api.calls import Call
+from homeworld.api.schemas.common import Body
+from homeworld.model.errors import InvalidError
 from homeworld.model.sizes import CLUSTER_SIZES, DEFAULT_SIZE, Host, told
 from homeworld.store.tenants import Organization
+from homeworld.store.users import checked_email
+
+
+def _email(given: str) -> str:
+    try:
+        return checked_email(given)
+    except InvalidError as error:
+        raise ValueError(error.message) from None
+
+
+class UpdateOrganization(Body):
+    """The body of update_organization."""
+
+    billing_email: Annotated[str, AfterValidator(_email)] | None = None
+    idp_managed_roles: StrictBool | None = None
+    invoice_budget_amount: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
 
 
 class OrganizationOut(BaseModel):
@@ -44,6 +63,9 @@ def show_organizations(call: Call, organizations: Sequence[Organization]) -> lis
         OrganizationOut(
             id=organization.id,
             name=organization.name,
+            billing_email=organization.billing_email,
+            idp_managed_roles=organization.idp_managed_roles,
+            invoice_budget_amount=str(organization.invoice_budget_amount),
             created_at=organization.created_at,
             updated_at=organization.updated_at,
             database_count=counts.get(organization.id, 0),

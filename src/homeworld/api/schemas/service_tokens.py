@@ -45,8 +45,67 @@ class GrantedOut(BaseModel):
     resource: ResourceOut
 
 
+class OAuthAccessOut(BaseModel):
+    """A scope that a user allowed an application."""
+
+    name: str
+    description: str
+
+
+class OAuthUserOut(BaseModel):
+    """The user for whom a token acts."""
+
+    name: str
+    id: str
+
+
+class OAuthOrganizationOut(BaseModel):
+    """An organization in which a token acts."""
+
+    name: str
+    id: str
+    url: str
+
+
+class OAuthUsersOut(BaseModel):
+    """Whom a token may ask about."""
+
+    users: Sequence[OAuthUserOut]
+    accesses: Sequence[OAuthAccessOut]
+
+
+class OAuthOrganizationsOut(BaseModel):
+    """What a token may do in organizations."""
+
+    organizations: Sequence[OAuthOrganizationOut]
+    accesses: Sequence[OAuthAccessOut]
+
+
+class OAuthDatabasesOut(BaseModel):
+    """What a token may do with databases; none is named where it is with all of the user's."""
+
+    databases: Sequence[Mapping[str, str]] = ()
+    accesses: Sequence[OAuthAccessOut]
+
+
+class OAuthBranchesOut(BaseModel):
+    """What a token may do with branches; none is named where it is with all of the user's."""
+
+    branches: Sequence[Mapping[str, str]] = ()
+    accesses: Sequence[OAuthAccessOut]
+
+
+class OAuthAccessesOut(BaseModel):
+    """What a user allowed an application."""
+
+    database: OAuthDatabasesOut
+    organization: OAuthOrganizationsOut
+    branch: OAuthBranchesOut
+    user: OAuthUsersOut
+
+
 class ServiceTokenOut(BaseModel):
-    """A service token. ``token`` is null but in the answer to its creation."""
+    """A service token, or an OAuth token. ``token`` is null but in the answer to its creation."""
 
     id: str
     type: str = "ServiceToken"
@@ -62,8 +121,8 @@ class ServiceTokenOut(BaseModel):
     actor_id: str | None
     actor_display_name: str | None
     actor_type: str | None = "ServiceToken"
-    service_token_accesses: Sequence[GrantedOut]
-    oauth_accesses_by_resource: None = None
+    service_token_accesses: Sequence[GrantedOut] | None
+    oauth_accesses_by_resource: OAuthAccessesOut | None = None
 
 
 class AccessResourceOut(BaseModel):

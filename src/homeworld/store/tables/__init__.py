@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from homeworld.store.tables import (
+    access,
     gateways,
     journal,
     maintenance,
@@ -17,6 +18,7 @@ from homeworld.store.tables import (
 from homeworld.store.tables.base import metadata
 
 __all__ = [
+    "access",
     "gateways",
     "journal",
     "maintenance",

@@ -96,4 +96,6 @@ audit_log = Table(
     Column("metadata", JSON, nullable=False),
     created(),
     Index("ix_audit_log_organization", "organization_id", "created_at", "id"),
+    Index("ix_audit_log_action", "organization_id", "action", "created_at", "id"),
+    Index("ix_audit_log_actor", "organization_id", "actor_id", "created_at", "id"),
 )

@@ -14,6 +14,8 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
+    text,
 )
 
 from homeworld.store.tables.base import Utc, created, metadata, public_id, updated
@@ -23,6 +25,9 @@ organizations = Table(
     metadata,
     public_id(),
     Column("name", String(64), nullable=False),
+    Column("billing_email", String(255), nullable=False, server_default=text("''")),
+    Column("invoice_budget_amount", Integer, nullable=False, server_default=text("0")),
+    Column("idp_managed_roles", Boolean, nullable=False, server_default=false()),
     created(),
     updated(),
     UniqueConstraint("name"),
@@ -40,6 +45,7 @@ actors = Table(
     CheckConstraint("kind IN ('user', 'service_token', 'system')", name="kind"),
 )
 
+# creator_id: the actor who made it; unknown for tokens of before it was noted.
 # token_sha256: the secret has more than 200 bits, so that a plain digest is not guessable.
 service_tokens = Table(
     "service_tokens",
@@ -53,6 +59,7 @@ service_tokens = Table(
     Column("last_used_at", Utc, nullable=True),
     Column("deleted_at", Utc, nullable=True),
     Column("actor_id", String(12), ForeignKey("actors.id"), nullable=False),
+    Column("creator_id", String(12), nullable=True),
     created(),
     updated(),
     Index("ix_service_tokens_list", "organization_id", "created_at", "id"),
