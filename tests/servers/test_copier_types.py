@@ -201,6 +201,23 @@ CASES = [
         only=Flavor.MARIADB,
     ),
     Case(
+        "functional_index_that_could_not_keep_its_value",
+        "CREATE TABLE t (d DECIMAL(30,0) NOT NULL, n INT, PRIMARY KEY (d), KEY f ((HEX(d))))",
+        [],
+        [
+            "INSERT INTO t VALUES (-999999999999999999999999999999, 9)",
+            "UPDATE t SET n=n+1",
+            "DELETE FROM t WHERE d=999999999999999999999999999998",
+        ],
+        ("d",),
+        session=[
+            "SET sql_mode=''",
+            "INSERT INTO t VALUES (999999999999999999999999999999, 1), (1, 2),"
+            " (999999999999999999999999999998, 3), (-99999999999999999999, 4)",
+        ],
+        only=Flavor.MYSQL,
+    ),
+    Case(
         "keys_that_change_and_swap",
         "CREATE TABLE t (a INT, b INT, u INT, v VARCHAR(9), PRIMARY KEY (a, b), UNIQUE KEY u (u))",
         [f"({n}, {n * 2}, {n}, 'v')" for n in range(30)],
