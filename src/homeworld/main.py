@@ -24,6 +24,7 @@ from homeworld.cli.demo.command import demo
 from homeworld.cli.maintenance import app as maintenance_app
 from homeworld.cli.maintenance import usage
 from homeworld.cli.workflow import app as workflow_app
+from homeworld.edge.server import Edge
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.watcher import Watcher
 from homeworld.gateway.router import Router
@@ -38,7 +39,16 @@ from homeworld.replication.mover_process import MoverProcesses
 from homeworld.roles import commands, users
 from homeworld.roles.access import FAILURES_PER_MINUTE, AccessOptions
 from homeworld.roles.errands import make_errands
-from homeworld.roles.ground import ApiServer, begin, certificates, data_dir_lock, free_port, listen
+from homeworld.roles.ground import (
+    ApiServer,
+    begin,
+    certificates,
+    data_dir_lock,
+    free_port,
+    http_listeners,
+    http_told,
+    listen,
+)
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
@@ -65,6 +75,8 @@ class Settings:
     data_dir: Path
     api_port: int
     gateway_port: int
+    http_port: int | None
+    http_plain_port: int | None
     mysqld: Path | None
     placement: Placement
     replicas: int
@@ -95,6 +107,7 @@ class Homeworld:
         stack.enter_context(data_dir_lock(settings.data_dir))
         api_socket = stack.enter_context(listen(settings.api_port, "--api-port"))
         gateway_port = free_port(settings.gateway_port, "--gateway-port")
+        https, http = http_listeners(stack, settings.http_port, settings.http_plain_port, gateway_port)
 
         engine = LocalEngine(settings.data_dir, settings.mysqld)
         store = Store.open(f"sqlite:///{settings.data_dir / 'homeworld.db'}")
@@ -111,6 +124,8 @@ class Homeworld:
         stack.callback(lambda: watcher.stop(self._left()))
 
         ca_file, certificate, key = certificates(settings.data_dir)
+        with store.write() as tx:
+            secret = tx.gateways.secret()
 
         def publish() -> None:
             gateway.publish(routing.snapshot())
@@ -129,6 +144,7 @@ class Homeworld:
             port=gateway_port,
             tls=context_for(certificate, key),
             on_alter_vschema=alter_vschema,
+            annex=Edge(secret=secret, tls=(https, certificate, key), plain=http),
         )
         routing = Routing(
             store,
@@ -157,6 +173,7 @@ class Homeworld:
             inspection=ServerInspection(store, engine),
             flavor=engine.flavor,
             gateway_address=f"127.0.0.1:{gateway.port}",
+            http_address=f"127.0.0.1:{https.getsockname()[1]}",
             routes_changed=routes_changed,
             replicas=settings.replicas,
             webhook_networks=settings.webhook_networks,
@@ -179,6 +196,7 @@ class Homeworld:
             "api_url": api_url,
             "gateway_host": "127.0.0.1",
             "gateway_port": gateway.port,
+            **http_told(https, http),
             "ca_file": str(ca_file),
             "organization": settings.organization,
             "service_token_id": token_id,
@@ -221,6 +239,8 @@ def up(
     data_dir: Annotated[Path, typer.Option(help="Everything homeworld keeps.")] = Path("~/.homeworld"),
     api_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8080,
     gateway_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 3306,
+    http_port: commands.HttpPort = None,
+    http_plain_port: commands.HttpPlainPort = None,
     mysqld: Annotated[Path | None, typer.Option(help="The mysqld or mariadbd for new servers.")] = None,
     placement: Annotated[
         Placement, typer.Option(help="One server a branch, or one a shard.")
@@ -248,8 +268,9 @@ def up(
 
     def make(stack: ExitStack) -> Homeworld:
         settings = Settings(
-            data_dir.expanduser().absolute(), api_port, gateway_port, mysqld, placement, replicas,
-            organization, ready_file, parse_networks(webhook_networks), Prices.parse(prices), access,
+            data_dir.expanduser().absolute(), api_port, gateway_port, http_port, http_plain_port, mysqld,
+            placement, replicas, organization, ready_file, parse_networks(webhook_networks),
+            Prices.parse(prices), access,
         )  # fmt: skip
         return Homeworld(settings, stack)
 

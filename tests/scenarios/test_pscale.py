@@ -210,7 +210,7 @@ def login(pscale: Pscale) -> dict[str, Any]:
 
 
 def connect(pscale: Pscale, login: dict[str, Any], schema: str = "shop") -> Any:
-    host, _, port = str(login["access_host_url"]).partition(":")
+    host, _, port = str(login["database_branch"]["mysql_edge_address"]).partition(":")
     return pymysql.connect(
         host=host, port=int(port), user=login["username"], password=login["plain_text"], database=schema,
         ssl_ca=pscale.installation.ready["ca_file"], ssl_verify_cert=True, autocommit=True, read_timeout=30,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from homeworld.edge.sessions import Limits
 from homeworld.model.names import new_id
-from homeworld.model.topology import Flavor
+from homeworld.model.topology import BackendRole, Flavor
 from tests import conftest
 from tests.support import mysqld
-from tests.support.gateway import GatewayFixture, start_gateway, unsharded
+from tests.support.edge import JsonClient, ProtoClient
+from tests.support.gateway import GatewayFixture, secret, start_gateway, unsharded
 
 SMALL = (*conftest.SMALL, "innodb-autoinc-lock-mode=2")
 
@@ -62,3 +65,34 @@ def table(gateway_server: mysqld.TestServer, gateway_schema: str) -> str:
         "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(200), n INT)", gateway_schema
     )
     return "t"
+
+
+@pytest.fixture
+def edge(gateway_server: mysqld.TestServer, gateway_schema: str, tmp_path: Path) -> Iterator[GatewayFixture]:
+    """A gateway with one keyspace, over HTTP too."""
+    keyspaces = {gateway_schema: unsharded(gateway_schema, gateway_server)}
+    fixture = start_gateway(gateway_server, keyspaces, gateway_schema, tmp_path, edge=Limits())
+    yield fixture
+    fixture.gateway.stop(1.0)
+
+
+@pytest.fixture
+def connect(edge: GatewayFixture) -> Iterator[Callable[..., JsonClient]]:
+    """Clients in the clear, closed with the test."""
+    made: list[JsonClient] = []
+
+    def connect(role: BackendRole = BackendRole.ADMIN) -> JsonClient:
+        made.append(JsonClient(f"http://127.0.0.1:{edge.http}", role.value, secret(role)))
+        return made[-1]
+
+    yield connect
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def proto(edge: GatewayFixture) -> Iterator[ProtoClient]:
+    """A client of the other form, within TLS."""
+    role = BackendRole.ADMIN
+    with closing(ProtoClient(f"https://127.0.0.1:{edge.https}", role.value, secret(role), edge.ca)) as client:
+        yield client

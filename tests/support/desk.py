@@ -44,6 +44,7 @@ def open_desk(store: Store, clock: TestClock, served_api: ServedApi) -> Generato
         placements,
         inspection,
         gateway_address="127.0.0.1:3306",
+        http_address="db.test:443",
         routes_changed=lambda: published.append(1),
     )
     served_api.use(store, settings)

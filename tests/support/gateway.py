@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,8 @@ from typing import Any
 import mysql.connector
 import pymysql
 
+from homeworld.edge.server import Edge
+from homeworld.edge.sessions import Limits, Sessions
 from homeworld.gateway.branch import Lease, RouterFactory
 from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway, TlsMode
@@ -66,6 +69,9 @@ class GatewayFixture:
     accounts: dict[str, Account] = field(default_factory=dict[str, Account])
     version: int = 0
     ca: Path | None = None
+    edge: Edge | None = None
+    https: int = 0
+    http: int = 0
 
     def publish(self) -> None:
         self.version += 1
@@ -106,9 +112,17 @@ def start_gateway(
     max_connections: int = 2000,
     on_alter_vschema: Callable[[str, str, str, str], None] | None = None,
     lease: Lease | None = None,
+    edge: Limits | None = None,
 ) -> GatewayFixture:
-    """Start a gateway that serves the keyspaces; the caller stops ``fixture.gateway``."""
+    """Start a gateway that serves the keyspaces; the caller stops ``fixture.gateway``.
+
+    :param edge: serve HTTPS and HTTP, too, within these limits.
+    """
     ca, certificate, key = make_certificates(folder / "tls", ("localhost", "127.0.0.1"))
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)] if edge else []
+    annex = None
+    if edge is not None:
+        annex = Edge(secret="secret", tls=(sockets[0], certificate, key), plain=sockets[1], limits=edge)
     gateway = Gateway(
         router_factory=router,
         tls=context_for(certificate, key),
@@ -117,6 +131,7 @@ def start_gateway(
         max_connections=max_connections,
         on_alter_vschema=on_alter_vschema,
         lease=lease,
+        annex=annex,
     )
     routes = BranchRoutes(
         branch_id=BRANCH,
@@ -131,10 +146,17 @@ def start_gateway(
         credentials={role: (user_of(role), password_of(role)) for role in ROLES},
     )
     accounts = {role.value: account(role, expires_at=expires_at) for role in ROLES}
-    fixture = GatewayFixture(gateway, routes, accounts, ca=ca)
+    ports = [int(one.getsockname()[1]) for one in sockets] or [0, 0]
+    fixture = GatewayFixture(gateway, routes, accounts, ca=ca, https=ports[0], http=ports[1], edge=annex)
     gateway.start()
     fixture.publish()
     return fixture
+
+
+def sessions_of(fixture: GatewayFixture) -> Sessions:
+    """What is kept of sessions over HTTP."""
+    assert fixture.edge is not None
+    return fixture.edge.sessions
 
 
 def rows(cursor: Any, sql: str, args: object = None) -> list[tuple[Any, ...]]:

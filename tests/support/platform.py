@@ -43,14 +43,14 @@ class Platform:
         self.organization = str(ready["organization"])
         # The ports stay the same, so that clients find the gateway again as they would in production.
         pinned = ("--api-port", str(ready["api_url"]).rpartition(":")[2].strip("/"))
-        pinned += ("--gateway-port", str(ready["gateway_port"]))
+        pinned += ("--gateway-port", str(ready["gateway_port"]), "--http-port", str(ready["http_port"]))
         rest = self.installation.options
         kept: list[str] = []
         skip = False
         for word in rest:
             if skip:
                 skip = False
-            elif word in {"--api-port", "--gateway-port"}:
+            elif word in {"--api-port", "--gateway-port", "--http-port"}:
                 skip = True
             else:
                 kept.append(word)

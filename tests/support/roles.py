@@ -77,6 +77,7 @@ class Process:
         for option, port in (
             ("--api-port", str(self.ready.get("api_url", "")).rpartition(":")[2]),
             ("--gateway-port", str(self.ready.get("gateway_port", ""))),
+            ("--http-port", str(self.ready.get("http_port", ""))),
         ):
             if option in options:
                 options[options.index(option) + 1] = port
@@ -183,7 +184,7 @@ class Roles:
         options = {
             API: ["--api-port", "0", "--replicas", str(self._replicas)],
             WORKER: self._worker_options,
-            GATEWAY: ["--gateway-port", "0"],
+            GATEWAY: ["--gateway-port", "0", "--http-port", "0"],
         }[role]
         for _ in range(count):
             several = self.processes[role]

@@ -230,8 +230,9 @@ def test_a_password_is_told_once_and_gateways_hear_of_it(desk: Desk) -> None:
     assert (answer.status_code, len(desk.published)) == (201, before + 1)
     assert made["plain_text"].startswith("pscale_pw_")
     assert (made["role"], made["ttl_seconds"], made["renewable"]) == ("readwriter", 300, True)
-    assert (made["cidrs"], made["access_host_url"]) == (["10.1.0.0/16"], "127.0.0.1:3306")
+    assert (made["cidrs"], made["access_host_url"]) == (["10.1.0.0/16"], "db.test")
     assert made["database_branch"]["name"] == "main"
+    assert made["database_branch"]["mysql_edge_address"] == "127.0.0.1:3306"
     at = f"{BRANCH}/passwords/{made['id']}"
     assert desk.http.get(at).json()["plain_text"] is None
     assert desk.http.patch(at, json={"name": "web"}).json()["name"] == "web"

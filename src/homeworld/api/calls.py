@@ -107,6 +107,7 @@ class Settings:
     :param flavor: of databases whose request names none.
     :param public_url: how clients reach this API, without a path; empty: as each request came in.
     :param gateway_address: host or ``host:port`` where branches are reached, told in passwords and branches.
+    :param http_address: the same for clients that speak HTTPS, told in passwords; empty: none is told apart.
     :param dashboard_url: where ``html_url`` fields lead; empty: the public URL.
     :param replicas: of each shard of databases whose request names no number.
     :param routes_changed: called after a change that gateways should know before the client goes on;
@@ -125,6 +126,7 @@ class Settings:
     flavor: Flavor = Flavor.MYSQL
     public_url: str = ""
     gateway_address: str = "127.0.0.1"
+    http_address: str = ""
     dashboard_url: str = ""
     replicas: int = 0
     routes_changed: Callable[[], None] = _nothing

@@ -91,6 +91,13 @@ class Accounts:
             return None
         return found
 
+    def welcomes(self, account: Account, peer: str, now: datetime) -> bool:
+        """Whether who came in as ``account`` may still be in, from ``peer``."""
+        found = self.current(account)
+        if found is None or found.role is not account.role or found.replica != account.replica:
+            return False
+        return may_connect(found, peer, now)
+
     def next_expiry(self, now: datetime) -> datetime | None:
         """When the next account will expire."""
         return min(

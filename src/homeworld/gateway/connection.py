@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from homeworld.gateway.accounts import Accounts, may_connect
+from homeworld.gateway.accounts import Accounts
 from homeworld.gateway.branch import Branch
 from homeworld.gateway.counts import Counts
 from homeworld.gateway.dialogue import Effect
@@ -55,6 +55,26 @@ class Patience:
     idle: float = 28_800.0
 
 
+class Visitor(Protocol):
+    """A client's connection, as the gateway looks after it."""
+
+    @property
+    def session(self) -> Session | None:
+        """Its session, once it has one of its own."""
+        ...
+
+    def look(self, now: float) -> None:
+        """Look whether the client has been waited for long enough; called every now and then.
+
+        :param now: the loop's time.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
 class House(Protocol):
     """What a connection needs of its gateway."""
 
@@ -64,12 +84,27 @@ class House(Protocol):
     patience: Patience
     counts: Counts
 
-    def admit(self, connection: ClientConnection, descriptor: int) -> bool:
+    def admit(self, connection: Visitor, descriptor: int) -> bool:
         """Count a new connection with that file descriptor; false if there are too many."""
         ...
 
-    def left(self, connection: ClientConnection) -> None:
+    def left(self, connection: Visitor) -> None:
         """The connection is gone."""
+        ...
+
+    def next_number(self) -> int:
+        """The number of a new session."""
+        ...
+
+    async def know(self, branch: Branch, keyspace: str) -> None:
+        """Return once the keyspace's tables are known.
+
+        :raises HomeworldError: they cannot be read in time.
+        """
+        ...
+
+    def welcomes(self, session: Session) -> bool:
+        """Whether the session's account is as it was, and may be connected from where it is."""
         ...
 
     def branch_of(self, account: Account) -> Branch | None:
@@ -397,13 +432,3 @@ class ClientConnection(asyncio.BaseProtocol):
     def gone(self, session: SessionState) -> None:
         """Tell that the session has ended."""
         self._house.gone(session)
-
-    def still_allowed(self) -> bool:
-        """Whether the session's account may still be connected from here."""
-        if self.session is None:
-            return True
-        held = self.session.account
-        account = self._house.accounts.current(held)
-        if account is None or account.role is not held.role or account.replica != held.replica:
-            return False
-        return may_connect(account, self.peer, self._house.clock.now())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from homeworld.gateway.branch import Branch
 from homeworld.model.errors import DeadlineExceededError, HomeworldError, NotFoundError, UnavailableError
@@ -27,6 +28,17 @@ def _noticed(task: asyncio.Task[None]) -> None:
 
 Read = Callable[[Branch, str, int], Awaitable[None]]
 """Reads a keyspace's tables into the branch's tracker; the number says when the reading began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was read before a hold: everything that rules name together with ``tables``, at ``moment`` (the
+    tracker's) or later.
+    """
+
+    hold_id: str
+    moment: int
+    tables: frozenset[str]
 
 
 class SchemaLoads:

@@ -64,6 +64,12 @@ def concerned(old: BranchRoutes, new: BranchRoutes) -> dict[str, set[str]]:
     return found
 
 
+def same_place(old: BranchRoutes, new: BranchRoutes, keyspace: str) -> bool:
+    """Whether the keyspace is read where it was: on the same servers, in the same schemas."""
+    before, now = (routes.keyspaces.get(keyspace) for routes in (old, new))
+    return before is not None and now is not None and before.shards == now.shards
+
+
 def counterparts(routes: BranchRoutes, tables: Iterable[tuple[str, str]]) -> frozenset[str]:
     """The keyspaces of these (keyspace, table) and of every rule about tables of their names: between them
     traffic may be about to move.

@@ -7,6 +7,7 @@ first ``n`` brings it to where one stands that has performed them all.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from homeworld.model.errors import UnavailableError, UnsupportedSqlError
 
@@ -144,6 +145,22 @@ class Settings:
         if len(self._performed) > _MANY:
             self._performed.clear()
             self._overflow = True
+
+    @property
+    def overflow(self) -> bool:
+        """Whether there were more than can be repeated."""
+        return self._overflow
+
+    @property
+    def performed(self) -> tuple[bytes, ...]:
+        """The SETs that make up what the session is, in order."""
+        return tuple(sql for _, _, sql in self._performed)
+
+    def restore(self, performed: Iterable[bytes]) -> None:
+        """Begin with what :attr:`performed` gave of another session, on no connection yet."""
+        self.clear()
+        for sql in performed:
+            self.add(sql)
 
     def since(self, count: int) -> tuple[bytes, ...]:
         """The SETs that a connection still lacks which stands at ``count``.

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -24,16 +23,18 @@ import uvloop
 
 from homeworld.gateway import descriptors
 from homeworld.gateway.accounts import Accounts
+from homeworld.gateway.annex import Annex, NoAnnex, may_stay
 from homeworld.gateway.branch import Branch, Lease, RouterFactory
 from homeworld.gateway.closing import Closings
-from homeworld.gateway.connection import ClientConnection, Patience
+from homeworld.gateway.connection import ClientConnection, Patience, Visitor
 from homeworld.gateway.counts import Counts
 from homeworld.gateway.dialogue import Effect
 from homeworld.gateway.effects import Effects
 from homeworld.gateway.entering import break_off
 from homeworld.gateway.holding import HoldKeeper
 from homeworld.gateway.link import Link
-from homeworld.gateway.moved import concerned, counterparts
+from homeworld.gateway.loading import Looked
+from homeworld.gateway.moved import concerned, counterparts, same_place
 from homeworld.gateway.pool import Pool
 from homeworld.gateway.session import Session
 from homeworld.gateway.state import SessionState
@@ -44,7 +45,7 @@ from homeworld.model.errors import (
     UnavailableError,
 )
 from homeworld.model.ports import Clock
-from homeworld.model.routing import Account, BranchRoutes, HoldRequest, RoutingSnapshot
+from homeworld.model.routing import Account, HoldRequest, RoutingSnapshot
 from homeworld.model.topology import Flavor
 
 _LOG = logging.getLogger(__name__)
@@ -68,23 +69,6 @@ class _UtcClock:
         return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """What was read before a hold: everything that rules name together with ``tables``, at ``moment`` (the
-    tracker's) or later.
-    """
-
-    hold_id: str
-    moment: int
-    tables: frozenset[str]
-
-
-def _same_place(old: BranchRoutes, new: BranchRoutes, keyspace: str) -> bool:
-    """Whether the keyspace is read where it was: on the same servers, in the same schemas."""
-    before, now = (routes.keyspaces.get(keyspace) for routes in (old, new))
-    return before is not None and now is not None and before.shards == now.shards
-
-
 class Gateway:
     """One gateway. Implements ``ports.Gateways`` for itself.
 
@@ -99,6 +83,7 @@ class Gateway:
     :param max_packet: the largest command a client may send, in bytes.
     :param patience: how long clients are waited for.
     :param lease: under which it serves what moves, where there are several gateways; None: it is alone.
+    :param annex: lets other clients in beside those of the MySQL protocol.
     """
 
     def __init__(
@@ -117,6 +102,7 @@ class Gateway:
         versions: Mapping[Flavor, str] = VERSIONS,
         lease: Lease | None = None,
         listener: socket.socket | None = None,
+        annex: Annex | None = None,
     ) -> None:
         self.host = host
         self.port = port if listener is None else int(listener.getsockname()[1])
@@ -133,14 +119,15 @@ class Gateway:
         self._max_connections = max_connections
         self._versions = versions
         self._lease = lease
+        self._annex: Annex = annex or NoAnnex()
         self._keeping: set[asyncio.Task[None]] = set()
         self._snapshot = RoutingSnapshot(0, {}, {})
         self._branches: dict[str, Branch] = {}
         self._keeper = HoldKeeper(self._branches.get)
         self._closings = Closings(self._keeper.holds_of, self._keeper.is_drained)
         self._publishing = asyncio.Lock()
-        self._looked: dict[str, _Looked] = {}
-        self._connections: set[ClientConnection] = set()
+        self._looked: dict[str, Looked] = {}
+        self._connections: set[Visitor] = set()
         self._sessions: dict[int, Session] = {}
         self._next_number = _FIRST_NUMBER
         self._next_look = 0.0
@@ -234,6 +221,7 @@ class Gateway:
         else:
             server = await loop.create_server(self._connection, sock=self._listener, backlog=512)
         self.port = server.sockets[0].getsockname()[1]
+        await self._annex.open(self)
         started.set_result(None)
         try:
             while not self._stopping.is_set():
@@ -245,16 +233,17 @@ class Gateway:
                     continue
         finally:
             server.close()
+            self._annex.stop()
             await self._wind_down()
             await server.wait_closed()
 
     def _connection(self) -> ClientConnection:
-        self._next_number += 1
-        return ClientConnection(self, self._next_number)
+        return ClientConnection(self, self.next_number())
 
     def _housekeeping(self) -> None:
         self._pool.prune()
         self._look_at_clients()
+        self._annex.look()
         for branch in self._branches.values():
             branch.look()
             for keyspace in branch.tracker.take_suspects():
@@ -276,6 +265,7 @@ class Gateway:
                 if session.idle:
                     session.end()
             await asyncio.sleep(0.02)
+        await self._annex.close()
         # Sessions first: what waits for a hold must not be sent by the routes that it waits to see changed.
         for session in list(self._sessions.values()):
             session.end()
@@ -334,7 +324,7 @@ class Gateway:
             await self._look(branch, counterparts(branch.routes, request.tables), moment)
         await self._keeper.hold(request)
         names = frozenset(table for _, table in request.tables)
-        self._looked[request.branch_id] = _Looked(request.hold_id, moment, names)
+        self._looked[request.branch_id] = Looked(request.hold_id, moment, names)
 
     async def _look(self, branch: Branch, keyspaces: Iterable[str], since: int) -> None:
         """Have the tracker know what the keyspaces have had since that moment, or soon give it up."""
@@ -464,7 +454,7 @@ class Gateway:
                     # Nobody but the holder makes or drops them meanwhile: what was read for it is good.
                     since = looked.moment
                 wanted.append((branch, keyspace, since))
-                if branch.tracker.read(keyspace) and _same_place(branch.routes, routes, keyspace):
+                if branch.tracker.read(keyspace) and same_place(branch.routes, routes, keyspace):
                     looks.append(self._look(branch, (keyspace,), since))
         await asyncio.gather(*looks)
         return wanted
@@ -522,11 +512,10 @@ class Gateway:
         """End sessions whose account is gone, has expired or may not connect from where it does."""
         for connection in list(self._connections):
             session = connection.session
-            if session is not None and (
-                session.account.branch_id not in self._branches or not connection.still_allowed()
-            ):
+            if session is not None and not may_stay(self, session):
                 _LOG.info("connection %d of %s ends: revoked", session.number, session.account.username)
                 session.end()
+        self._annex.end_unwelcome()
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -539,7 +528,12 @@ class Gateway:
 
     # ---------------------------------------------------------------- what connections and sessions need
 
-    def admit(self, connection: ClientConnection, descriptor: int) -> bool:
+    def next_number(self) -> int:
+        """The number of a new session."""
+        self._next_number += 1
+        return self._next_number
+
+    def admit(self, connection: Visitor, descriptor: int) -> bool:
         """Count a new connection; false if there are too many. The kernel gives the lowest descriptor that is
         free, so its number tells how many are in use: the last ones are kept for the process itself.
         """
@@ -550,9 +544,17 @@ class Gateway:
             and not self._stopping.is_set()
         )
 
-    def left(self, connection: ClientConnection) -> None:
+    def left(self, connection: Visitor) -> None:
         """The connection is gone."""
         self._connections.discard(connection)
+
+    async def know(self, branch: Branch, keyspace: str) -> None:
+        """Return once the keyspace's tables are known."""
+        await self._effects.load_schema(branch, keyspace, since=1)
+
+    def welcomes(self, session: Session) -> bool:
+        """Whether the session's account is as it was, and may be connected from where it is."""
+        return self.accounts.welcomes(session.account, session.peer, self.clock.now())
 
     def branch_of(self, account: Account) -> Branch | None:
         """The branch an account belongs to, if it is served."""

@@ -88,7 +88,8 @@ class SessionState:
     * ``bonds``: what statements have left on links that SETs cannot replay.
     * ``last_insert_id``: the last id that was generated; ``said_ids``: those that answers carried since, the
       newest last, of which some may have been the client's own (servers answer both alike); ``known_ids``:
-      what LAST_INSERT_ID() was on each link when it was asked.
+      what LAST_INSERT_ID() was on each link when it was asked; ``first_id``: what it is on links that come,
+      where their settings say so.
     * ``joined``: set while the answers of several statements are joined into one.
     * ``charset_name``: the character set by which servers read its literals (``replay.texts_charset``);
       ``charset`` is the collation id it began with.
@@ -144,6 +145,7 @@ class SessionState:
         self.last_insert_id = 0
         self.said_ids: dict[Link, int] = {}
         self.known_ids: dict[Link, int] = {}
+        self.first_id = 0
         self.status: int = Status.AUTOCOMMIT
         self.plain = plain_verbs(account.role)
         self.joined: Renumber | None = None

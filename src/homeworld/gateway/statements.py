@@ -184,7 +184,7 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
             case NeedSchema(keyspace):
                 yield LoadSchema(keyspace)
             case NeedLastId():
-                yield from _ask_last_id(session)
+                yield from ask_last_id(session)
             case NeedSequence(keyspace, table, count):
                 roles.check_sequence(session.account, keyspace, table)
                 ids = yield TakeSequence(keyspace, table, count)
@@ -208,7 +208,7 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
     raise HomeworldError("the statement could not be planned")
 
 
-def _ask_last_id(session: Session) -> Dialogue[None]:
+def ask_last_id(session: Session) -> Dialogue[None]:
     """Have servers say which of the ids in their answers were generated, and not given by the client."""
     links = list(session.said_ids)
     replies = yield from ask([Request(link, frame(commands.query(_LAST_ID))) for link in links])
@@ -313,6 +313,8 @@ def link_to(session: Session, destination: Destination) -> Dialogue[tuple[Link, 
             continue
         link.owner = session
         session.links[place.endpoint.server_id] = link
+        if session.first_id:
+            session.known_ids[link] = session.first_id
         return link, place
     raise failed
 

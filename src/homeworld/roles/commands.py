@@ -20,7 +20,7 @@ from homeworld.metering.prices import Prices
 from homeworld.model.addresses import parse_networks
 from homeworld.model.errors import HomeworldError
 from homeworld.roles.access import AccessOptions
-from homeworld.roles.ground import write_private
+from homeworld.roles.ground import HTTP_PORT, write_private
 from homeworld.roles.several import ApiRole, Common, GatewayRole, Role, WorkerRole
 from homeworld.workflows.provisioning.ports import Placement
 
@@ -53,6 +53,19 @@ PriceList = Annotated[
     ),
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")]
+HttpPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="HTTPS for PlanetScale's own clients; 0 takes a free port.",
+        show_default="8443, or a free one where --gateway-port is 0",
+    ),
+]
+HttpPlainPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="The same in the clear; 0 takes a free port.", show_default="none"),
+]
 RequestsPerMinute = Annotated[
     int,
     typer.Option(
@@ -147,6 +160,9 @@ def api(
     data_dir: DataDir = Path("~/.homeworld"),
     api_port: Port = 8080,
     gateway_address: GatewayAddress = "127.0.0.1:3306",
+    http_address: Annotated[
+        str, typer.Option(help="The same for clients that speak HTTPS; without a port it is 443.")
+    ] = f"127.0.0.1:{HTTP_PORT}",
     replicas: Annotated[int, typer.Option(min=0, max=5, help="Replicas of each primary.")] = 1,
     mysqld: Mysqld = None,
     organization: OrganizationName = "homeworld",
@@ -172,6 +188,7 @@ def api(
             stack,
             port=api_port,
             gateway_address=gateway_address,
+            http_address=http_address,
             replicas=replicas,
             webhook_networks=parse_networks(webhook_networks),
             access=access,
@@ -216,10 +233,17 @@ def gateway(
     store: StoreUrl,
     data_dir: DataDir = Path("~/.homeworld"),
     gateway_port: Port = 3306,
+    http_port: HttpPort = None,
+    http_plain_port: HttpPlainPort = None,
     mysqld: Mysqld = None,
     organization: OrganizationName = "homeworld",
     ready_file: ReadyFile = None,
 ) -> None:
     """Run one of any number of gateways."""
     common = Common(data_dir.expanduser().absolute(), store, mysqld, organization)
-    run(lambda stack: GatewayRole(common, stack, port=gateway_port), ready_file)
+    run(
+        lambda stack: GatewayRole(
+            common, stack, port=gateway_port, http_port=http_port, http_plain_port=http_plain_port
+        ),
+        ready_file,
+    )

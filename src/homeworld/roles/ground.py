@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -30,6 +30,8 @@ from homeworld.store.tokens import PREFIX
 
 _log = logging.getLogger("homeworld")
 _FIRST_START = ".first-start"
+HTTP_PORT = 8443
+"""Of the data plane over HTTPS; 443 is for root only."""
 
 
 @contextmanager
@@ -72,6 +74,31 @@ def listen(port: int, option: str) -> socket.socket:
             f"port {port} cannot be had ({error.strerror}); name another with {option}, or 0 for a free one"
         ) from None
     return listener
+
+
+def http_listeners(
+    stack: ExitStack, http_port: int | None, plain_port: int | None, gateway_port: int
+) -> tuple[socket.socket, socket.socket | None]:
+    """Where the data plane is served over HTTPS, and in the clear where that is asked for.
+
+    :param http_port: None: 8443, or any free one where the gateway's is free to choose, too.
+    :param plain_port: None: nowhere.
+    :raises InvalidError: a port is taken.
+    """
+    if http_port is None:
+        http_port = HTTP_PORT if gateway_port else 0
+    tls = stack.enter_context(listen(http_port, "--http-port"))
+    if plain_port is None:
+        return tls, None
+    return tls, stack.enter_context(listen(plain_port, "--http-plain-port"))
+
+
+def http_told(tls: socket.socket, plain: socket.socket | None) -> dict[str, object]:
+    """What a ready file says of :func:`http_listeners`."""
+    ports: dict[str, object] = {"http_port": tls.getsockname()[1]}
+    if plain is not None:
+        ports["http_plain_port"] = plain.getsockname()[1]
+    return ports
 
 
 def free_port(port: int, option: str) -> int:

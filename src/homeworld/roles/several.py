@@ -21,6 +21,7 @@ from homeworld.control.life import Lives
 from homeworld.control.member import Member
 from homeworld.control.service import ControlServer
 from homeworld.control.several import SeveralGateways
+from homeworld.edge.server import Edge
 from homeworld.engines.layout import SOCKET_LIMIT
 from homeworld.engines.local import LocalEngine
 from homeworld.gateway.router import Router
@@ -42,6 +43,8 @@ from homeworld.roles.ground import (
     begin,
     certificates,
     data_dir_lock,
+    http_listeners,
+    http_told,
     listen,
 )
 from homeworld.roles.keeper import EngineKeeper
@@ -127,14 +130,18 @@ class ApiRole:
         gateway_address: str,
         replicas: int,
         access: AccessOptions,
+        http_address: str = "",
         webhook_networks: tuple[Network, ...] = (),
     ) -> None:
-        """:param gateway_address: what clients are told to connect to, ``host:port``."""
+        """:param gateway_address: what clients are told to connect to, ``host:port``; ``http_address``: those
+        that speak HTTPS.
+        """
         self._webhook_networks = webhook_networks
         self._common = common
         self._stack = stack
         self._port = port
         self._gateway_address = gateway_address
+        self._http_address = http_address
         self._replicas = replicas
         self._access = access
 
@@ -159,6 +166,7 @@ class ApiRole:
                 inspection=ServerInspection(ground.store, ground.engine),
                 flavor=ground.engine.flavor,
                 gateway_address=self._gateway_address,
+                http_address=self._http_address,
                 routes_changed=routes_changed,
                 replicas=self._replicas,
                 webhook_networks=self._webhook_networks,
@@ -257,15 +265,21 @@ class WorkerRole:
 class GatewayRole:
     """A gateway that is one of several."""
 
-    def __init__(self, common: Common, stack: ExitStack, *, port: int) -> None:
+    def __init__(
+        self, common: Common, stack: ExitStack, *, port: int, http_port: int | None = 0,
+        http_plain_port: int | None = None,
+    ) -> None:  # fmt: skip
         self._common = common
         self._stack = stack
         self._port = port
+        self._http_port = http_port
+        self._http_plain_port = http_plain_port
 
     def start(self) -> dict[str, object]:
         """See :class:`Role`."""
         stack, ending = self._stack, Ending(STOP_SECONDS)
         listener = stack.enter_context(listen(self._port, "--gateway-port"))
+        https, http = http_listeners(stack, self._http_port, self._http_plain_port, self._port)
         ground = _Ground(self._common, stack)
         ca_file, certificate, key = certificates(self._common.data_dir)
         gateway_id = new_id()
@@ -290,6 +304,7 @@ class GatewayRole:
             tls=context_for(certificate, key),
             on_alter_vschema=altering(ground.store, ground.placements, ground.publish),
             lease=member.standing,
+            annex=Edge(secret=ground.secret, tls=(https, certificate, key), plain=http),
         )
         self._member = member
         port = int(listener.getsockname()[1])
@@ -301,6 +316,7 @@ class GatewayRole:
             "gateway_id": gateway_id,
             "gateway_host": "127.0.0.1",
             "gateway_port": port,
+            **http_told(https, http),
             "ca_file": str(ca_file),
         }
 

@@ -97,6 +97,8 @@ def show_passwords(
     regions = call.tx.regions.by_ids([branch.region_id for branch in branches.values()])
     actors = call.actors(password.actor_id for password in passwords)
     address = call.settings.gateway_address
+    # Clients take a host without a port for one at 443.
+    host = (call.settings.http_address or address).removesuffix(":443")
     # There is nothing between clients and gateways: any of them is direct.
     gateways = sorted({gateway.address for gateway in call.tx.gateways.all()}) or [address]
     return [
@@ -113,8 +115,8 @@ def show_passwords(
             direct_vtgate=password.direct_vtgate,
             direct_vtgate_addresses=gateways if password.direct_vtgate else [],
             ttl_seconds=password.ttl_seconds,
-            access_host_url=address,
-            access_host_regional_url=address,
+            access_host_url=host,
+            access_host_regional_url=host,
             actor=ActorOut.maybe(actors, password.actor_id),
             region=RegionOut.of(regions[branches[password.branch_id].region_id]),
             username=password.username,

@@ -1,0 +1,1 @@
+"""The gateway's other door: SQL over HTTP, as PlanetScale's own clients speak it."""
