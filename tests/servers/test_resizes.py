@@ -11,6 +11,7 @@ import pymysql
 import pytest
 
 from homeworld.engines.local import LocalEngine
+from homeworld.gateway.server import Gateway
 from homeworld.model.errors import ServerError, UnavailableError
 from homeworld.model.inspection import ServerConnection
 from homeworld.model.names import new_id
@@ -35,10 +36,10 @@ ORDERS = "CREATE TABLE orders (id BIGINT AUTO_INCREMENT PRIMARY KEY, customer IN
 def make_stack(engine: LocalEngine, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     made: list[Stack] = []
 
-    def make(*, replicas: int = 0) -> Stack:
+    def make(*, replicas: int = 0, gateways: int = 1) -> Stack:
         folder = tmp_path / new_id()
         folder.mkdir()
-        stack = Stack(engine, folder)
+        stack = Stack(engine, folder, gateways=gateways)
         stack.start()
         made.append(stack)
         stack.open(replicas=replicas)
@@ -85,18 +86,19 @@ def pool(stack: Stack, server_id: str) -> int:
 
 
 class Reader(threading.Thread):
-    """Reads from replicas again and again; an error is one of the test."""
+    """Reads again and again, from replicas unless told otherwise; an error is one of the test."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, gateway: Gateway | None = None, schema: str = "shop@replica") -> None:
         super().__init__(name="reader", daemon=True)
         self._stack = stack
+        self._where = (schema, gateway)
         self._ending = threading.Event()
         self.errors: list[BaseException] = []
         self.count = 0
 
     def run(self) -> None:
         try:
-            with self._stack.connect("shop@replica") as connection, connection.cursor() as cursor:
+            with self._stack.connect(*self._where) as connection, connection.cursor() as cursor:
                 while not self._ending.is_set():
                     cursor.execute("SELECT COUNT(*) FROM orders")
                     cursor.execute("SELECT 1")
@@ -128,6 +130,7 @@ def test_a_keyspace_grows_and_shrinks_under_load(make_stack: Callable[..., Stack
     keyspace = stack.keyspace("shop")
     assert (keyspace.cluster_size, keyspace.replicas, keyspace.extra_replicas) == ("PS_20", 2, 2)
     with stack.store.read() as tx:
+        assert tx.branches.get(stack.branch_id).cluster_size == "PS_20", "as its default keyspace"
         (shard,) = tx.keyspaces.shards(keyspace.id)
         rollout = tx.resizes.rollouts([shard.id])[shard.id]
     assert (rollout.state, rollout.finished_at is not None) == ("complete", True)
@@ -145,7 +148,7 @@ def test_a_restart_is_waited_for_and_fails_nobody(
     make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a server takes its size with a restart only."""
-    stack = make_stack(replicas=1)
+    stack = make_stack(replicas=1, gateways=2)
     primary, (replica,) = servers(stack)
     before = {server_id: pid_of(stack.engine, server_id) for server_id in (primary, replica)}
     really = LocalEngine.resize_server
@@ -157,7 +160,10 @@ def test_a_restart_is_waited_for_and_fails_nobody(
     writer, reader = Application(stack), Reader(stack)
     writer.start()
     reader.start()
+    other = Reader(stack, stack.gateways.gateways[1], "shop")
+    other.start()
     finish(stack, ask(stack, cluster_size="PS_10"))
+    other.finish()
     assert all(pid_of(stack.engine, server_id) != pid for server_id, pid in before.items())
     assert (pool(stack, primary), pool(stack, replica)) == (512, 512)
     reader.finish()

@@ -35,8 +35,10 @@ from homeworld.workflows.resizing.servers import Layout
 from homeworld.workflows.steps import Plan, Rest, Step
 
 DRAIN_SECONDS = 5.0
-HOLD_SECONDS = 120.0
-"""Longer than a server's orderly end and its start take."""
+HOLD_SECONDS = 40.0
+"""Longer than a server's orderly end and its start take; and no longer than clients should wait for a worker
+that died in between, whose hold nobody else can let go.
+"""
 CATCH_UP_SECONDS = 60.0
 # States of a workflow in which traffic is being moved: a server that ends would only set it back.
 _MOVING_TRAFFIC = frozenset(
@@ -323,12 +325,14 @@ def be_done(context: Context) -> None:
         context.lease.require(tx)
         resize = tx.resizes.get(context.resize.id)
         if resize.state is Resize.RESIZING:
-            tx.keyspaces.update(
+            keyspace = tx.keyspaces.update(
                 resize.keyspace_id,
                 cluster_size=resize.cluster_size,
                 replicas=resize.replicas,
                 extra_replicas=resize.extra_replicas,
             )
+            if keyspace.is_default:
+                tx.branches.update(resize.branch_id, cluster_size=resize.cluster_size)
             row = resize_row(Resize.RESIZING, ResizeTrigger.DONE)
             tx.resizes.transition(resize.id, Resize.RESIZING, row, error="")
 
