@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from homeworld.engines.local import LocalEngine
-from homeworld.model.errors import UnavailableError
+from homeworld.model.errors import DeadlineExceededError, UnavailableError
 from homeworld.model.maintenance import Action, Rhythm, Unit
 from homeworld.store.maintenance import Window
 from homeworld.store.tables.maintenance import WindowState
@@ -140,3 +140,30 @@ def test_after_its_end_nothing_begins(stack: Stack) -> None:
     found = finished(stack, window.id)
     assert (list(found.done), "ended before" in found.error) == ([], True)
     assert servers(stack) == before
+
+
+def test_a_replica_that_does_not_catch_up_is_restarted_once(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.open(replicas=1)
+    wait_replica = LocalEngine.wait_replica
+    waited: list[str] = []
+
+    def lagging(engine: LocalEngine, server_id: str, timeout_seconds: float) -> None:
+        waited.append(server_id)
+        if len(waited) < 3:
+            raise DeadlineExceededError("it lags")
+        wait_replica(engine, server_id, timeout_seconds)
+
+    restarted: list[str] = []
+    restart = LocalEngine.restart_server
+
+    def counting(engine: LocalEngine, server_id: str, timeout_seconds: float = 60.0) -> None:
+        restarted.append(server_id)
+        restart(engine, server_id, timeout_seconds)
+
+    monkeypatch.setattr(LocalEngine, "wait_replica", lagging)
+    monkeypatch.setattr(LocalEngine, "restart_server", counting)
+    window = finished(stack, open_window(stack))
+    assert (window.error, len(restarted)) == ("", 2)
+    assert sorted(restarted) == sorted(window.done)

@@ -134,6 +134,18 @@ def test_without_prices_nothing_is_owed_and_a_new_month_is_a_new_invoice(desk: D
     assert len(desk.http.get(f"{ORG}/invoices").json()["data"]) == 3
 
 
+def test_what_cannot_be_looked_at_is_not_counted_and_keeps_nothing_else_from_it(desk: Desk) -> None:
+    class Broken(Looks):
+        def storage_bytes(self, server_id: str) -> int:
+            self.size += 1
+            if self.size % 2:
+                raise PermissionError(server_id)
+            return self.size
+
+    turn(desk, Meter(desk.store, Broken(), Prices()))
+    assert rows(desk) == 1
+
+
 def test_who_has_lost_the_lease_counts_nothing(desk: Desk) -> None:
     mine = Keeper(desk.store, "me")
     lease = mine.take("metering")

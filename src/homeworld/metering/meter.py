@@ -79,7 +79,11 @@ class Meter:
         used: list[UsedHour] = []
         seen: list[tuple[str, str, int]] = []
         for server in servers:
-            size = self._looks.storage_bytes(server.id)
+            try:
+                size = self._looks.storage_bytes(server.id)
+            except OSError as error:
+                _log.warning("server %s is not counted for now: %s", server.id, error)
+                continue
             used.append(
                 UsedHour(
                     server.id, server.branch_id, hour, size, self._prices.of_server(),

@@ -137,7 +137,8 @@ def begin(store: Store, data_dir: Path, organization: str) -> tuple[str, str]:
 
 
 def own_token(store: Store, data_dir: Path, organization: str) -> tuple[str, str]:
-    """The installation's own service token (id, secret), made at the first start.
+    """The installation's own service token (id, secret), made at the first start. It has every access there
+    is, also those that came with a newer version: it could not give to others what it has not.
 
     The store keeps a hash only. The plain text lies in the data directory for its owner's eyes, so that each
     start can tell it in the ready file; it is written first, so that a death in between leaves no token that
@@ -152,7 +153,7 @@ def own_token(store: Store, data_dir: Path, organization: str) -> tuple[str, str
         found = tx.organizations.ensure(organization)
         if not tx.actors.by_ids([token_id]):
             tx.tokens.create(found.id, "homeworld up", token_id=token_id, secret=secret)
-            tx.tokens.grant_all(token_id, found.id)
+        tx.tokens.grant_all(token_id, found.id)
     return token_id, secret
 
 

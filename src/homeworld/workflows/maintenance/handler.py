@@ -107,6 +107,8 @@ class Maintenance:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._troubles: dict[str, Troubles] = {}
+        # So that a replica that does not catch up is waited for, and not restarted again and again.
+        self._restarted: set[tuple[str, str]] = set()
 
     def tick(self, resource_id: str, lease: Lease) -> Rest | None:
         """One act.
@@ -154,8 +156,9 @@ class Maintenance:
         """Holds end with the act that they belong to."""
 
     def let_go(self, resource_id: str) -> None:
-        """Forget its failures."""
+        """Forget what was tried."""
         self._troubles.pop(resource_id, None)
+        self._restarted = {known for known in self._restarted if known[0] != resource_id}
 
     # -- acts ------------------------------------------------------------------------------------------------
 
@@ -172,19 +175,31 @@ class Maintenance:
     def _restart(self, act: Restart, server: Server, window: Window, lease: Lease) -> None:
         engine, store = self._ports.engine, self._ports.store
         types = _EVERYTHING if act.primary else _EVERYTHING - _PRIMARY
-        with self._held(server, types):
-            lease.check()
-            engine.restart_server(server.id)
-            if server.replica_of is not None:
-                engine.wait_replica(server.id, CATCH_UP_SECONDS)
+        if (window.id, server.id) not in self._restarted:
+            with self._held(server, types):
+                lease.check()
+                engine.restart_server(server.id)
+            self._restarted.add((window.id, server.id))
+        if server.replica_of is not None:
+            engine.wait_replica(server.id, CATCH_UP_SECONDS)
         # A port that was taken meanwhile is another one now: gateways have to hear of it.
-        storage = engine.storage_bytes(server.id)
         with store.write() as tx:
             lease.require(tx)
             tx.routes.bump(server.branch_id)
             tx.maintenance.did(window, server.id)
-            tx.maintenance.saw(ServerFacts(server.id, engine.version, engine.version, storage, tx.work.now))
         self._ports.publish()
+        self._saw(server.id)
+
+    def _saw(self, server_id: str) -> None:
+        """Let schedules tell what is pending now; the next hourly look does it where this cannot."""
+        engine = self._ports.engine
+        try:
+            storage = engine.storage_bytes(server_id)
+            with self._ports.store.write() as tx:
+                now = tx.work.now
+                tx.maintenance.saw(ServerFacts(server_id, engine.version, engine.version, storage, now))
+        except (HomeworldError, OSError) as error:
+            _log.warning("server %s was restarted and not looked at: %s", server_id, error)
 
     def _promote(self, act: Promote, server: Server) -> None:
         self._ports.engine.wait_replica(act.server_id, CATCH_UP_SECONDS)
