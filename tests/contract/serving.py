@@ -32,7 +32,7 @@ from homeworld.store.pages import PageRequest
 from homeworld.store.store import Store, Transaction
 from homeworld.store.tables import maintenance, resources, webhooks
 from homeworld.store.usage import UsedHour
-from tests.support.api import StatedPlacements, StatedPreconditions
+from tests.support.api import StatedInspection, StatedPlacements, StatedPreconditions
 from tests.support.stores import make_shop
 
 SETTINGS = Path(__file__).resolve().parents[2] / "scripts" / "contract-venvs" / "schemathesis.toml"
@@ -117,7 +117,7 @@ def main(ready_file: str, described: str, seconds: str = "0") -> int:
             organization = tx.organizations.by_name("acme")
             token, secret = tx.tokens.create(organization.id, "contract")
             tx.tokens.grant(token.id, "organization", organization.id, ALL_ACCESSES)
-        app = create_app(store, Settings(StatedPreconditions(), StatedPlacements()))
+        app = create_app(store, Settings(StatedPreconditions(), StatedPlacements(), StatedInspection()))
         Path(described).write_text(json.dumps(app.openapi()))
         Path(described).with_suffix(".toml").write_text(
             SETTINGS.read_text() + "\n" + settings_for(app.openapi(), kept.ids)

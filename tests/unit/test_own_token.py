@@ -24,4 +24,4 @@ def test_it_is_made_once_and_gets_what_came_with_a_newer_version(sqlite_store: S
     assert own_token(sqlite_store, tmp_path, "acme") == (token_id, secret)
     assert accesses(sqlite_store, token_id) == set(ALL_ACCESSES)
     with sqlite_store.read() as tx:
-        assert tx.tokens.authenticate(token_id, secret).token.id == token_id
+        assert tx.tokens.authenticate(token_id, secret).actor_id == token_id
