@@ -175,6 +175,36 @@ def test_teams_hold_what_they_say(store: Store) -> None:
             tx.teams.get(shop.organization.id, "new")
 
 
+def test_lists_of_people_and_of_what_they_made(store: Store, clock: TestClock) -> None:
+    with store.write() as tx:
+        shop = make_shop(tx)
+        boss = person(tx, shop, "boss@example.com", "admin")
+    clock.forward(1)
+    with store.write() as tx:
+        ann = person(tx, shop, "ann@example.com")
+        team = tx.teams.create(shop.organization.id, "Data", None, boss.id)
+        tx.teams.create(shop.organization.id, "Other", None, boss.id)
+        tx.teams.add_member(team, ann.id, boss.id)
+        tx.teams.set_database(team, shop.database.id, "admin")
+        password, _ = tx.passwords.create(shop.branch.id, actor_id=ann.id)
+        token, _ = tx.tokens.create(shop.organization.id, "job", creator_id=ann.id)
+    with store.read() as tx:
+        where, all_of_it = shop.organization.id, PageRequest()
+        assert [one.user_id for one in tx.members.page(where, all_of_it).items] == [boss.id, ann.id]
+        found = tx.members.page(where, all_of_it, "ANN@")
+        assert ([one.user_id for one in found.items], found.total) == ([ann.id], 1)
+        assert tx.members.page(where, all_of_it, "_").items == ()
+        assert [one.user_id for one in tx.members.all(where)] == [boss.id, ann.id]
+        assert [one.slug for one in tx.teams.page(where, all_of_it, "dAt").items] == ["data"]
+        assert [one.user_id for one in tx.teams.page_of_members(team, all_of_it).items] == [ann.id]
+        assert tx.teams.members_of([team.id]) == {team.id: [ann.id]}
+        assert tx.members.passwords_of(where, ann.id) == (password,)
+        assert tx.members.passwords_of(where, ann.id, [shop.database.id]) == (password,)
+        assert tx.members.passwords_of(where, ann.id, []) == ()
+        assert tx.members.tokens_of(where, ann.id) == (token,)
+        assert tx.members.organizations_of([ann.id, "x"]) == {ann.id: [where]}
+
+
 def test_an_invitation_is_good_once_and_until_its_end(store: Store, clock: TestClock) -> None:
     with store.write() as tx:
         shop = make_shop(tx)

@@ -97,6 +97,7 @@ def test_roles_are_given_and_taken(desk: Desk) -> None:
     assert (listed["total_count"], listed["total_pages"]) == (2, 1)
     assert [m["user"]["id"] for m in ann.get(at, params={"q": "OB@ex"}).json()["data"]] == [desk.bob.id]
     assert ann.get(at, params={"q": "%"}).json()["data"] == []
+    assert refused(ann.get(at, params={"q": "x" * 60_000})) == (422, "unprocessable")
     assert ann.get(f"{at}/{desk.bob.id}").json() == listed["data"][1]
     # Nobody changes their own role, and there is no other role.
     assert refused(ann.patch(f"{at}/{desk.ann.id}", json={"role": "member"})) == (422, "unprocessable")

@@ -54,6 +54,7 @@ ORGANIZATION: Mapping[str, tuple[str, ...]] = {
     "write_organization": ("write_organization", "write_teams"),
     "write_members": ("write_members",),
     "read_audit_logs": ("read_audit_logs",),
+    "read_invoices": ("read_invoices",),
     "read_databases": ("read_databases", "read_database"),
     "create_databases": ("create_databases",),
     "write_databases": ("write_database", "write_branch_vschema", "write_production_branch_vschema"),

@@ -22,6 +22,8 @@ router = APIRouter(tags=["Databases"])
 
 _ALL = "/organizations/{organization}/databases"
 _ONE = _ALL + "/{database}"
+# Nothing that is searched for is longer; SQLite fails at terms of tens of thousands of characters.
+_LONGEST_TERM = 1000
 _SEES_ALL = frozenset({"read_databases"})
 
 
@@ -158,6 +160,6 @@ def checked_term(q: str, name: str = "q") -> str:
 
     :raises InvalidError: it has characters that cannot be searched for.
     """
-    if "\0" in q:
-        raise InvalidError(f"{name} must not have NUL characters")
+    if "\0" in q or len(q) > _LONGEST_TERM:
+        raise InvalidError(f"{name} must not have NUL characters, and at most {_LONGEST_TERM} of others")
     return q
