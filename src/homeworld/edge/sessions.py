@@ -138,7 +138,7 @@ class Sessions:
         """Have the session for one request; :meth:`leave` or :meth:`abandon` it afterwards.
 
         :raises SessionLostError: what was left on its server is gone.
-        :raises ServerError: too many requests wait for it.
+        :raises ServerError: too many requests wait for it, or the branch has no place for one more.
         """
         visit = await self._enter(account, branch, peer, state)
         self._visits.add(visit)
@@ -159,6 +159,7 @@ class Sessions:
             if found is not None and not found[0].closed and found[0].session.branch is branch:
                 found[0].session.peer = peer
                 return Visit(account, found[0], state)
+        branch.check_room()
         return Visit(account, Talk(self._house, account, branch, peer, state), state)
 
     async def _wait(self, entry: _Pinned, account: Account, state: State) -> Visit | None:

@@ -14,7 +14,7 @@ from homeworld.gateway.hold import OPAQUE, Hold, Holds, HoldState, Touch
 from homeworld.gateway.moved import Served, newly_served
 from homeworld.gateway.plan import Destination, Footprint, Pass, RouterPort, SessionView, Target
 from homeworld.gateway.tracker import SchemaTracker
-from homeworld.model.errors import NotFoundError, UnavailableError
+from homeworld.model.errors import NotFoundError, ServerError, UnavailableError
 from homeworld.model.routing import BranchRoutes, HoldRequest, ShardRoute
 from homeworld.model.topology import BackendRole, Endpoint, TabletType
 
@@ -82,6 +82,17 @@ class Branch:
         self._heads: dict[tuple[bytes, Target, bool], int | Pass | None] = {}
         self._heads_version = -1
         self._places: dict[tuple[str, str, bool, BackendRole, int], Place] = {}
+
+    def check_room(self) -> None:
+        """Hold one session more against what the branch's size gives it of each gateway.
+
+        :raises ServerError: too many connections.
+        """
+        most = self.routes.most_clients
+        if most and len(self.sessions) >= most:
+            raise ServerError(
+                1040, "08004", f"Too many connections: the branch's gateways take {most} at once"
+            )
 
     def router_for(self, routes: BranchRoutes) -> RouterPort:
         """A router for newer routes, not used yet."""

@@ -297,11 +297,10 @@ class ClientConnection(asyncio.BaseProtocol):
         if branch is None:
             self._reject(UnavailableError("the branch is not served yet"))
             return
-        most = branch.routes.most_clients
-        if most and len(branch.sessions) >= most:
-            self._reject(
-                ServerError(1040, "08004", f"Too many connections: the branch's gateways take {most} at once")
-            )
+        try:
+            branch.check_room()
+        except ServerError as error:
+            self._reject(error)
             return
         self._accept(account, branch)
 
