@@ -15,6 +15,7 @@ from typing import Any
 from homeworld.control import several as calls
 from homeworld.replication.mover_process import MoverProcesses
 from homeworld.roles import keeper, several
+from homeworld.roles.access import AccessOptions
 from homeworld.roles.several import ApiRole, Common, GatewayRole, Role, WorkerRole
 from homeworld.workflows import leases
 from homeworld.workflows.executor import Executor
@@ -55,19 +56,24 @@ def run_worker(config: dict[str, Any]) -> None:
 
     several.make_executor = executor
     several.MoverProcesses = lambda: MoverProcesses(worker.CHUNK_BYTES)  # type: ignore[assignment, misc]
-    _serve(WorkerRole(common, stack, placement=Placement.DEDICATED), gates)
+    made = WorkerRole(
+        common, stack, placement=Placement.DEDICATED, gateway_address="127.0.0.1", api_url="http://127.0.0.1"
+    )
+    _serve(made, gates)
 
 
 def run_gateway(config: dict[str, Any], port: int) -> None:
     """A gateway, until it is killed."""
     gates, common, stack = _begin(config)
-    _serve(GatewayRole(common, stack, port=port), gates)
+    _serve(GatewayRole(common, stack, port=port, http_port=None), gates)
 
 
 def run_api(config: dict[str, Any], port: int) -> None:
     """The API, until it is killed."""
     gates, common, stack = _begin(config)
-    _serve(ApiRole(common, stack, port=port, gateway_address="127.0.0.1", replicas=1), gates)
+    access = AccessOptions(requests_per_minute=0)
+    made = ApiRole(common, stack, port=port, gateway_address="127.0.0.1", replicas=1, access=access)
+    _serve(made, gates)
 
 
 def _serve(role: Role, gates: Gates) -> None:
