@@ -13,13 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from homeworld.api.login_oauth import DEVICE_GRANT
 from homeworld.cli.installation import Installation
 from homeworld.model.topology import Flavor
 from tests.scenarios.test_pscale import ACTION_REQUIRED, FAILURE, program
+from tests.support import postgres
 from tests.support.mysqld import binary
 from tests.support.people import Browser
+from tests.support.roles import Roles
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(180)]
 
@@ -202,3 +206,39 @@ def test_a_restart_makes_no_second_first_user(installation: Installation) -> Non
     installation.start()
     assert first_user(installation) == before
     assert homeworld(installation, "user", "list").count("admin@localhost") == 1
+
+
+def test_several_apis_are_one_to_a_person(server_root: Path) -> None:
+    """A device asks one API, its user answers at another, and the first is killed in between."""
+    if postgres.programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="apis-", dir=server_root))
+    roles = Roles(folder / "homeworld", mysqld=binary(Flavor.MARIADB))
+    try:
+        # All at once, and still there is one first user.
+        roles.start(api=2, worker=0, gateway=0)
+        kept = json.loads((roles.data_dir / "first-user.json").read_text())
+        asked = {"client_id": "tool"}
+        device = httpx.post(f"{roles.api_url(0)}/oauth/authorize_device", data=asked, trust_env=False).json()
+        browser = Browser(roles.api_url(1))
+        browser.open(f"/oauth/device?user_code={device['user_code']}")
+        browser.log_in(kept["email"], kept["password"])
+        browser.submit("/oauth/device", answer="allow")
+        assert "connected" in browser.page
+        browser.close()
+        roles.processes["api"][0].kill()
+        roles.processes["api"][0].restart()
+        asked |= {"grant_type": DEVICE_GRANT, "device_code": device["device_code"]}
+        token = httpx.post(f"{roles.api_url(0)}/oauth/token", data=asked, trust_env=False).json()
+        headers = {"Authorization": f"Bearer {token['access_token']}"}
+        for number in (0, 1):
+            told = httpx.get(f"{roles.api_url(number)}/v1/user", headers=headers, trust_env=False).json()
+            assert told["email"] == kept["email"]
+        done = subprocess.run(
+            [sys.executable, "-m", "homeworld.main", "user", "list", "--store", roles.store],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert done.stdout == f"{kept['email']}\tadmin\tAdministrator\n"
+    finally:
+        roles.close()
+        shutil.rmtree(folder, ignore_errors=True)
