@@ -52,7 +52,9 @@ class Kept:
         self.rows.append((table, row_id, {"deleted_at": None, **values}))
 
     def put(self, tx: Transaction) -> None:
-        """Let everything be again as it is to be."""
+        """Let everything be again as it is to be, and what was asked for be there, as an executor does."""
+        for table in (resources.databases, resources.branches, resources.keyspaces):
+            tx.work.change(table, table.c.state, Life.PENDING, {"state": Life.READY})
         for table, row_id, values in self.rows:
             tx.work.change(table, table.c.id, row_id, values)
 
