@@ -7,12 +7,16 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from homeworld.api.calls import Settings
+from homeworld.api.event_subjects import EventSubjects
 from homeworld.gateway.tls import context_for, make_certificates
 from homeworld.model.addresses import Reach, parse_networks
 from homeworld.model.errors import FencedError
@@ -21,11 +25,13 @@ from homeworld.model.webhooks import signature
 from homeworld.roles.errands import Errands
 from homeworld.store.engine import SystemClock
 from homeworld.store.pages import PageRequest
-from homeworld.store.store import Store
+from homeworld.store.store import Store, Transaction
 from homeworld.store.webhooks import Webhook
+from homeworld.webhooks.dispatcher import Dispatcher
 from homeworld.webhooks.retries import Retries
-from homeworld.webhooks.sending import Post
+from homeworld.webhooks.sending import Outcome, Post
 from homeworld.workflows.leases import Keeper
+from tests.support.api import StatedPreconditions
 from tests.support.hooks import LOOPBACK, dispatcher
 from tests.support.receiver import Receiver
 from tests.support.stores import Shop, make_shop
@@ -289,6 +295,60 @@ def test_two_workers_never_both_send(store: Store, shop: Shop, receiver: Receive
     finally:
         first.stop(10)
         second.stop(10)
+
+
+class AfterReads(Store):
+    """A store where something happens after a read and before what was read is used."""
+
+    then: Callable[[], None] = staticmethod(nothing)
+
+    @contextmanager
+    def read(self) -> Generator[Transaction]:
+        with super().read() as tx:
+            yield tx
+        self.then()
+
+
+def test_what_ends_while_the_next_is_looked_for_is_not_sent_again(store: Store, shop: Shop) -> None:
+    store = AfterReads(store.engine, SystemClock())
+    webhook = hook(store, shop, "http://127.0.0.1/x")
+    new_branch(store, shop, "b")
+    sent: list[str] = []
+    go = threading.Event()
+
+    class Sends:
+        seconds = 1.0
+
+        def __call__(
+            self, url: str, content: bytes, headers: dict[str, str], ready: Callable[[], None]
+        ) -> Outcome:
+            ready()
+            sent.append(f"{url} {content!r} {headers}")
+            go.wait(30)
+            return Outcome(True, "200")
+
+    errand = Dispatcher(store, EventSubjects(Settings(StatedPreconditions()), ""), Sends())
+    ended = threading.Event()
+    errand.wake = ended.set
+    lease = Keeper(store, "me").take("webhooks")
+    assert lease is not None
+    errand.turn(lease)
+    until("it is being sent", lambda: sent)
+
+    reads: list[bool] = []
+
+    def end() -> None:
+        reads.append(True)
+        if len(reads) == 2:  # the first one looks for events, the second for what is due
+            go.set()
+            assert ended.wait(30)
+
+    store.then = end
+    errand.turn(lease)
+    store.then = nothing
+    errand.turn(lease)
+    errand.stop(5)
+    assert (len(sent), states(store, webhook)) == (1, [("delivered", 1, "200")])
 
 
 def test_who_has_lost_the_lease_sends_nothing(store: Store, shop: Shop, receiver: Receiver) -> None:

@@ -175,13 +175,16 @@ class Dispatcher:
     # -- deliveries ------------------------------------------------------------------------------------------
 
     def _send_due(self, lease: Tenure) -> None:
+        # Before the look: what ends after it is still pending in it, and would be sent again.
+        with self._guard:
+            busy = frozenset(self._busy)
         with self._store.read() as tx:
             at_hand, now = tx.webhooks.at_hand(), tx.work.now
         for webhook, delivery in at_hand:
             key = (webhook.id, delivery.test)
             with self._guard:
                 full = len(self._busy) >= AT_ONCE
-                if full or self._stopping.is_set() or key in self._busy or delivery.next_at > now:
+                if full or self._stopping.is_set() or key in busy or delivery.next_at > now:
                     continue
                 self._busy.add(key)
             self._pool.submit(self._work, lease, webhook, delivery)
