@@ -161,6 +161,21 @@ def test_local_infile_interrupts_the_answer() -> None:
     assert Ok.parse(walker.ok, NEW).affected_rows == 3
 
 
+@pytest.mark.parametrize("cuts", [[], [11], [11, 28], [16], [20], [24]])
+def test_an_empty_definition_is_refused_wherever_it_is_cut(cuts: list[int]) -> None:
+    # A PREPARE of 256 parameters, behind whose answer come packets without a byte.
+    data = bytes.fromhex("0c000001002a00000000000001002a00") + b"\0" * 14
+    walker = Walker(OLD)
+    walker.begin(Expect.PREPARE)
+
+    def feed() -> None:
+        for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+            assert walker.feed(data[begin:end]) == -1
+
+    with pytest.raises(MalformedPacketError):
+        feed()
+
+
 def test_bytes_nobody_asked_for() -> None:
     walker = Walker(NEW)
     with pytest.raises(MalformedPacketError):

@@ -188,6 +188,8 @@ class Walker:
                 if after > size:
                     # Definitions are small; the last one's end must be known before the part changes.
                     break
+                if not length:
+                    raise MalformedPacketError  # as where no byte has come behind it yet
                 left -= 1
                 if not left:
                     part = self._defined()
