@@ -45,12 +45,15 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         made.destroy()
 
 
-@pytest.mark.parametrize("option", ["--api-port", "--gateway-port"])
+PORTS = ("--api-port", "--gateway-port", "--http-port", "--http-plain-port")
+
+
+@pytest.mark.parametrize("option", PORTS)
 def test_a_port_that_is_taken_is_named(tmp_path: Path, option: str) -> None:
-    other = {"--api-port": "--gateway-port", "--gateway-port": "--api-port"}[option]
+    others = [word for other in PORTS if other != option for word in (other, "0")]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        said = only_line(up("--data-dir", str(tmp_path / "d"), option, port, other, "0"))
+        said = only_line(up("--data-dir", str(tmp_path / "d"), option, port, *others))
     assert port in said
     assert option in said
 
@@ -81,7 +84,7 @@ def test_the_ready_file_says_where_everything_is_and_only_to_its_owner(installat
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     ready = json.loads(file.read_text())
     assert ready.keys() >= {
-        "api_url", "gateway_host", "gateway_port", "ca_file", "organization", "service_token_id",
+        "api_url", "gateway_host", "gateway_port", "http_port", "ca_file", "organization", "service_token_id",
         "service_token",
     }  # fmt: skip
     assert Path(ready["ca_file"]).read_text().startswith("-----BEGIN CERTIFICATE-----")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeworld.edge import answers, binding, codes, tokens
+from homeworld.edge import answers, binding, calls, codes, tokens
 from homeworld.edge.fields import VitessType, type_of
 from homeworld.edge.messages import BindVariable, SessionSeen, Workload
 from homeworld.gateway.sql_tokens import Kind, tokenize
@@ -177,6 +177,16 @@ def test_an_answer_is_the_same_however_it_is_cut(rows: list[list[bytes | None]],
     assert answer.count == len(rows)
     assert answer.take() == [answers.split_row(build_text_row(row), 2) for row in rows]
     assert answer.size == 0
+
+
+@given(st.lists(st.integers(0, 3 << 18), max_size=12))
+def test_streamed_rows_are_told_in_messages_of_a_size(sizes: list[int]) -> None:
+    rows: list[answers.Row] = [([size], b"x" * size) for size in sizes]
+    parts = list(calls.messages(rows))
+    assert [row for part in parts for row in part] == rows
+    assert all(parts)
+    for part in parts:
+        assert sum(len(values) for _, values in part[:-1]) < 1 << 20
 
 
 def test_a_procedure_has_one_result_or_is_refused() -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Protocol
 
-from homeworld.edge.answers import Answer
+from homeworld.edge.answers import Answer, Row
 from homeworld.edge.binding import bound
 from homeworld.edge.codes import Code, Fault, fault_of
 from homeworld.edge.fields import Declared, Field, field_of
@@ -34,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 _KNOW_SECONDS = 2.0
 _FRAME = 1 << 16
 """A streamed answer is told in parts of about so many bytes of rows."""
+_MESSAGE = 1 << 20
 _STREAMED = 1 << 28
 """One row, and what comes with it in one piece, may be as large."""
 _WORKLOAD = re.compile(
@@ -205,7 +206,9 @@ class Calls:
             if answer.size >= least and answer.columns and not answer.error:
                 fields = () if begun else self._fields(turn.branch, answer)
                 begun = True
-                stream.tell(Told(result=Result(fields, tuple(answer.take()))))
+                for part in messages(answer.take()):
+                    stream.tell(Told(result=Result(fields, part)))
+                    fields = ()
 
         def on_full(full: bool) -> None:
             visit.talk.session.client_full(full=full)
@@ -222,6 +225,7 @@ class Calls:
                 stream.listen(None)
                 on_full(full=False)
             _check(visit, answer)
+            rows(1)
             fields = () if begun else self._fields(turn.branch, answer)
             return Told(result=_result(answer, fields)), _seen(answer)
         except HomeworldError as error:
@@ -271,6 +275,20 @@ class Calls:
             }
             self._places[routes.branch_id] = known = (routes, places)
         return known[1]
+
+
+def messages(rows: list[Row]) -> Iterator[tuple[Row, ...]]:
+    """Rows in parts of a size that clients take as one message; what the gateway has merged comes at once."""
+    part: list[Row] = []
+    size = 0
+    for row in rows:
+        part.append(row)
+        size += len(row[1])
+        if size >= _MESSAGE:
+            yield tuple(part)
+            part, size = [], 0
+    if part:
+        yield tuple(part)
 
 
 def _workload(sql: bytes) -> Workload | None:

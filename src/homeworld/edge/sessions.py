@@ -50,7 +50,7 @@ class Limits:
     transaction_seconds: float = 30.0
     bound_seconds: float = 120.0
     warm_seconds: float = 10.0
-    most_warm: int = 64
+    most_warm: int = 16
     most_pinned: int = 1000
     most_waiting: int = 32
     largest_body: int = (1 << 26) + (1 << 20)
