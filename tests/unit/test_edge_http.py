@@ -99,6 +99,8 @@ class Echo:
         self.asked.append(body)
         if ready == "/later":
             await asyncio.sleep(0)
+        if ready == "/ever":
+            await asyncio.get_running_loop().create_future()
         if ready == "/fault":
             raise ValueError
         if ready == "/stream":
@@ -185,6 +187,24 @@ def test_anything_ends_at_most_the_connection(pieces: list[bytes]) -> None:
             await settled(connection)
         connection.connection_lost(None)
         await asyncio.sleep(0)
+        assert echo.held == 0
+
+    asyncio.run(run())
+
+
+def test_a_client_that_hangs_up_is_heard_whenever_it_asked() -> None:
+    async def run() -> None:
+        connection, transport, echo, _ = opened()
+        # The second has come before the first was answered, and nothing is read meanwhile.
+        connection.data_received(request("/later", b"first") + request("/ever", b"second"))
+        assert transport.paused
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert echo.asked == [b"first", b"second"]
+        assert not transport.paused
+        connection.connection_lost(None)
+        await settled(connection)
+        assert connection.at_rest
         assert echo.held == 0
 
     asyncio.run(run())

@@ -309,7 +309,9 @@ class HttpConnection(asyncio.Protocol):
             self._next()
         elif self.stopping:
             self.close()
-        elif self._paused:
+            return
+        if self._paused and not self._queue:
+            # Also while one is being answered: only who reads hears that the client has hung up.
             self._paused = False
             self._transport.resume_reading()
 
