@@ -65,7 +65,7 @@ def run_worker(config: dict[str, Any]) -> None:
 def run_gateway(config: dict[str, Any], port: int) -> None:
     """A gateway, until it is killed."""
     gates, common, stack = _begin(config)
-    _serve(GatewayRole(common, stack, port=port, http_port=None), gates)
+    _serve(GatewayRole(common, stack, port=port, http_port=0), gates)
 
 
 def run_api(config: dict[str, Any], port: int) -> None:
