@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import itertools
 import json
 import os
@@ -50,6 +51,8 @@ START_SECONDS = 120.0
 TELL_SECONDS = 0.25
 _GRACE_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
+_SWITCH_SECONDS = 0.0005
+_COLLECT = (50_000, 20, 100)
 _OVER = frozenset({Phase.STOPPED, Phase.DDL, Phase.FAILED})
 _UNKNOWN = MoverProgress(Phase.STARTING, False, (), (), 0.0, 0.0, 0.0)
 
@@ -343,6 +346,12 @@ class _Child:
 def main() -> None:
     """Run the mover whose spec comes first on standard input, until it ends or the input does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A thread that has rows to send waits for one that reads some no longer than a server is idle for want of
+    # them; the usual 5 ms are as long as a chunk's whole parsing.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    # Rows are tuples of bytes, made and dropped by the hundred thousand: no cycles, and nothing to look for.
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
     # Nothing but the protocol may get into the pipe: whatever else prints goes to standard error.
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
