@@ -10,9 +10,13 @@ import pytest
 
 from homeworld.model.errors import DeadlineExceededError, HomeworldError, ServerError
 from homeworld.model.names import new_id
-from homeworld.model.topology import BackendRole
+from homeworld.model.topology import BackendRole, Flavor
+from homeworld.replication.applier import write_session
 from homeworld.replication.connection import Connection, Executed
+from homeworld.replication.keyorder import TableKey
+from homeworld.replication.loading import RowWriter
 from homeworld.replication.loads import Load, load_together
+from homeworld.replication.tables import read_tables
 from tests.support.mysqld import TestServer
 
 pytestmark = pytest.mark.servers
@@ -112,3 +116,28 @@ def test_a_server_that_takes_nothing_is_waited_for_no_longer_than_it_may_be_sile
         os.kill(trio[1].pid, signal.SIGCONT)
     assert [connection.closed for connection in two] == [True, True]
     assert [count(server, schema) for server in trio[:2]] == [0, 0]
+
+
+def test_a_duplicate_is_told_as_such_beside_an_index_that_could_not_keep_its_value(
+    trio: list[TestServer], schema: str
+) -> None:
+    if trio[0].flavor is not Flavor.MYSQL:
+        pytest.skip("only MySQL has such indexes")
+    place = trio[0].place("target", "-", schema)
+    trio[0].execute(
+        [
+            "SET sql_mode=''",
+            "CREATE TABLE f (d DECIMAL(30,0) NOT NULL, PRIMARY KEY (d), KEY f ((HEX(d))))",
+            "INSERT INTO f VALUES (1)",
+        ],
+        schema,
+    )
+    table = read_tables(place, ["f"])["f"]
+    writer = RowWriter(table, TableKey(table), schema, Flavor.MYSQL)
+    large = b"9" * 30
+    with write_session(place, 1) as session:
+        session.execute("START TRANSACTION")
+        assert writer.add(session, [(large,), (b"2",)])
+        session.execute("ROLLBACK")
+        session.execute("START TRANSACTION")
+        assert not writer.add(session, [(large,), (b"1",)])

@@ -346,8 +346,8 @@ class _Child:
 def main() -> None:
     """Run the mover whose spec comes first on standard input, until it ends or the input does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # A thread that has rows to send waits for one that reads some no longer than a server is idle for want of
-    # them; the usual 5 ms are as long as a chunk's whole parsing.
+    # A thread whose server waits for rows gets its turn soon from one that works on its own: within the usual
+    # 5 ms that one reads thousands.
     sys.setswitchinterval(_SWITCH_SECONDS)
     # Rows are tuples of bytes, made and dropped by the hundred thousand: no cycles, and nothing to look for.
     gc.freeze()
