@@ -37,9 +37,9 @@ soak: setup mysql              ## the ledger under every step of a move for seve
 	scripts/install-debian test
 	HOMEWORLD_REQUIRE_MYSQL=1 HOMEWORLD_DWELL_SECONDS=15 $(BIN)/pytest -s tests/scenarios/test_ledger.py $(TEST_ARGS)
 
-chaos: setup mysql             ## faults at every step of a move: RUNS=n SEED=s FLAVOR=… LAYOUT=…, or CELL=…
+chaos: setup mysql             ## faults at every step of a move: RUNS=n SEED=s JOBS=2 FLAVOR=… LAYOUT=…, or CELL=…
 	scripts/install-debian test
-	$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) \
+	$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) \
 	  $(if $(filter command% environment%,$(origin FLAVOR)),--flavor $(FLAVOR)) \
 	  $(if $(LAYOUT),--layout $(LAYOUT)) $${CELL:+--cell "$$CELL"} $(CHAOS_ARGS)
 

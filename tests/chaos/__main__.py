@@ -6,9 +6,11 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -31,6 +33,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--faults", default="", help="only these, with commas")
     parser.add_argument("--plans", default="", help="only these, with commas")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="worlds that run beside each other, each a process of its own"
+    )
+    parser.add_argument("--part", action="store_true", help="what a job is: no matrix at the end")
     parser.add_argument("--json", type=Path, default=Path("chaos-report.json"))
     parser.add_argument("--keep", action="store_true", help="keep the worker's log of runs with findings")
     return parser.parse_args()
@@ -59,20 +65,66 @@ def main() -> int:
     flavors = [asked.flavor] if asked.flavor else list(Flavor)
     layouts = [asked.layout] if asked.layout else list(Layout)
     print(f"{asked.runs} runs, seed {seed}, {', '.join(flavors)}, {', '.join(layouts)}", flush=True)
-    outcomes: list[Outcome] = []
-    for at, layout in enumerate(layouts):
-        runs = len(range(at, asked.runs, len(layouts)))
-        todo = chosen(asked, layout, runs, seed)
+    shares = [
+        (flavor, layout, todo if asked.cell else todo[number :: len(flavors)])
+        for at, layout in enumerate(layouts)
+        for todo in [chosen(asked, layout, len(range(at, asked.runs, len(layouts))), seed)]
         # Each flavour has every n-th cell, so that both see all steps and all faults.
-        for number, flavor in enumerate(flavors):
-            mine = todo if asked.cell else todo[number :: len(flavors)]
+        for number, flavor in enumerate(flavors)
+        if asked.cell or todo[number :: len(flavors)]
+    ]
+    outcomes: list[Outcome] = []
+    if asked.jobs > 1 and len(shares) > 1:
+        outcomes = beside_each_other(shares, asked, seed)
+    else:
+        for flavor, layout, mine in shares:
             outcomes += walk(flavor, layout, mine, asked, seed, outcomes)
+    if asked.part:
+        return 1 if any(outcome.findings for outcome in outcomes) else 0
     print(matrix(outcomes))
     failed = [outcome for outcome in outcomes if outcome.findings]
     for outcome in failed:
         print(f"\n{outcome.cell} on {outcome.flavor}: {outcome.findings[0][:300]}\n  {repeat(outcome)}")
     print(f"\n{len(outcomes)} runs, {len(failed)} with findings; seed {seed}")
     return 1 if failed else 0
+
+
+Share = tuple[Flavor, Layout, list[cells.Cell]]
+
+
+def beside_each_other(shares: list[Share], asked: argparse.Namespace, seed: int) -> list[Outcome]:
+    """Run each share in a process of its own, ``jobs`` at a time; what came of all.
+
+    :raises RuntimeError: a process ended without having run all of its share.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="chaos-parts-"))
+    running: list[subprocess.Popen[bytes]] = []
+
+    def run(number: int, share: Share) -> list[Outcome]:
+        flavor, layout, todo = share
+        report = folder / f"{number}.json"
+        words = [sys.executable, "-m", "tests.chaos", "--part", "--jobs", "1", "--json", str(report)]
+        words += ["--flavor", flavor.value, "--layout", layout.value, "--seed", str(seed)]
+        words += ["--keep"] if asked.keep else []
+        words += [word for cell in todo for word in ("--cell", str(cell))]
+        process = subprocess.Popen(words)
+        running.append(process)
+        ended = process.wait()
+        found = [Outcome(**one) for one in json.loads(report.read_text())["runs"]] if report.exists() else []
+        if len(found) != len(todo):
+            told = f"{flavor}, {layout}: {len(found)} of {len(todo)} runs, then the process ended ({ended})"
+            raise RuntimeError(told)
+        return found
+
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        try:
+            parts = list(pool.map(run, range(len(shares)), shares))
+        finally:
+            for process in running:
+                process.terminate()
+    outcomes = [outcome for part in parts for outcome in part]
+    write(asked.json, seed, outcomes)
+    return outcomes
 
 
 def walk(
