@@ -210,10 +210,11 @@ def login(pscale: Pscale) -> dict[str, Any]:
 
 
 def connect(pscale: Pscale, login: dict[str, Any], schema: str = "shop") -> Any:
-    host, _, port = str(login["database_branch"]["mysql_edge_address"]).partition(":")
+    ready = pscale.installation.ready
     return pymysql.connect(
-        host=host, port=int(port), user=login["username"], password=login["plain_text"], database=schema,
-        ssl_ca=pscale.installation.ready["ca_file"], ssl_verify_cert=True, autocommit=True, read_timeout=30,
+        host=ready["gateway_host"], port=int(ready["gateway_port"]), user=login["username"],
+        password=login["plain_text"], database=schema, ssl_ca=ready["ca_file"],
+        ssl_verify_cert=True, autocommit=True, read_timeout=30,
     )  # fmt: skip
 
 
