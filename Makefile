@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test soak chaos fuzz fuzz-gateway hard-cases limits bench contract reference lint mysql clean
+.PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench contract reference lint mysql clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -32,6 +32,10 @@ lint: setup                    ## ruff and pyright
 test: setup mysql lint         ## everything, on MariaDB and on MySQL
 	scripts/install-debian test
 	HOMEWORLD_REQUIRE_MYSQL=1 $(BIN)/pytest -n 3 --dist loadfile $(TEST_ARGS)
+
+test-long: setup mysql         ## everything that test leaves out for its length besides: all of it, on both flavours
+	scripts/install-debian test
+	HOMEWORLD_REQUIRE_MYSQL=1 HOMEWORLD_LONG=1 $(BIN)/pytest -n 3 --dist loadfile $(TEST_ARGS)
 
 soak: setup mysql              ## the ledger under every step of a move for several minutes, on both flavours
 	scripts/install-debian test

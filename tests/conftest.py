@@ -44,6 +44,26 @@ def _have(flavor: Flavor) -> None:
     pytest.fail(f"no {flavor.value} server program on this machine")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is too long for ``make test``; ``make test-long`` (``HOMEWORLD_LONG=1``) runs all."""
+    if os.environ.get("HOMEWORLD_LONG"):
+        return
+    left = [item for item in items if _is_long(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
+
+
+def _is_long(item: pytest.Item) -> bool:
+    if item.get_closest_marker("long"):
+        return True
+    one = item.get_closest_marker("one_flavor")
+    callspec = getattr(item, "callspec", None)
+    if one is None or callspec is None or len(FLAVORS) == 1:
+        return False
+    return callspec.params.get("flavor", one.args[0]) is not one.args[0]
+
+
 @pytest.fixture(params=FLAVORS, ids=[flavor.value for flavor in FLAVORS], scope="session")
 def flavor(request: pytest.FixtureRequest) -> Flavor:
     """Runs the test once for each flavour."""

@@ -33,7 +33,7 @@ from homeworld.model.topology import Flavor
 from tests.support.client_world import ITEMS, SYSBENCH_ROWS, ClientWorld
 from tests.support.mysqld import CACHE
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300), pytest.mark.one_flavor(Flavor.MYSQL)]
 
 PROGRAMS = Path(__file__).with_name("programs")
 MYSQL2 = "3.24.6"

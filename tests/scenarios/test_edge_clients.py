@@ -23,7 +23,7 @@ from tests.support.bank import Login
 from tests.support.mysqld import CACHE, binary
 from tests.support.platform import Platform
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300), pytest.mark.one_flavor(Flavor.MYSQL)]
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("programs")

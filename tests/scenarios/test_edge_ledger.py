@@ -88,6 +88,7 @@ class HttpTeller(threading.Thread):
 
 @pytest.mark.scenario
 @pytest.mark.timeout(300)
+@pytest.mark.one_flavor(Flavor.MARIADB)
 def test_primaries_switch_under_clients_over_http(platform: Platform) -> None:
     platform.make_database()
     login = platform.login()

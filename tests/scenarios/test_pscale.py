@@ -23,7 +23,7 @@ from homeworld.cli.installation import Installation
 from homeworld.model.topology import Flavor
 from tests.support.mysqld import CACHE, binary
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300), pytest.mark.one_flavor(Flavor.MARIADB)]
 
 VSCHEMA = {
     "sharded": True,

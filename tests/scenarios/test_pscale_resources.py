@@ -25,7 +25,7 @@ from tests.conftest import FLAVORS
 from tests.scenarios.test_pscale import Pscale, program
 from tests.support.mysqld import binary
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300), pytest.mark.one_flavor(Flavor.MYSQL)]
 
 AT = ("shop", "main")
 SHOP = (*AT, "shop")

@@ -20,7 +20,7 @@ from tests.support.bank import Bank, Login, Teller, stop
 from tests.support.mysqld import binary
 from tests.support.roles import GATEWAY, WORKER, Process, Roles, RolesPlatform
 
-pytestmark = [pytest.mark.scenario, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(600), pytest.mark.one_flavor(Flavor.MARIADB)]
 
 
 @pytest.fixture(scope="module")
