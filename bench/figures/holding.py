@@ -6,8 +6,12 @@ moment the switch was asked for until its state was seen. An error that any clie
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import statistics
 import time
+from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass
 
 from bench.context import Context, vitess_note
@@ -33,6 +37,11 @@ FULL = Load(clients=16, think_ms=0)
 # How long the application runs in each state before the next switch; also the stretch that is compared.
 DWELL_SECONDS = 0.7
 LAST_SECONDS = 3.0
+# What clients wait for, in the order of the plan.
+HELD = (
+    "hold", "fence", "look again", "drain", "raise ids", "read positions", "still held", "commit", "publish",
+    "sweep", "release",
+)  # fmt: skip
 _OWN_FAULT = "--mysql-ignore-errors=1213,1020,1205"
 
 
@@ -69,6 +78,7 @@ def _take(context: Context, name: str, kind: Load, count: int) -> list[Figure]:
             raise BenchError(f"the load ended: {log.read_text()[-1500:]}")
         context.say(f"{name}: {count} switches and as many ways back under {kind.clients} clients")
         switches, quiet = _switch(installed, count)
+        steps = _steps(installed)
         last = time.time()
         time.sleep(LAST_SECONDS)
         ended_early = load.poll() is not None
@@ -85,10 +95,24 @@ def _take(context: Context, name: str, kind: Load, count: int) -> list[Figure]:
         f" transactions; median {statistics.median(switched):.0f} ms, longest {max(switched):.0f} ms;"
         f" without a switch the longest of {DWELL_SECONDS:g} s: median {statistics.median(usual):.0f} ms,"
         f" p99 {percentile(usual, 99):.0f} ms;"
+        f" steps under the hold, median and longest in ms: {steps};"
         f" client errors: {len(errors)}{': ' + errors[0] if errors else ''}; {vitess_note()}"
     )
     value = percentile(switched, 99)
     return [alone(name, "ms, p99 of the longest stall", value, HOLD, note=note, failed=bool(errors))]
+
+
+def _steps(installed: Installed) -> str:
+    """How long each step under the hold took, by the installation's own journal."""
+    took: dict[str, list[float]] = defaultdict(list)
+    database = installed.installation.data_dir / "homeworld.db"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        for step, data in connection.execute("SELECT step, data FROM steps WHERE status = 'done'"):
+            if "seconds" in (told := json.loads(data)):
+                took[step].append(told["seconds"] * 1000)
+    return ", ".join(
+        f"{step} {statistics.median(took[step]):.1f}/{max(took[step]):.0f}" for step in HELD if took[step]
+    )
 
 
 Window = tuple[float, float]

@@ -57,6 +57,7 @@ class Hand:
     :param limits: what each direction's mover was told last of how to give way.
     :param servers: the primaries that each direction's mover works on.
     :param touched: fleeting steps of the open run that were begun here, and ``done`` those that are done.
+    :param spent: seconds that each step which was performed here took, the newest time it was.
     :param broken: the hold was not unbroken from the origin's last write to the publication.
     :param attempts: how many holds were tried; each has an id of its own.
     :param look_seconds: how long the newest look at what uses the tables took.
@@ -72,6 +73,7 @@ class Hand:
     servers: dict[str, tuple[str | None, ...]] = field(default_factory=dict[str, tuple[str | None, ...]])
     touched: set[str] = field(default_factory=set[str])
     done: set[str] = field(default_factory=set[str])
+    spent: dict[str, float] = field(default_factory=dict[str, float])
     locks: ExitStack = field(default_factory=ExitStack)
     hold_id: str = ""
     attempts: int = 0
@@ -287,10 +289,12 @@ class Context:
             self.record(tx, step, StepStatus.DONE)
 
     def record(self, tx: Transaction, step: str, status: StepStatus, note: str = "") -> None:
-        """Write where a step of the open run is."""
+        """Write where a step of the open run is, with what went wrong or else how long it took here."""
         if self.run is None:
             raise RuntimeError(f"step {step} outside a run")  # a fault of this program
-        data = {"error": note} if note else None
+        data: dict[str, object] | None = {"error": note} if note else None
+        if status is StepStatus.DONE and step in self.hand.spent:
+            data = {"seconds": round(self.hand.spent[step], 4)}
         tx.journal.record_step(self.workflow.id, self.run.key, step, status, data)
 
     def set_facts(self, tx: Transaction, **changes: object) -> None:

@@ -61,19 +61,25 @@ class Performer:
         memory.step.clear()
         memory.hand.touched.clear()
         memory.hand.done.clear()
+        memory.hand.spent.clear()
         number = int(cast("int", context.workflow.facts.get(RUNS, 0))) + 1
         run = Run(plan, number, state=context.workflow.state)
         with context.write() as tx:
             context.set_facts(tx, **{RUN: run_fact(run), RUNS: number})
 
     def close(self, context: Context, memory: Memory, tx: Transaction) -> None:
-        """Forget the run; its fleeting steps are noted now, for people, where that costs no client a wait."""
+        """Forget the run; its fleeting steps, and how long the commit took, are noted now, for people, where
+        that costs no client a wait.
+        """
         if context.run is None:
             return
         for step in self._plans[context.run.plan].steps:
-            if step.name in memory.hand.done:
+            timed = step.sort is Sort.COMMIT and step.name in memory.hand.spent
+            if timed or step.name in memory.hand.done:
                 context.record(tx, step.name, StepStatus.DONE)
         context.set_facts(tx, **{RUN: None})
+        told = ", ".join(f"{name} {seconds * 1000:.1f}" for name, seconds in memory.hand.spent.items())
+        _log.info("workflow %s: %s took, in ms: %s", context.workflow.id, context.run.plan, told)
 
     def _step(self, context: Context, name: str) -> tuple[Step[Context], Run, bool]:
         run = context.run
@@ -94,6 +100,7 @@ class Performer:
         else:
             memory.hand.touched.add(name)
         context.run = run.begin(name)
+        begun = time.monotonic()
         try:
             step.perform(context)
             if wrong := step.verify(context):
@@ -116,6 +123,7 @@ class Performer:
             self._failed(context, memory, step, sentence(error), committed=committed)
             return False
         memory.step.clear()
+        memory.hand.spent[name] = time.monotonic() - begun
         context.run = context.run.finish(name)
         if step.sort is Sort.FLEETING:
             memory.hand.done.add(name)
