@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -318,6 +319,31 @@ def test_a_lease_that_was_not_renewed_in_time_is_lost_for_good(live_store: Store
     again = keeper.take("workflow:w")
     assert again is not None
     assert again.token > lease.token
+
+
+def test_a_lease_of_one_whose_clock_was_an_hour_ahead_ends_when_it_is_not_renewed(
+    live_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died, or its clock was set back since: nobody waits an hour for what lives for a moment."""
+    real = SystemClock.now
+
+    def an_hour_ahead(clock: SystemClock) -> datetime:
+        return real(clock) + timedelta(hours=1)
+
+    monkeypatch.setattr(SystemClock, "now", an_hour_ahead)
+    ahead = Keeper(live_store, "ahead", ttl_seconds=60.0)
+    assert ahead.take("engine:local") is not None
+    assert ahead.take("workflow:w") is not None
+    ahead.give_back(ahead.take("workflow:w") or pytest.fail("it is held"))
+    right = Keeper(live_store, "right", ttl_seconds=0.2)
+    monkeypatch.undo()
+    assert right.take("workflow:w") is not None, "it was given back"
+    assert right.take("engine:local") is None
+    monkeypatch.setattr(SystemClock, "now", an_hour_ahead)
+    ahead.renew()
+    monkeypatch.undo()
+    assert right.take("engine:local") is None, "it was renewed meanwhile"
+    wait(lambda: right.take("engine:local") is not None, "nobody renews it any more")
 
 
 def test_a_store_that_is_away_for_a_moment_loses_no_lease(

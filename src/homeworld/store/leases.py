@@ -8,13 +8,16 @@ still the newest, because both are in one transaction.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select, update
 
 from homeworld.model.errors import FencedError
 from homeworld.store.tables import journal
 from homeworld.store.work import Work
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a lease that was released ended: before now by anybody's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,14 @@ class Leases:
         table = journal.leases
         return self._work.first(select(table).where(table.c.resource == resource), Lease)
 
-    def acquire(self, resource: str, owner: str, ttl_seconds: float) -> int | None:
+    def acquire(self, resource: str, owner: str, ttl_seconds: float, over: Lease | None = None) -> int | None:
         """Take a free or ended lease; its token, or None while somebody else holds it.
 
         An owner that still holds it gets a new token too: what it did under the old one is fenced.
+
+        :param over: the lease as the caller saw it longer ago than it lives without being renewed, by the
+            caller's own clock. If it stands like that still, it has ended whatever wall clocks say: one that
+            was ahead when it was written, or was set back since, must not keep others out.
         """
         table = journal.leases
         known = self.get(resource)
@@ -51,7 +58,7 @@ class Leases:
                 table, {"resource": resource, "owner": owner, "token": 1, "expires_at": expires_at}
             )
             return 1
-        if known.owner != owner and known.expires_at > self._work.now:
+        if known.owner != owner and known.expires_at > self._work.now and known != over:
             return None
         token = known.token + 1
         self._work.change(
@@ -68,7 +75,7 @@ class Leases:
 
     def release(self, resource: str, token: int) -> bool:
         """End a lease; False if a newer one was granted."""
-        return self._set_end(resource, token, self._work.now)
+        return self._set_end(resource, token, LONG_AGO)
 
     def _set_end(self, resource: str, token: int, expires_at: datetime) -> bool:
         table = journal.leases

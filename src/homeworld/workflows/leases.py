@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable
 
 from homeworld.model.errors import FencedError, UnavailableError
+from homeworld.store.leases import Lease as Stored
 from homeworld.store.store import Store, Transaction
 
 _log = logging.getLogger(__name__)
 
 TTL_SECONDS = 15.0
 RENEW_SECONDS = 4.0
+_FORGET = 100
 
 
 class Lease:
@@ -97,6 +99,8 @@ class Keeper:
         self._on_lost = on_lost
         self._guard = threading.Lock()
         self._held: dict[str, Lease] = {}
+        # Leases of others, as they stood when they were seen first, and when that was.
+        self._others: dict[str, tuple[Stored, float]] = {}
 
     def held(self, resource: str) -> Lease | None:
         """The lease on a resource, if this process holds it."""
@@ -114,13 +118,32 @@ class Keeper:
             return known
         asked = time.monotonic()
         with self._store.write() as tx:
-            token = tx.leases.acquire(resource, self._owner, self._ttl)
+            token = tx.leases.acquire(resource, self._owner, self._ttl, self._over(resource, asked))
+            standing = tx.leases.get(resource) if token is None else None
+        self._remember(resource, standing)
         if token is None:
             return None
         lease = Lease(resource, token, asked + self._ttl)
         with self._guard:
             self._held[resource] = lease
         return lease
+
+    def _over(self, resource: str, now: float) -> Stored | None:
+        """Another's lease that had not been renewed for as long as it lives when it was looked at last."""
+        with self._guard:
+            seen = self._others.get(resource)
+        return seen[0] if seen is not None and now - seen[1] > self._ttl else None
+
+    def _remember(self, resource: str, standing: Stored | None) -> None:
+        now = time.monotonic()
+        with self._guard:
+            # What nobody asks for any more is forgotten: asked for, it would have been taken long ago.
+            for name in [name for name, (_, at) in self._others.items() if now - at > _FORGET * self._ttl]:
+                del self._others[name]
+            if standing is None:
+                self._others.pop(resource, None)
+            elif resource not in self._others or self._others[resource][0] != standing:
+                self._others[resource] = (standing, now)
 
     def give_back(self, lease: Lease) -> None:
         """End a lease, so that others need not wait for its time to pass.
