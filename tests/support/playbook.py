@@ -11,6 +11,7 @@ letter unless a rule says otherwise. With ``shared`` both are schemas of server 
     >> connected one                >> unreachable one
     >> hold h a.t1                  >> release h                   >> move t1 b
     >> ids 5 6                      >> loaded
+    >> lapse a.t1                   >> live        (what moves, and the lease under which it is served)
 
 Out: the same words for what the client and the servers get, ``connect one``, ``wait h``, ``held h``,
 ``give back one``, ``close one``, ``hang up``, ``gone``. Lines between two ``>>`` are compared as a whole;
@@ -30,7 +31,7 @@ from homeworld.gateway.link import Link
 from homeworld.gateway.session import PHASES, Phase, Session
 from homeworld.gateway.state import SessionState
 from homeworld.model.errors import ServerError
-from homeworld.model.routing import Account, BranchRoutes, HoldRequest, KeyspaceRoute, ShardRoute
+from homeworld.model.routing import Account, BranchRoutes, HoldRequest, KeyspaceRoute, Moving, ShardRoute
 from homeworld.model.topology import BackendRole, Endpoint, Flavor, TabletType
 from homeworld.wire.client import DEFAULT_CAPABILITIES
 from homeworld.wire.constants import Cap, Com, Status
@@ -96,6 +97,16 @@ class FakeChannel:
         self.note(f"resume {self.name}")
 
 
+class FakeLease:
+    """Lives until it is told not to."""
+
+    def __init__(self) -> None:
+        self.lives = True
+
+    def live(self) -> bool:
+        return self.lives
+
+
 class Playbook:
     """One session and its surroundings."""
 
@@ -124,7 +135,8 @@ class Playbook:
             "branch", "org", "app", "main", Flavor.MYSQL, 1, keyspaces, rules, "a",
             {role: (role.value, "x") for role in BackendRole},
         )  # fmt: skip
-        self.branch = Branch(routes, router)
+        self.lease = FakeLease()
+        self.branch = Branch(routes, router, lease=self.lease)
         self.effects: list[Effect] = []
         self.channels: dict[str, FakeChannel] = {}
         self.links: dict[str, Link] = {}
@@ -230,6 +242,14 @@ class Playbook:
                 )
                 self.branch.replace_routes(routes, self.branch.router_for(routes))
                 self.session.renew()
+            case "lapse":
+                keyspace, _, table = what.partition(".")
+                routes = replace(self.branch.routes, moving=Moving(frozenset({(keyspace, table)}), 1))
+                self.branch.replace_routes(routes, self.branch.router_for(routes))
+                self.lease.lives = False
+            case "live":
+                self.lease.lives = True
+                self.branch.look()
             case "ids":
                 self._resume(self._pending(TakeSequence), tuple(map(int, what.split())))
             case "loaded":

@@ -359,3 +359,49 @@ def test_many_statements_do_not_make_a_call_forgotten() -> None:
     )
     assert any(map(hold.matches, transaction.touches()))
     assert len(list(transaction.touches())) < 300
+
+
+def test_what_was_let_in_before_the_lease_ended_and_is_not_sent_waits_for_the_lease() -> None:
+    Playbook().play(
+        """
+        >> client QUERY insert into t1 values (1)
+        << connect one
+        >> lapse a.t1
+        >> connected one
+        << wait lapse 1
+        >> live
+        << one QUERY insert into t1 values (1)
+        >> one OK rows=1
+        << client OK rows=1
+        """
+    )
+
+
+def test_what_was_let_in_before_the_table_moved_without_this_gateway_goes_to_where_it_is_now() -> None:
+    book = Playbook()
+    book.play(
+        """
+        >> client QUERY begin
+        << client OK trans
+        >> client QUERY insert into t1 values (1)
+        << connect one
+        >> lapse a.t1
+        >> move t1 b
+        """
+    )
+    book.branch.epoch += 1
+    book.play(
+        """
+        >> live
+        >> connected one
+        << one QUERY begin
+        >> one OK trans
+        << connect two
+        >> connected two
+        << two QUERY begin
+        >> two OK trans
+        << two QUERY insert into t1 values (1)
+        >> two OK trans rows=1
+        << client OK trans rows=1
+        """
+    )

@@ -302,11 +302,13 @@ def _execute(session: Session, statement: Statement, payload: bytes) -> Dialogue
             return statement.plan
         return router.plan_params(sql, _literals(session, statement, payload), view)
 
-    plan = yield from statements.admitted(session, plan_once)
-    if isinstance(plan, Pass) and (statement.fixed or plan.sql == sql):
-        yield from _execute_prepared(session, statement, plan, payload)
-    else:
-        yield from statements.perform(session, plan, binary=True)
+    def act(plan: Plan) -> Dialogue[None]:
+        if isinstance(plan, Pass) and (statement.fixed or plan.sql == sql):
+            yield from _execute_prepared(session, statement, plan, payload)
+        else:
+            yield from statements.perform(session, plan, binary=True)
+
+    yield from statements.carry_out(session, plan_once, act)
 
 
 def _literals(session: Session, statement: Statement, payload: bytes) -> tuple[bytes, ...]:

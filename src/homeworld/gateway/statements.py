@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from homeworld.gateway import control, roles, scatter
 from homeworld.gateway.bonds import use_of
@@ -67,6 +68,7 @@ from homeworld.wire.renumber import Renumber
 from homeworld.wire.results import NUMERIC, ColumnDefinition, build_result, build_text_row
 
 PlanOnce = Callable[[SessionView], Plan]
+T = TypeVar("T")
 _PATIENCE = 16
 """How often one statement may ask for something before it is planned; more is a fault of the router."""
 _MOST_READY = 1024
@@ -106,7 +108,7 @@ def query(session: Session, payload: bytes) -> Dialogue[None]:
         found, first = first, None
         return found or session.branch.router.plan(sql, view)
 
-    yield from perform(session, (yield from admitted(session, plan)))
+    yield from carry_out(session, plan, lambda found: perform(session, found))
 
 
 def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[None]:
@@ -125,20 +127,38 @@ def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[No
             fresh = whole if session.branch.router is router else _one_pass(session, sql, parts)
             return fresh or Refuse(1105, "HY000", "the routes have changed, send the statements again")
 
-        yield from perform(session, (yield from admitted(session, plan)))
+        yield from carry_out(session, plan, lambda found: perform(session, found))
         return
     session.joined = Renumber(session.capabilities, session.sequence)
     for number, part in enumerate(parts, 1):
         session.joined.begin(more=number < len(parts))
-        found = yield from admitted(session, lambda view, part=part: session.branch.router.plan(part, view))
-        if not (yield from perform(session, found)):
+        went = yield from carry_out(
+            session,
+            lambda view, part=part: session.branch.router.plan(part, view),
+            lambda found: perform(session, found),
+        )
+        if not went:
             return
-        _part_over(session)
+        _withdraw(session)
 
 
-def _part_over(session: Session) -> None:
-    """One statement of several has been carried out: the next may have to wait for a hold, which must not
-    wait for this one.
+def carry_out(session: Session, plan: PlanOnce, act: Callable[[Plan], Dialogue[T]]) -> Dialogue[T]:
+    """Let a statement in and carry it out. One whose connections were not there before this gateway's lease
+    ended has not been sent: it is let in anew, and waits then as any that comes now.
+
+    :param act: carries out the admitted plan.
+    """
+    while True:
+        found = yield from admitted(session, plan)
+        try:
+            return (yield from act(found))
+        except NotSentError:
+            _withdraw(session)
+
+
+def _withdraw(session: Session) -> None:
+    """What was let in is not under way (any more): what comes next may have to wait for a hold, which must
+    not wait for this one.
     """
     session.current = None
     if session.branch.draining:
@@ -264,14 +284,18 @@ def _check_views(session: Session, plan: Pass | Scatter) -> None:
             raise ServerError(1412, "HY000", "Table definition has changed, please retry transaction")
 
 
+class NotSentError(ServerError):
+    """The lease ended between a statement's admission and the moment when it could have been sent."""
+
+
 def still_admitted(session: Session) -> None:
     """What was admitted may be sent over the connections that are there now.
 
-    :raises ServerError: the lease of this gateway ended meanwhile; nothing was sent.
+    :raises NotSentError: the lease of this gateway ended meanwhile; nothing was sent.
     """
     current = session.current
     if current is not None and not session.branch.may_send(touch_of(current), session.epoch):
-        raise ServerError(
+        raise NotSentError(
             1105, "HY000", "the gateway lost touch with the others before the statement was sent; try again"
         )
 
