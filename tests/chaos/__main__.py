@@ -64,7 +64,8 @@ def main() -> int:
     seed = asked.seed if asked.seed is not None else int(time.time()) % 1_000_000
     flavors = [asked.flavor] if asked.flavor else list(Flavor)
     layouts = [asked.layout] if asked.layout else list(Layout)
-    print(f"{asked.runs} runs, seed {seed}, {', '.join(flavors)}, {', '.join(layouts)}", flush=True)
+    count = len(asked.cell) or asked.runs
+    print(f"{count} runs, seed {seed}, {', '.join(flavors)}, {', '.join(layouts)}", flush=True)
     shares = [
         (flavor, layout, todo if asked.cell else todo[number :: len(flavors)])
         for at, layout in enumerate(layouts)
