@@ -26,6 +26,13 @@ LIMITS = Limits(transaction_seconds=30.0)
 Connect = Callable[..., JsonClient]
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 # -------------------------------------------------------------------- passwords
 
 
@@ -86,6 +93,45 @@ def test_a_request_under_way_ends_with_its_password(
     edge.publish()
     asking.join(10)
     assert told == ["UNAVAILABLE"]
+
+
+def test_a_request_of_a_password_that_is_gone_is_not_served(
+    edge: GatewayFixture, connect: Connect, table: str
+) -> None:
+    body = json.dumps({"query": "INSERT INTO t (v) VALUES ('late')"}).encode()
+    head = (
+        "POST /psdb.v1alpha1.Database/Execute HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: {basic('admin', secret(BackendRole.ADMIN))}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    client = connect()
+    client.execute("SET autocommit = 0")
+    # One waits behind another in its session, one has sent all but a byte.
+    told: list[str] = []
+
+    def ask(query: str) -> None:
+        told.append(client.call("Execute", {"query": query, "session": client.session}).text)
+
+    asking = [threading.Thread(target=ask, args=("SELECT SLEEP(20)",))]
+    asking[0].start()
+    sessions = sessions_of(edge)
+    wait_until(lambda: sessions.under_way == 1)
+    asking.append(threading.Thread(target=ask, args=("INSERT INTO t (v) VALUES ('waited')",)))
+    asking[1].start()
+    wait_until(lambda: sessions.waiting == 1)
+    with socket.create_connection(("127.0.0.1", edge.http), 20) as late:
+        late.sendall(head + body[:-1])
+        time.sleep(0.2)
+        del edge.accounts["admin"]
+        edge.publish()
+        late.sendall(body[-1:])
+        answer = late.recv(65536)
+    for thread in asking:
+        thread.join(20)
+    assert b"UNAUTHENTICATED" in answer
+    assert ("UNAUTHENTICATED" in told[0]) != ("UNAUTHENTICATED" in told[1])
+    assert sessions.kept == (0, 0)
+    assert sessions.under_way == sessions.waiting == 0
+    assert connect(BackendRole.READER).one("SELECT COUNT(*) FROM t") == "0"
 
 
 def test_roles(connect: Connect, table: str) -> None:

@@ -89,7 +89,8 @@ class Echo:
         assert ready
         return self.LARGEST
 
-    def hold(self, size: int) -> bool:
+    def hold(self, ready: object, size: int) -> bool:
+        assert ready
         if size > 0 and self.held + size > 10 * self.LARGEST:
             return False
         self.held += size
@@ -262,3 +263,115 @@ def test_clients_that_keep_one_waiting_are_sent_away() -> None:
     out = asyncio.run(run(half, patience.read + 1, lambda counts: counts.half_sent))
     assert b"HTTP/1.1 408 " in out
     asyncio.run(run(request("/", b"first"), 3000.0, lambda counts: counts.idle))
+
+
+CHUNKED = b"POST /no HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [CHUNKED + b"0\r\nx: ", CHUNKED + b"1;a=", CHUNKED + b"1\r\nx\r\n0\r\nx: ", b"POST / HTTP/1.1\r\nx: "],
+)
+def test_what_is_no_body_is_not_kept_without_end(begin: bytes) -> None:
+    async def run() -> None:
+        connection, transport, _, _ = opened()
+        connection.data_received(begin)
+        for _ in range(40):
+            if not transport.closed:
+                connection.data_received(b"a" * 4096)
+        assert transport.closed
+        connection.connection_lost(None)
+
+    asyncio.run(run())
+
+
+def test_small_parts_and_a_trailer_are_a_body() -> None:
+    sent = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sent += b"1\r\nx\r\n" * 900 + b"0\r\nx: y\r\n\r\n"
+
+    async def run() -> None:
+        connection, transport, echo, _ = opened()
+        for at in range(0, len(sent), 7):
+            connection.data_received(sent[at : at + 7])
+        await settled(connection)
+        assert echo.asked == [b"x" * 900]
+        assert not transport.closed
+
+    asyncio.run(run())
+
+
+def test_who_is_not_known_has_no_more_time_by_asking() -> None:
+    async def run() -> None:
+        connection, transport, _, house = opened()
+        now = asyncio.get_running_loop().time()
+        connection.data_received(request("/no", b"x"))
+        await settled(connection)
+        assert b" 401 " in transport.out
+        connection.look(now + 1)
+        assert not transport.closed
+        connection.look(now + house.patience.handshake + 1)
+        assert transport.closed
+
+    asyncio.run(run())
+
+
+def test_who_sends_but_does_not_read_is_sent_away() -> None:
+    async def run() -> None:
+        connection, transport, _, house = opened()
+        now = asyncio.get_running_loop().time()
+        connection.data_received(request("/", b"x"))
+        connection.pause_writing()
+        connection._full_since -= house.patience.write + 1  # pyright: ignore[reportPrivateUsage] as if it were long ago
+        connection.data_received(request("/", b"next")[:-1])
+        connection.look(now)
+        assert transport.closed
+        assert house.counts.not_reading == 1
+
+    asyncio.run(run())
+
+
+def test_a_body_that_drips_is_not_waited_for() -> None:
+    async def run() -> None:
+        connection, transport, echo, house = opened()
+        now = asyncio.get_running_loop().time()
+        connection.data_received(request("/", b"x" * 900)[:-5])
+        connection._head_since -= house.patience.read + 1  # pyright: ignore[reportPrivateUsage] as if it were long ago
+        connection.data_received(b"x")
+        connection.look(now)
+        assert b" 408 " in transport.out
+        connection.connection_lost(None)
+        assert echo.held == 0
+
+    asyncio.run(run())
+
+
+def test_a_client_that_waits_for_a_word_gets_it_between_answers() -> None:
+    async def run() -> None:
+        connection, transport, echo, _ = opened()
+        waits = request("/", b"second").replace(b"Host: x", b"Host: x\r\nExpect: 100-continue")
+        connection.data_received(request("/later", b"first") + waits[:-6])
+        assert b" 100 " not in transport.out
+        await settled(connection)
+        assert transport.out.index(b"first") < transport.out.index(b"HTTP/1.1 100 ")
+        connection.data_received(b"second")
+        await settled(connection)
+        assert echo.asked == [b"first", b"second"]
+
+    asyncio.run(run())
+
+
+def test_nothing_is_held_of_a_request_that_has_not_begun() -> None:
+    async def run() -> None:
+        connection, _, echo, _ = opened()
+        connection.data_received(request("/", b"first") + request("/", b"second"))
+        for _ in range(100):
+            # Until the second one's task is made: its client is gone before it has run.
+            if not connection._queue:  # pyright: ignore[reportPrivateUsage]
+                break
+            await asyncio.sleep(0)
+        assert echo.asked == [b"first"]
+        connection.connection_lost(None)
+        await settled(connection)
+        assert echo.held == 0
+
+    asyncio.run(run())

@@ -139,6 +139,33 @@ def test_bad_json_is_an_error(body: bytes) -> None:
         asked.from_json(body)
 
 
+def test_what_is_large_only_when_read_is_an_error() -> None:
+    nested = b""
+    for _ in range(2000):
+        nested = protobuf.put_always(3, nested)
+    told_list = edge.message(3, edge.message(1, b"a") + edge.message(2, nested))
+    # Values have no values of their own: what stands there is passed over, like all that is not known.
+    (variable,) = asked.from_protobuf(told_list).variables.values()
+    assert variable.values == ((VitessType.NULL_TYPE, b""),)
+    for depth in range(50, 1000, 25):
+        text = b'{"bindVariables":{"a":' + b'{"values":[' * depth + b"{}" + b"]}" * depth + b"}}"
+        try:
+            assert asked.from_json(text).variables["a"].values == ((VitessType.NULL_TYPE, b""),)
+        except MessageError as error:
+            assert "no JSON" in error.message  # noqa: PT017 deeper than the reader goes
+    many = edge.message(3, edge.message(1, b"a") + edge.message(2, edge.message(3, b"") * 300_000))
+    with pytest.raises(MessageError, match="too many values"):
+        asked.from_protobuf(many)
+    with pytest.raises(MessageError, match="65535 variables"):
+        asked.from_protobuf(edge.message(3, b"") * 70_000)
+    with pytest.raises(MessageError, match="beside its texts"):
+        asked.from_json(b'{"x":[' + b"[]," * 2_000_000 + b"[]]}")
+    with pytest.raises(MessageError, match="no JSON"):
+        asked.from_json(b'{"x":"' + b'\\"' * 3_000_000)
+    query = ",[]{}" * 2_000_000
+    assert asked.from_json(json.dumps({"query": query}).encode()).query == query.encode()
+
+
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5)),
     lambda inner: st.one_of(

@@ -1,16 +1,20 @@
+# pyright: reportPrivateUsage=false
 """Tokens, variables, rows and errors of the data plane over HTTP: pure parts."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeworld.edge import answers, binding, calls, codes, tokens
+from homeworld.edge import answers, binding, calls, codes, sessions, tokens
 from homeworld.edge.fields import VitessType, type_of
 from homeworld.edge.messages import BindVariable, SessionSeen, Workload
+from homeworld.edge.purse import Charge, Purse
+from homeworld.gateway import statements
 from homeworld.gateway.sql_tokens import Kind, tokenize
 from homeworld.model.errors import (
     ConnectionLostError,
@@ -92,7 +96,69 @@ def test_what_the_client_was_shown_it_cannot_change() -> None:
 
 # -------------------------------------------------------------------- variables
 
+
+def test_nobody_holds_more_than_is_left() -> None:
+    purse = Purse(1000)
+    greedy, other = Charge(purse, "greedy"), Charge(purse, "other")
+    assert greedy.reach(500)
+    assert not greedy.reach(501)
+    assert not Charge(purse, "greedy").reach(1)
+    assert other.reach(250)
+    assert not other.reach(251)
+    assert Charge(purse, "third").reach(125)
+    assert purse.held == 875
+    greedy.give_back()
+    greedy.give_back()
+    assert purse.held == 375
+    assert other.reach(437)
+
+
+@dataclass(eq=False)
+class Kept:
+    """As much of a session as says which has to go."""
+
+    branch: object
+    lost: bool = False
+    ended: bool = False
+
+    @property
+    def session(self) -> Kept:
+        return self
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_who_keeps_many_sessions_gives_up_own_ones() -> None:
+    nobody: Any = None
+    kept = sessions.Sessions(nobody, SIGNER, sessions.Limits(most_pinned=5))
+    crowded, quiet = object(), object()
+    talks = [Kept(quiet), Kept(crowded), Kept(crowded, lost=True), Kept(crowded), Kept(crowded)]
+    for number, talk in enumerate(talks):
+        keep = sessions.Keep.BOUND if number == 3 else sessions.Keep.TRANSACTION
+        entry: Any = sessions._Pinned(f"{number}", cast("Any", talk), keep, float(number))
+        kept._pinned[entry.pin] = entry
+    for gone in (2, 3, 1):
+        kept._limits = sessions.Limits(most_pinned=kept.kept[0])
+        kept._make_room()
+        assert talks[gone].ended
+        assert not talks[0].ended
+
+
+def test_spaces_cost_no_more_than_their_number() -> None:
+    spaces = b" " * (1 << 20)
+    for text in (b"set workload=olap" + spaces + b"x", b"set" + spaces + b"x", spaces + b"x"):
+        assert calls._workload(text) is None
+        assert statements._KILL.match(text) is None
+    assert statements._KILL.match(b"kill 1" + spaces + b"x") is None
+    assert calls._workload(b" set workload = 'OLAP' ; " + spaces) is Workload.OLAP
+    killed = statements._KILL.match(b"KILL QUERY 17 ;\n" + spaces)
+    assert killed is not None
+    assert killed[2] == b"17"
+
+
 V = VitessType
+MOST = 1 << 16
 
 
 def test_variables_stand_where_they_are_asked_for() -> None:
@@ -103,20 +169,30 @@ def test_variables_stand_where_they_are_asked_for() -> None:
         "n": BindVariable(V.NULL_TYPE, b""),
     }
     query = b"SELECT ?, '?', \"?\", `?`, /* ? */ :n, ? # ?\n, @a:=1 WHERE x IN :list -- ?"
-    assert binding.bound(query, variables) == (
+    assert binding.bound(query, variables, MOST) == (
         b"SELECT -5, '?', \"?\", `?`, /* ? */ NULL, 'it\\'s \\\\' # ?\n, @a:=1 WHERE x IN (1, x'ff00') -- ?"
     )
-    assert binding.bound(b"SELECT ? :v1", {}) == b"SELECT ? :v1"
+    assert binding.bound(b"SELECT ? :v1", {}, MOST) == b"SELECT ? :v1"
     with pytest.raises(ServerError, match="v3"):
-        binding.bound(b"SELECT ?, ?, ?", variables)
+        binding.bound(b"SELECT ?, ?, ?", variables, MOST)
     with pytest.raises(HomeworldError):
-        binding.bound(b"SELECT 'open", variables)
+        binding.bound(b"SELECT 'open", variables, MOST)
+
+
+def test_variables_do_not_grow_beyond_a_statement() -> None:
+    large = {"v1": BindVariable(V.BLOB, b"\xff" * 4000)}
+    query = b"SELECT " + b", ".join([b":v1"] * 100)
+    with pytest.raises(ServerError, match="max_allowed_packet") as told:
+        binding.bound(query, large, MOST)
+    assert told.value.server_errno == 1153
+    with pytest.raises(ServerError, match="too many placeholders"):
+        binding.bound(b":a," * 70_000, {"a": BindVariable(V.INT64, b"1")}, 1 << 30)
 
 
 @given(st.sampled_from(VitessType), st.binary(max_size=30))
 def test_a_value_is_one_literal_or_refused(kind: VitessType, value: bytes) -> None:
     try:
-        text = binding.bound(b"?", {"v1": BindVariable(kind, value)})
+        text = binding.bound(b"?", {"v1": BindVariable(kind, value)}, MOST)
     except ServerError as error:
         assert error.server_errno == 1210  # noqa: PT017 it is one of two outcomes
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -17,6 +18,18 @@ from homeworld.edge.messages import Asked, BindVariable, SessionSeen, Shown, Wor
 from homeworld.edge.protobuf import MessageError
 
 _MOST_VARIABLES: Final = 65_535
+_MOST_VALUES: Final = 1 << 18
+"""Of one variable that is a list."""
+_MOST_BESIDE: Final = 1 << 22
+"""Bytes of JSON beside its texts: an empty list of two bytes takes many times as much when it is read."""
+_BEGINS: Final = (b"[", b"{", b'"')
+# A text that is never closed reaches to the end, so that looking costs no more than the length.
+_TEXTS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+
+
+class _ManyValuesError(MessageError):
+    """a variable has too many values"""
+
 
 # -------------------------------------------------------------------- Protocol Buffers
 
@@ -29,6 +42,7 @@ def from_protobuf(data: bytes) -> Asked:
     session: SessionSeen | None = None
     query = b""
     variables: dict[str, BindVariable] = {}
+    entries = 0
     for number, _, value in pb.fields(data):
         if number == 1:
             session = _pb_session(pb.raw(value))
@@ -38,7 +52,8 @@ def from_protobuf(data: bytes) -> Asked:
         elif number == 3:
             name, variable = _pb_entry(pb.raw(value))
             variables[name] = variable
-            if len(variables) > _MOST_VARIABLES:
+            entries += 1
+            if entries > _MOST_VARIABLES:
                 raise MessageError(f"a statement has at most {_MOST_VARIABLES} variables")
     return Asked(session, query, variables)
 
@@ -91,9 +106,21 @@ def _pb_variable(data: bytes) -> BindVariable:
         elif number == 2:
             text = pb.raw(value)
         elif number == 3:
-            inner = _pb_variable(pb.raw(value))
-            values.append((inner.type, inner.value))
+            values.append(_pb_value(pb.raw(value)))
+            if len(values) > _MOST_VALUES:
+                raise _ManyValuesError
     return BindVariable(kind, text, tuple(values))
+
+
+def _pb_value(data: bytes) -> tuple[VitessType, bytes]:
+    """One value of a list, which has none of its own."""
+    kind, text = VitessType.NULL_TYPE, b""
+    for number, _, value in pb.fields(data):
+        if number == 1:
+            kind = _type(pb.number(value))
+        elif number == 2:
+            text = pb.raw(value)
+    return kind, text
 
 
 # -------------------------------------------------------------------- JSON
@@ -106,6 +133,10 @@ def from_json(data: bytes) -> Asked:
     """
     if not data.strip():
         return Asked()
+    many = len(data) > _MOST_BESIDE and sum(map(data.count, _BEGINS)) > _MOST_BESIDE // 4
+    # Perhaps they are all within one text, as of a statement that is a dump.
+    if many and len(_TEXTS.sub(b"", data)) > _MOST_BESIDE:
+        raise MessageError("the request has too much beside its texts")
     try:
         body: object = json.loads(data)
     except (ValueError, RecursionError):
@@ -208,7 +239,14 @@ def _variable(value: object) -> BindVariable:
     several = found.get("values")
     if several is not None and not isinstance(several, list):
         raise MessageError("values must be a list")
-    inner = [_variable(one) for one in cast("list[object]", several or [])]
+    inner = cast("list[object]", several or [])
+    if len(inner) > _MOST_VALUES:
+        raise _ManyValuesError
+    kind, text = _value(found)
+    return BindVariable(kind, text, tuple(_value(_object(one, "a value")) for one in inner))
+
+
+def _value(found: Mapping[str, Any]) -> tuple[VitessType, bytes]:
     kind = found.get("type")
     if isinstance(kind, str):
         if kind not in VitessType.__members__:
@@ -216,9 +254,7 @@ def _variable(value: object) -> BindVariable:
         of = VitessType[kind]
     else:
         of = _type(_int(kind, "type"))
-    return BindVariable(
-        of, _bytes(found.get("value"), "value"), tuple((one.type, one.value) for one in inner)
-    )
+    return of, _bytes(found.get("value"), "value")
 
 
 # -------------------------------------------------------------------- both

@@ -7,13 +7,14 @@ sent as it stands. The invariant: a value can be nothing but one literal, whatev
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from homeworld.edge.fields import VitessType
 from homeworld.edge.messages import BindVariable
-from homeworld.gateway.sql_tokens import Kind, tokenize
+from homeworld.gateway.sql_tokens import Kind, tokens
 from homeworld.model.errors import ServerError
 from homeworld.wire.commands import quote_blob, quote_string
+from homeworld.wire.packets import TOO_LARGE
 
 _INTEGER = re.compile(rb"[+-]?[0-9]{1,80}")
 _NUMBER = re.compile(rb"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,5})?")
@@ -35,6 +36,7 @@ _FORMS: Mapping[VitessType, re.Pattern[bytes]] = {
     _V.BITNUM: _BIT_NUMBER,
 }
 _BYTES = frozenset({_V.BINARY, _V.VARBINARY, _V.BLOB, _V.BIT, _V.GEOMETRY, _V.VECTOR})
+_MOST_USES = 65_535
 _NEVER = frozenset({_V.EXPRESSION, _V.RAW, _V.TUPLE})
 
 
@@ -77,30 +79,39 @@ def _written(variable: BindVariable) -> bytes:
     return b"(" + b", ".join(literal(kind, value) for kind, value in variable.values) + b")"
 
 
-def bound(query: bytes, variables: Mapping[str, BindVariable]) -> bytes:
+def bound(query: bytes, variables: Mapping[str, BindVariable], most: int) -> bytes:
     """The statement with its variables' values in it.
 
-    :raises ServerError: one has no value, or no value of its type; or the text cannot be read.
+    :param most: bytes that it may have: a variable may stand in it many times.
+    :raises ServerError: one has no value, or no value of its type; or the text cannot be read, or is longer.
     """
     if not variables:
         return query
     out: list[bytes] = []
-    at = number = 0
-    tokens = tokenize(query)
-    for place, token in enumerate(tokens):
-        if token.kind is Kind.PARAM:
-            number += 1
-            name, end = f"v{number}", token.end
-        elif token.text == b":" and place + 1 < len(tokens) and tokens[place + 1].start == token.end:
-            following = tokens[place + 1]
-            if following.kind is not Kind.WORD:
-                continue
-            name, end = following.name(), following.end
-        else:
-            continue
+    at = size = 0
+    for start, end, name in _places(query):
         variable = variables.get(name)
         if variable is None:
             raise _refused(f"no value was given for the variable {name}")
-        out += (query[at : token.start], _written(variable))
+        written = _written(variable)
+        size += len(written)
+        if size > most:
+            raise ServerError(1153, "08S01", TOO_LARGE)
+        if len(out) >= 2 * _MOST_USES:
+            raise ServerError(1390, "HY000", "Prepared statement contains too many placeholders")
+        out += (query[at:start], written)
         at = end
     return b"".join((*out, query[at:]))
+
+
+def _places(query: bytes) -> Iterator[tuple[int, int, str]]:
+    """Where variables stand in a statement, and their names."""
+    number = 0
+    colon = -1
+    for token in tokens(query):
+        if token.kind is Kind.PARAM:
+            number += 1
+            yield token.start, token.end, f"v{number}"
+        elif token.kind is Kind.WORD and token.start == colon:
+            yield colon - 1, token.end, token.name()
+        colon = token.end if token.text == b":" else -1

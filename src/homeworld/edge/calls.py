@@ -39,7 +39,7 @@ _STREAMED = 1 << 28
 """One row, and what comes with it in one piece, may be as large."""
 _WORKLOAD = re.compile(
     rb"\s*set\s+(?:session\s+|local\s+|@@session\s*\.\s*|@@local\s*\.\s*|@@)?`?workload`?\s*:?=\s*"
-    rb"(['\"`]?)(\w+)\1\s*;?\s*",
+    rb"(['\"`]?)(\w+)\1\s*+;?\s*+",
     re.IGNORECASE,
 )
 Changes = dict[str, Any]
@@ -154,12 +154,16 @@ class Calls:
 
     # ---------------------------------------------------------------- statements
 
-    def _statement(self, asked: Asked) -> bytes:
+    async def _statement(self, asked: Asked) -> bytes:
         """The text to send.
 
         :raises HomeworldError: it cannot be made, is empty or too long.
         """
-        sql = bound(asked.query, asked.variables)
+        query, variables, most = asked.query, asked.variables, self._house.max_packet
+        if variables and len(query) + sum(len(one.value) for one in variables.values()) > _FRAME:
+            sql = await asyncio.to_thread(bound, query, variables, most)
+        else:
+            sql = bound(query, variables, most)
         self._check_length(sql)
         return sql
 
@@ -172,7 +176,7 @@ class Calls:
     async def _execute(self, turn: Turn, visit: Visit) -> tuple[Told, Changes]:
         begun = monotonic()
         try:
-            sql = self._statement(turn.asked)
+            sql = await self._statement(turn.asked)
             workload = _workload(sql)
             if workload is not None:
                 return Told(result=Result()), {"workload": workload}
@@ -214,7 +218,7 @@ class Calls:
             visit.talk.session.client_full(full=full)
 
         try:
-            sql = self._statement(turn.asked)
+            sql = await self._statement(turn.asked)
             workload = _workload(sql)
             if workload is not None:
                 return Told(result=Result()), {"workload": workload}
@@ -310,6 +314,8 @@ def _check(visit: Visit, answer: Answer) -> None:
 
     :raises HomeworldError: it did.
     """
+    if visit.talk.crowded:
+        raise _CrowdedError
     if visit.talk.over:
         raise _LargeResultError
     if answer.error is not None:
@@ -320,9 +326,13 @@ class _LargeResultError(HomeworldError):
     """the result is too large for one answer: SET workload = 'olap' to have it streamed, or ask for less"""
 
 
+class _CrowdedError(HomeworldError):
+    """too many large results are being sent at once: try again, or SET workload = 'olap' to stream it"""
+
+
 def _fault(visit: Visit, error: HomeworldError) -> Fault:
     fault = fault_of(error)
-    if isinstance(error, _LargeResultError):
+    if isinstance(error, _LargeResultError | _CrowdedError):
         return Fault(Code.RESOURCE_EXHAUSTED, fault.message)
     # Whatever the statement was: the transaction that it is part of is gone.
     gone = visit.talk.lost or visit.talk.session.transaction.lost

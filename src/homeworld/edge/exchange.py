@@ -69,7 +69,12 @@ class Refusal:
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """A request as it comes in. ``ready`` is what :class:`Answering` made of its head."""
+    """A request as it comes in.
+
+    * ``ready``: what :class:`Answering` made of its head.
+    * ``size``: bytes of the body that have come; ``held``: those that :class:`Answering` holds for it.
+    * ``awaits_word``: its client waits for being told to send the body.
+    """
 
     head: Head
     keep_alive: bool
@@ -78,6 +83,8 @@ class Exchange:
     refusal: Refusal | None = None
     body: bytearray = field(default_factory=bytearray)
     size: int = 0
+    held: int = 0
+    awaits_word: bool = False
 
 
 class Answering(Protocol):
@@ -91,8 +98,8 @@ class Answering(Protocol):
         """How many bytes the body may have."""
         ...
 
-    def hold(self, size: int) -> bool:
-        """Bytes are to be kept (or, negative, are not any more); false: there are too many."""
+    def hold(self, ready: object, size: int) -> bool:
+        """Bytes of its body are to be kept (or, negative, are not any more); false: there are too many."""
         ...
 
     async def answer(self, ready: object, body: bytes, out: Out) -> None:
@@ -137,6 +144,8 @@ class Out:
         head = self._head(status, content_type, headers)
         self.sent = True
         begun = f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode("latin-1")
+        if self._exchange.head.method == "HEAD":
+            body = b""  # its client takes what follows for the next answer
         self._connection.write(begun + body[:_SLICE])
         for at in range(_SLICE, len(body), _SLICE):
             await self._connection.drained.wait()

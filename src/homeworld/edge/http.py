@@ -30,6 +30,8 @@ _MOST_HEADERS = 100
 _MOST_DROPPED = 1 << 24
 """Bytes of a refused request's body that are read past, so that its client comes to reading the answer."""
 _MOST_QUEUED = 100
+_SLOWEST = 4096
+"""Bytes of a body that have to come in a second, on the whole: what has come of it is held meanwhile."""
 _IDLE_SECONDS = 2400.0
 """Longer than clients keep unused connections, so that it is they who close them."""
 
@@ -60,18 +62,20 @@ class HttpConnection(asyncio.Protocol):
         self._parser: Any = httptools.HttpRequestParser(self)
         self._url = b""
         self._headers: dict[str, str] = {}
-        self._head_size = 0
-        self._in_head = True
+        self._loose = 0
         self._begun = False
         self._exchange: Exchange | None = None
+        self._serving: Exchange | None = None
         self._queue: deque[Exchange] = deque()
         self._task: asyncio.Task[None] | None = None
         self._out: Out | None = None
         self._over = False
         self._full = False
         self._paused = False
+        self._came = 0.0
         self._since = 0.0
         self._head_since = 0.0
+        self._full_since = 0.0
         self._known = False
         self.drained = asyncio.Event()
         self.drained.set()
@@ -87,7 +91,7 @@ class HttpConnection(asyncio.Protocol):
         if self._tls is not None:
             self._filter = TlsFilter(self._tls, self._transport.write)
         self._touch()
-        self._head_since = self._since
+        self._came = self._head_since = self._since
         if not self._house.admit(self, sock.fileno()):
             self._house.counts.too_many += 1
             if self._filter is None:
@@ -97,7 +101,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102, ARG002 asyncio's
         self._over = True
         self.drained.set()
-        for exchange in (self._exchange, *self._queue):
+        for exchange in (self._exchange, self._serving, *self._queue):
+            # Also of the one that is being served: its task may be cancelled before it has begun.
             if exchange is not None:
                 self._release(exchange)
         self._queue.clear()
@@ -112,8 +117,8 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:  # noqa: D102 asyncio's
         self._full = True
+        self._full_since = asyncio.get_running_loop().time()
         self.drained.clear()
-        self._touch()
         if self._out is not None and self._out.on_full is not None:
             self._out.on_full(True)
 
@@ -137,9 +142,9 @@ class HttpConnection(asyncio.Protocol):
                 return
             if not data:
                 return
-        if self._in_head:
-            # Only so much of a head is kept; what is behind its end in the same piece counts for a moment.
-            self._head_size += len(data)
+        # Only so much is kept of what is no body: of a head, and of what may stand between and behind the
+        # parts of a chunked one. What is behind its end in the same piece counts for a moment.
+        self._loose += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -153,7 +158,7 @@ class HttpConnection(asyncio.Protocol):
                 self._house.counts.garbled += 1
                 self._refuse_connection(RefusedError(Code.INVALID_ARGUMENT, "this is no HTTP/1.1 request"))
             return
-        if self._in_head and self._begun and self._head_size > _MOST_HEAD:
+        if (self._begun or self._exchange is not None) and self._loose > _MOST_HEAD:
             self._refuse_connection(
                 RefusedError(Code.INVALID_ARGUMENT, "the request's head is too long", 431)
             )
@@ -161,7 +166,7 @@ class HttpConnection(asyncio.Protocol):
     # ---------------------------------------------------------------- what the parser calls
 
     def on_message_begin(self) -> None:  # noqa: D102 httptools'
-        self._begun = self._in_head = True
+        self._begun = True
         self._head_since = asyncio.get_running_loop().time()
         self._url = b""
         self._headers = {}
@@ -180,9 +185,7 @@ class HttpConnection(asyncio.Protocol):
             raise RefusedError(Code.INVALID_ARGUMENT, "the request has too many headers", 431)
 
     def on_headers_complete(self) -> None:  # noqa: D102 httptools'
-        self._in_head = False
-        self._known = True
-        self._head_size = 0
+        self._loose = 0
         parser = self._parser
         head = Head(
             parser.get_method().decode("latin-1"),
@@ -195,11 +198,20 @@ class HttpConnection(asyncio.Protocol):
         if isinstance(judged, Refusal):
             exchange.refusal = judged
             return
+        self._known = True
         exchange.ready = judged
         length = head.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._answering.largest_body(judged):
             self._too_large(exchange)
         elif head.headers.get("expect", "").lower() == "100-continue" and exchange.version == "1.1":
+            exchange.awaits_word = True
+            self._say_continue()
+
+    def _say_continue(self) -> None:
+        """Tell a client that waits for it to send its body: not in the middle of another answer."""
+        exchange = self._exchange
+        if exchange is not None and exchange.awaits_word and self._task is None:
+            exchange.awaits_word = False
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _too_large(self, exchange: Exchange) -> None:
@@ -207,9 +219,11 @@ class HttpConnection(asyncio.Protocol):
         exchange.refusal = Refusal(RefusedError(Code.RESOURCE_EXHAUSTED, "the request is too large", 413))
 
     def on_body(self, body: bytes) -> None:  # noqa: D102 httptools'
+        self._loose = 0
         exchange = self._exchange
         if exchange is None:
             return
+        exchange.awaits_word = False
         exchange.size += len(body)
         if exchange.refusal is not None:
             if exchange.size > _MOST_DROPPED:
@@ -217,24 +231,29 @@ class HttpConnection(asyncio.Protocol):
             return
         if exchange.size > self._answering.largest_body(exchange.ready):
             self._too_large(exchange)
-        elif not self._answering.hold(len(body)):
+        elif not self._answering.hold(exchange.ready, len(body)):
             self._release(exchange)
             exchange.refusal = Refusal(
                 RefusedError(Code.RESOURCE_EXHAUSTED, "too much is being sent at once; try again", 503)
             )
         else:
+            exchange.held += len(body)
             exchange.body += body
+
+    def on_chunk_header(self) -> None:  # noqa: D102 httptools'
+        self._loose = 0
 
     def _release(self, exchange: Exchange) -> None:
         """Keep nothing of its body any more."""
-        if exchange.body:
-            self._answering.hold(-len(exchange.body))
-            exchange.body = bytearray()
+        exchange.body = bytearray()
+        if exchange.held:
+            self._answering.hold(exchange.ready, -exchange.held)
+            exchange.held = 0
 
     def on_message_complete(self) -> None:  # noqa: D102 httptools'
         exchange, self._exchange = self._exchange, None
-        self._in_head, self._begun = True, False
-        self._head_size = 0
+        self._begun = False
+        self._loose = 0
         if exchange is None:
             return
         if len(self._queue) >= _MOST_QUEUED:
@@ -255,7 +274,7 @@ class HttpConnection(asyncio.Protocol):
         return self._task is None
 
     def _next(self) -> None:
-        exchange = self._queue.popleft()
+        exchange = self._serving = self._queue.popleft()
         self._task = asyncio.get_running_loop().create_task(self._serve(exchange), name="http request")
         self._task.add_done_callback(self._served)
 
@@ -264,7 +283,7 @@ class HttpConnection(asyncio.Protocol):
         refusal = exchange.refusal
         try:
             if refusal is None:
-                body = bytes(exchange.body)
+                body, exchange.body = bytes(exchange.body), bytearray()
                 try:
                     await self._answering.answer(exchange.ready, body, out)
                 except RefusedError as error:
@@ -298,8 +317,10 @@ class HttpConnection(asyncio.Protocol):
         await out.send(error.status, "application/json", body, refusal.headers)
 
     def _served(self, task: asyncio.Task[None]) -> None:
-        self._task = self._out = None
+        self._task = self._out = self._serving = None
         self._touch()
+        # Of what has come meanwhile no more was read: its client has not kept anybody waiting.
+        self._head_since = self._since
         if not task.cancelled() and task.exception() is not None:
             _LOG.error("a connection failed", exc_info=task.exception())
             self.abort()
@@ -310,6 +331,8 @@ class HttpConnection(asyncio.Protocol):
         elif self.stopping:
             self.close()
             return
+        else:
+            self._say_continue()
         if self._paused and not self._queue:
             # Also while one is being answered: only who reads hears that the client has hung up.
             self._paused = False
@@ -354,17 +377,20 @@ class HttpConnection(asyncio.Protocol):
             if lasted >= patience.write:
                 self.abort()  # what waits to be sent would wait for ever
         elif self._full:
-            if lasted >= patience.write:
+            # Whatever it sends meanwhile.
+            if now - self._full_since >= patience.write:
                 counts.not_reading += 1
                 self.abort()
         elif self._task is not None:
             return
         elif not self._known:
-            if now - self._head_since >= patience.handshake:
+            # Whatever it has asked: nobody has said yet who it is.
+            if now - self._came >= patience.handshake:
                 counts.slow_logins += 1
                 self.abort()
         elif self._begun or self._exchange is not None:
-            if lasted >= patience.read or (self._in_head and now - self._head_since >= patience.read):
+            size = self._exchange.size if self._exchange is not None else 0
+            if lasted >= patience.read or now - self._head_since >= patience.read + size / _SLOWEST:
                 counts.half_sent += 1
                 self._refuse_connection(
                     RefusedError(Code.DEADLINE_EXCEEDED, "the rest of the request did not come", 408)

@@ -14,11 +14,12 @@ import base64
 import binascii
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import ParamSpec, TypeVar, cast
 
 from homeworld.edge import told as write
+from homeworld.edge.answers import Row
 from homeworld.edge.asked import from_json, from_protobuf
 from homeworld.edge.calls import Calls, Turn
 from homeworld.edge.codes import Code, RefusedError, end_of_stream
@@ -38,9 +39,12 @@ _LOG = logging.getLogger(__name__)
 _SERVICE = "/psdb.v1alpha1.Database/"
 _SMALL = 1 << 16
 """What is larger is unpacked, read and written beside the loop."""
+_EACH = 8
 _ENVELOPE = 5
 _COMPRESSED, _LAST = 1, 2
 Write = Callable[[Told], bytes]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,11 @@ class Ready:
     encoding: str
     secure: bool
     seconds: float
+
+    @property
+    def organization(self) -> str:
+        """Whose it is."""
+        return self.branch.routes.organization
 
     @property
     def write(self) -> Write:
@@ -155,11 +164,12 @@ class Service:
         """See ``exchange.Answering``."""
         return self._limits.largest_body
 
-    def hold(self, size: int) -> bool:
+    def hold(self, ready: object, size: int) -> bool:
         """See ``exchange.Answering``."""
+        whose = cast("Ready", ready).organization
         if size > 0:
-            return self._purse.take(size)
-        self._purse.give(-size)
+            return self._purse.take(whose, size)
+        self._purse.give(whose, -size)
         return True
 
     # ---------------------------------------------------------------- bodies
@@ -184,14 +194,11 @@ class Service:
                 raise
 
     async def _answer(self, request: Ready, body: bytes, out: Out) -> None:
-        if len(body) > _SMALL:
-            async with self._beside:
-                asked = await asyncio.to_thread(self._read, request, body)
-        else:
-            asked = self._read(request, body)
-        charge = Charge(self._purse)
-        turn = Turn(request.account, request.branch, request.peer, asked, charge)
+        whose = request.organization
+        unpacked, charge = Charge(self._purse, whose), Charge(self._purse, whose)
         try:
+            asked = await self._asked(request, body, unpacked)
+            turn = Turn(request.account, request.branch, request.peer, asked, charge)
             match request.method.name:
                 case "CreateSession":
                     told = self._calls.create(turn)
@@ -210,32 +217,46 @@ class Service:
             await self._send(request, told, out)
         finally:
             charge.give_back()
+            unpacked.give_back()
 
-    def _read(self, request: Ready, body: bytes) -> Asked:
-        """The request's message.
+    async def _asked(self, request: Ready, body: bytes, unpacked: Charge) -> Asked:
+        """The request's message. How large it is, and so where it is read, is known once it is unpacked.
 
+        :param unpacked: bears what the body has become.
         :raises RefusedError: it has none.
         """
-        limit, encoding = self._limits.largest_body, request.encoding
         try:
-            if request.method.streams:
-                body, compressed = _opened(body)
-                encoding = encoding if compressed else "identity"
-            if encoding == "s2":
-                body = decode(body, limit, checked=not request.secure)
-            elif encoding == "gzip":
-                body = _gunzip(body, limit)
-            return from_json(body) if request.json else from_protobuf(body)
+            if len(body) <= _SMALL:
+                try:
+                    return _message(request, _unpacked(request, body, _SMALL))
+                except TooLargeError:
+                    pass  # of few bytes many are made: as other large ones
+            text = await self._aside(_unpacked, request, body, self._limits.largest_body)
+            if text is not body and not unpacked.reach(len(text)):
+                raise RefusedError(Code.RESOURCE_EXHAUSTED, "too much is being sent at once; try again", 503)
+            return await self._aside(_message, request, text)
         except TooLargeError:
             raise RefusedError(Code.RESOURCE_EXHAUSTED, "the request is too large", 413) from None
         except BadRequestError as error:
             raise RefusedError(Code.INVALID_ARGUMENT, error.message) from None
 
+    async def _aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do it in a thread, two at a time; what nobody waits for any more is still being done."""
+        await self._beside.acquire()
+        loop = asyncio.get_running_loop()
+        doing = loop.run_in_executor(None, lambda: work(*args, **kwargs))
+
+        def done(found: asyncio.Future[T]) -> None:
+            self._beside.release()
+            if not found.cancelled():
+                found.exception()  # whoever waits is told; nobody may
+
+        doing.add_done_callback(done)
+        return await asyncio.shield(doing)
+
     async def _send(self, request: Ready, told: Told, out: Out) -> None:
-        size = sum(len(values) for _, values in told.result.rows) if told.result else 0
-        if size > _SMALL:
-            async with self._beside:
-                data = await asyncio.to_thread(request.write, told)
+        if told.result is not None and _large(told.result.rows):
+            data = await self._aside(request.write, told)
         else:
             data = request.write(told)
         await out.send(200, request.content_type, data)
@@ -304,6 +325,35 @@ def _opened(body: bytes) -> tuple[bytes, bool]:
     if body[0] not in {0, _COMPRESSED}:
         raise BadRequestError("the envelope has flags that are not known")
     return body[_ENVELOPE:], body[0] == _COMPRESSED
+
+
+def _unpacked(request: Ready, body: bytes, limit: int) -> bytes:
+    """The text of a message.
+
+    :raises BadRequestError: it is not packed as it says. :raises TooLargeError: it would be larger.
+    """
+    encoding = request.encoding
+    if request.method.streams:
+        body, compressed = _opened(body)
+        encoding = encoding if compressed else "identity"
+    if encoding == "s2":
+        return decode(body, limit, checked=not request.secure)
+    return _gunzip(body, limit) if encoding == "gzip" else body
+
+
+def _message(request: Ready, text: bytes) -> Asked:
+    """:raises BadRequestError: it is none."""
+    return from_json(text) if request.json else from_protobuf(text)
+
+
+def _large(rows: Iterable[Row]) -> bool:
+    """Whether rows take long to write: a NULL does, too."""
+    size = 0
+    for lengths, values in rows:
+        size += len(values) + _EACH * len(lengths)
+        if size > _SMALL:
+            return True
+    return False
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:

@@ -18,15 +18,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from homeworld.edge.codes import SessionLostError
+from homeworld.edge.codes import Code, RefusedError, SessionLostError
 from homeworld.edge.messages import SessionSeen
 from homeworld.edge.talk import Keep, Talk
 from homeworld.edge.tokens import Signer, State, check_unchanged, fresh
+from homeworld.gateway.annex import may_stay
 from homeworld.gateway.branch import Branch
 from homeworld.gateway.connection import House
 from homeworld.model.errors import ServerError
@@ -112,6 +113,11 @@ class Sessions:
         """How many requests have a session right now."""
         return len(self._visits)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for another one of their session."""
+        return sum(entry.waiting for entry in self._pinned.values())
+
     # ---------------------------------------------------------------- tokens
 
     def read(self, seen: SessionSeen | None, account: Account) -> State:
@@ -139,8 +145,13 @@ class Sessions:
 
         :raises SessionLostError: what was left on its server is gone.
         :raises ServerError: too many requests wait for it, or the branch has no place for one more.
+        :raises RefusedError: the password may not connect any more.
         """
         visit = await self._enter(account, branch, peer, state)
+        if not may_stay(self._house, visit.talk.session):
+            # It was welcome when its head came; its body, or its turn, has come later.
+            self.abandon(visit)
+            raise RefusedError(Code.UNAUTHENTICATED, "Access denied: the password may not connect any more")
         self._visits.add(visit)
         return visit
 
@@ -234,14 +245,20 @@ class Sessions:
         return replace(state, pin=pinned.pin, gateway=self._name, bound=keep is Keep.BOUND)
 
     def _make_room(self) -> None:
-        """Where as many are pinned as may be, the one that has been unused for longest goes: first of those
-        without a transaction.
+        """Where as many are pinned as may be, one goes of the branch that has most of them: the one that has
+        been unused for longest, first of those whose transaction is gone, and of those that have none.
         """
         if len(self._pinned) < self._limits.most_pinned:
             return
         idle = [entry for entry in self._pinned.values() if not entry.lock.locked()]
         if idle:
-            oldest = min(idle, key=lambda entry: (entry.keep is Keep.TRANSACTION, entry.since))
+            kept = Counter(entry.talk.session.branch for entry in self._pinned.values())
+
+            def worth(entry: _Pinned) -> tuple[int, bool, bool, float]:
+                talk = entry.talk
+                return -kept[talk.session.branch], not talk.lost, entry.keep is Keep.TRANSACTION, entry.since
+
+            oldest = min(idle, key=worth)
             _LOG.warning("%d sessions are kept over HTTP: the oldest is given up", len(self._pinned))
             self._give_up(oldest, "given up, as too many are open")
 

@@ -79,6 +79,7 @@ class Talk:
         self._charge: Charge | None = None
         self.closed = False
         self.over = False
+        self.crowded = False
         self.lost = bool(lost)
         session = self.session = Session(
             number=house.next_number(),
@@ -124,10 +125,11 @@ class Talk:
         """Give a command; returns once all of its answer is in ``answer``.
 
         :param limit: of an answer larger than that nothing is kept, and ``over`` is set.
-        :param charge: bears what is kept; where it cannot, it is as beyond the limit.
+        :param charge: bears what is kept; where it cannot, it is as beyond the limit, and ``crowded`` is set.
         :param on_rows: called whenever some have come, to take them.
         """
         self._answer, self._on_rows, self._limit, self.over = answer, on_rows, limit, False
+        self.crowded = False
         self._charge = charge
         self._done = asyncio.get_running_loop().create_future()
         if self.closed:
@@ -209,7 +211,7 @@ class Talk:
             self._give_up(answer, error)
         bearable = self._charge is None or self._charge.reach(answer.size)
         if (answer.size > self._limit or not bearable) and not self.over:
-            self.over = True
+            self.over, self.crowded = True, not bearable
             answer.drop()
             if not answer.done and self.keep() is Keep.NOTHING and not self._writes():
                 # Nothing hangs on the session: the server need not send all the rest.

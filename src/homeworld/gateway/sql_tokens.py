@@ -9,6 +9,7 @@ to right; joining the text between them with the tokens gives the text back.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -100,7 +101,14 @@ def tokenize(sql: bytes) -> list[Token]:
 
     :raises SqlSyntaxError: a quote or comment is not closed, or a byte that begins no token.
     """
-    tokens: list[Token] = []
+    return list(tokens(sql))
+
+
+def tokens(sql: bytes) -> Iterator[Token]:
+    """The same, one after another: all of a large text's take many times its size.
+
+    :raises SqlSyntaxError: while going on.
+    """
     at = 0
     match = _TOKEN.match
     while at < len(sql):
@@ -115,9 +123,8 @@ def tokenize(sql: bytes) -> list[Token]:
         if group != "space":
             text = found[0]
             kind = _KINDS[group or ""]
-            tokens.append(Token(kind, at, end, text, text.upper() if kind is Kind.WORD else text))
+            yield Token(kind, at, end, text, text.upper() if kind is Kind.WORD else text)
         at = end
-    return tokens
 
 
 # The same rules once more, written so that the regular expression engine can leap from one possible first

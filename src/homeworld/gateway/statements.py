@@ -85,7 +85,8 @@ _NO_LAST = (
 )
 _NO_COMMIT = re.compile(rb"^\s*(?:create|drop)\s+temporary\b|^\s*unlock\b", re.IGNORECASE)
 _UNLOCK = re.compile(rb"^\s*unlock\b", re.IGNORECASE)
-_KILL = re.compile(rb"^\s*kill\s+(?:(connection|query)\s+)?(\d+)\s*;?\s*$", re.IGNORECASE)
+# What is possessive here keeps a text of many spaces from costing their number squared.
+_KILL = re.compile(rb"^\s*kill\s+(?:(connection|query)\s+)?(\d+)\s*+;?\s*+$", re.IGNORECASE)
 
 
 def query(session: Session, payload: bytes) -> Dialogue[None]:

@@ -38,8 +38,10 @@ _BLOBS = frozenset(
 )
 _INTEGERS = {Type.TINY: 1, Type.SHORT: 2, Type.YEAR: 2, Type.LONG: 4, Type.INT24: 4, Type.LONGLONG: 8}
 _EXACT_FLOAT = 1 << 24
-_ESCAPES = {0: b"\\0", 10: b"\\n", 13: b"\\r", 26: b"\\Z", 34: b'\\"', 39: b"\\'", 92: b"\\\\"}
-_NEEDS_ESCAPE = frozenset(_ESCAPES)
+_ESCAPES = (
+    (b"\\", b"\\\\"),  # first: the others have one of their own
+    (b"\0", b"\\0"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\x1a", b"\\Z"), (b'"', b'\\"'), (b"'", b"\\'"),
+)  # fmt: skip
 
 Literal = bytes
 """A value as it may stand in SQL text."""
@@ -77,9 +79,9 @@ def quote_string(value: bytes, *, backslashes: bool = True) -> Literal:
     """
     if not backslashes:
         return b"'" + value.replace(b"'", b"''") + b"'"
-    if not _NEEDS_ESCAPE.intersection(value):
-        return b"'" + value + b"'"
-    return b"'" + b"".join(_ESCAPES.get(byte) or bytes((byte,)) for byte in value) + b"'"
+    for plain, escaped in _ESCAPES:
+        value = value.replace(plain, escaped)
+    return b"'" + value + b"'"
 
 
 def quote_blob(value: bytes) -> Literal:
