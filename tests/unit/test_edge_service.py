@@ -30,7 +30,7 @@ def packed(size: int) -> bytes:
 
 
 def ready(encoding: str) -> Ready:
-    return Ready(METHODS["Execute"], NOBODY, NOBODY, "127.0.0.1", True, encoding, False, 0.0)
+    return Ready(METHODS["Execute"], NOBODY, NOBODY, "127.0.0.1", True, encoding, False, 0.0, "org")
 
 
 def test_what_a_message_becomes_is_held() -> None:

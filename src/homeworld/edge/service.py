@@ -74,6 +74,7 @@ class Ready:
     """A request that will be served.
 
     :param seconds: that its client gives it; 0: all.
+    :param organization: whose it is, as it was called when the request came.
     """
 
     method: Method
@@ -84,11 +85,7 @@ class Ready:
     encoding: str
     secure: bool
     seconds: float
-
-    @property
-    def organization(self) -> str:
-        """Whose it is."""
-        return self.branch.routes.organization
+    organization: str
 
     @property
     def write(self) -> Write:
@@ -129,7 +126,8 @@ class Service:
         branch = self._house.branch_of(account)
         if branch is None:
             return Refusal(RefusedError(Code.UNAVAILABLE, "the branch is not served yet"))
-        return Ready(method, account, branch, peer, json, encoding, secure, seconds)
+        organization = branch.routes.organization
+        return Ready(method, account, branch, peer, json, encoding, secure, seconds, organization)
 
     def _account(self, head: Head, peer: str) -> Account:
         scheme, _, coded = head.headers.get("authorization", "").partition(" ")

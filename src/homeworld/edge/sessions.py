@@ -82,6 +82,7 @@ class Visit:
 
 
 _MOST_ENDED = 4096
+_LEFT = "what the session had left on its server (temporary tables, locks, variables)"
 
 
 class Sessions:
@@ -194,13 +195,13 @@ class Sessions:
     def _lost(self, account: Account, branch: Branch, peer: str, state: State) -> Visit:
         """What is left of a session that was pinned and is not there."""
         why = self._ended.get(state.pin, "not found")
-        if state.bound:
-            raise SessionLostError(
-                f"what the session had left on its server (temporary tables, locks, variables) is gone: {why}"
-            )
         lost = ""
         if state.in_transaction:
             lost = f"vttablet: rpc error: code = Aborted desc = transaction {state.pin}: {why}"
+            if state.bound:
+                lost += f", and with it {_LEFT}"
+        elif state.bound:
+            raise SessionLostError(f"{_LEFT} is gone: {why}")
         return Visit(account, Talk(self._house, account, branch, peer, state, lost), state)
 
     async def leave(self, visit: Visit) -> State:
@@ -242,7 +243,10 @@ class Sessions:
         else:
             pinned.lock.release()
         pinned.keep, pinned.since = keep, self._now()
-        return replace(state, pin=pinned.pin, gateway=self._name, bound=keep is Keep.BOUND)
+        # Also beside a transaction; and one that is gone goes on saying what went with it.
+        talk = visit.talk
+        bound = talk.bound or (talk.lost and visit.before.bound)
+        return replace(state, pin=pinned.pin, gateway=self._name, bound=bound)
 
     def _make_room(self) -> None:
         """Where as many are pinned as may be, one goes of the branch that has most of them: the one that has

@@ -167,15 +167,21 @@ class Talk:
 
     # ---------------------------------------------------------------- what it is between two requests
 
+    @property
+    def bound(self) -> bool:
+        """Whether it has left something on its server that SETs cannot repeat."""
+        session = self.session
+        bonds = session.bonds
+        if bonds.link is not None or bonds.variables or session.settings.overflow:
+            return True
+        return any(link.locked for link in session.links.values())
+
     def keep(self) -> Keep:
         """Why the session cannot be let go and made again."""
         session = self.session
         if session.in_transaction or session.transaction.lost:
             return Keep.TRANSACTION
-        bonds = session.bonds
-        if bonds.link is not None or bonds.variables or session.settings.overflow:
-            return Keep.BOUND
-        if any(link.locked for link in session.links.values()):
+        if self.bound:
             return Keep.BOUND
         return Keep.NOTHING if session.autocommit else Keep.AUTOCOMMIT
 

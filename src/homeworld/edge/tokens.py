@@ -53,7 +53,7 @@ class State:
 
     * ``uuid``: its name, for its whole life.
     * ``pin``: the session that is kept for it on the gateway ``gateway``; empty where none is.
-    * ``bound``: that session has left something on its server that SETs cannot repeat.
+    * ``bound``: that session has left something on its server that SETs cannot repeat, also in a transaction.
     * ``warm``: where a session may still be that has this very state; a hint.
     * ``keyspace``, ``shard``, ``tablet``: what it is aimed at.
     * ``settings``: its SETs in order; ``once``: those for the next transaction.
