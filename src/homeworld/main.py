@@ -188,7 +188,8 @@ class Homeworld:
         self._errands = errands
         errands.start()
         stack.callback(lambda: errands.stop(self._left() / 2))
-        server = ApiServer(create_app(store, api_settings), api_socket)
+        proxied = bool(settings.access.public_url)
+        server = ApiServer(create_app(store, api_settings), api_socket, behind_proxy=proxied)
         self._api = server
         server.start()
         stack.callback(lambda: server.stop(self._left() / 2))

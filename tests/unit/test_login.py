@@ -461,13 +461,20 @@ def test_origins(uri: str, origin: str) -> None:
 def test_a_registered_device_is_narrowed_to_its_scopes(desk: Desk) -> None:
     app = application(desk, ["read_user", "read_databases"])
     client_id = app["client_id"]
-    refused = desk.post("/oauth/authorize_device", client_id=client_id, scope="delete_databases")
+    itself = {"client_id": client_id, "client_secret": app["client_secret"]}
+    refused = desk.post("/oauth/authorize_device", **itself, scope="delete_databases")
     assert error_of(refused) == (400, "invalid_scope")
-    device = desk.post("/oauth/authorize_device", client_id=client_id, scope="read_databases").json()
+    # Nobody else asks users under its name, nor fetches what they said yes to.
+    for secret in ({}, {"client_secret": "wrong"}):
+        asked = desk.post("/oauth/authorize_device", client_id=client_id, scope="read_databases", **secret)
+        assert error_of(asked) == (401, "invalid_client")
+    device = desk.post("/oauth/authorize_device", **itself, scope="read_databases").json()
     desk.browser.open(device["verification_uri_complete"])
     assert "Read all databases" in desk.browser.log_in("ann@example.com")
     desk.browser.submit("/oauth/device", answer="allow")
-    token = desk.poll(device, client_id).json()
+    assert error_of(desk.poll(device, client_id)) == (401, "invalid_client")
+    fetch = {"grant_type": DEVICE_GRANT, "device_code": device["device_code"], **itself}
+    token = desk.post("/oauth/token", **fetch).json()
     headers = bearer(token["access_token"])
     with httpx.Client(base_url=desk.served.url, headers=headers, trust_env=False) as http:
         assert http.get("/v1/user").status_code == 403

@@ -7,13 +7,14 @@ Resources of other organizations do not exist for the caller. Nothing here touch
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Request
@@ -115,8 +116,9 @@ class Settings:
         gateways take it with the next one.
     :param lag_limit_seconds: how far behind a workflow may be for a switch to be asked.
     :param webhook_networks: to which webhooks may be sent although they are not public.
-    :param requests_per_minute: of each credential, in each process; 0: any number.
+    :param requests_per_minute: of each credential; 0: any number.
     :param failures_per_minute: wrong credentials from each address, in each process; 0: any number.
+    :param one_of_several: whether other processes serve the same API, and count requests, too.
     :param sso: the identity provider that users may come by.
     """
 
@@ -134,6 +136,7 @@ class Settings:
     webhook_networks: tuple[Network, ...] = ()
     requests_per_minute: int = 0
     failures_per_minute: int = 0
+    one_of_several: bool = False
     sso: Oidc | None = None
 
 
@@ -275,7 +278,8 @@ class Api:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
-        self.limits = Limits(settings.requests_per_minute, settings.failures_per_minute)
+        tell = self._tell if settings.one_of_several else None
+        self.limits = Limits(settings.requests_per_minute, settings.failures_per_minute, tell=tell)
         self._noting = threading.Lock()
 
     @contextmanager
@@ -308,6 +312,11 @@ class Api:
     def _count(self, caller: Caller, operation: str) -> None:
         if not SCOPES[operation].public:
             self.limits.request(caller.authorization, caller.remote_ip)
+
+    def _tell(self, key: str, more: int, seconds: float) -> tuple[int, float]:
+        with self.store.write() as tx:
+            total, lasts = tx.sessions.told(f"requests {key}", more, timedelta(seconds=seconds))
+        return total, lasts.total_seconds()
 
     def tell_gateways(self) -> None:
         """Let gateways take what was just stored, before the client is answered."""
@@ -405,11 +414,19 @@ async def _caller(request: Request) -> Caller:
     return Caller(
         authorization=request.headers.get("authorization", ""),
         base_url=(api.settings.public_url or str(request.base_url)).rstrip("/"),
-        remote_ip=request.client.host if request.client else "",
+        remote_ip=_address(request.client.host) if request.client else "",
         # Not from request.url: a query may hold bytes that are no text.
         path=request.scope["path"],
         query=request.scope["query_string"].decode("latin-1"),
     )
+
+
+def _address(told: str) -> str:
+    # A proxy tells what it was told where it does not know; what is kept and counted are addresses.
+    try:
+        return str(ipaddress.ip_address(told.partition("%")[0]))
+    except ValueError:
+        return ""
 
 
 async def _in_organization(organization: str) -> Path:

@@ -7,6 +7,7 @@ takes longer than a writer may keep others waiting.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -105,8 +106,16 @@ def log_in(api: ApiDep, visit: VisitDep, form: Form) -> Response:
     if user is None:
         return _login_page(api, visit, form, "Email or password is not right.", 401)
     with api.store.write() as tx:
-        session = sign_in(tx, user.id, visit.address)
+        session = sign_in(tx, user.id, visit.address) if _still_so(tx, user) else None
+    if session is None:
+        return _login_page(api, visit, form, "Your account was changed a moment ago; log in again.", 401)
     return lead(way_back(form.get("next", "")), visit, session)
+
+
+def _still_so(tx: Transaction, user: User) -> bool:
+    """Whether nobody changed the password, or disabled the user, while it was looked whether it is right."""
+    now = tx.users.get(user.id)
+    return now.password_hash == user.password_hash and now.disabled_at is None
 
 
 def _right_password(api: Api, visit: Visit, email: str, password: str) -> User | None:
@@ -139,12 +148,17 @@ def change_password(api: ApiDep, visit: VisitDep, form: Form) -> Response:
         digest = hash_password(form.get("new_password", ""))
     except InvalidError as error:
         return _account(visit, user, error.message, 422)
-    if _right_password(api, visit, user.email, form.get("password", "")) is None:
+    known = _right_password(api, visit, user.email, form.get("password", ""))
+    if known is None:
         return _account(visit, user, "The password is not right.", 401)
     with api.store.write() as tx:
-        tx.users.set_password(user.id, digest)
-        note(tx, user, "user.changed_password", visit.address)
-        session = tx.sessions.begin(user.id)
+        session = None
+        if _still_so(tx, known):
+            tx.users.set_password(user.id, digest)
+            note(tx, user, "user.changed_password", visit.address)
+            session = tx.sessions.begin(user.id)
+    if session is None:
+        return _to_login(visit, "/login")
     return lead("/login", visit, session)
 
 
@@ -154,6 +168,18 @@ def log_out(api: ApiDep, visit: VisitDep, form: Form) -> Response:
     visit.require_own_form(form)
     with api.store.write() as tx:
         tx.sessions.end(visit.secret)
+    return lead("/login", visit, "")
+
+
+@router.post("/logout/everywhere")
+def log_out_everywhere(api: ApiDep, visit: VisitDep, form: Form) -> Response:
+    """End all sessions and tokens of the user: of other browsers, of tools and of applications."""
+    visit.require_own_form(form)
+    user = _user(api, visit)
+    if user is not None:
+        with api.store.write() as tx:
+            tx.users.log_out(user.id)
+            note(tx, user, "user.logged_out_everywhere", visit.address)
     return lead("/login", visit, "")
 
 
@@ -250,6 +276,8 @@ def answer_authorize(api: ApiDep, visit: VisitDep, form: Form) -> Response:
     return _send_back(visit, form, application, {"code": code})
 
 
+# SHA-256 in base64url.
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _AUTHORIZE_FIELDS = (
     "client_id",
     "redirect_uri",
@@ -279,7 +307,8 @@ def _asked(api: Api, form: Mapping[str, str]) -> tuple[Application, Sequence[str
     if form.get("response_type", "code") != "code":
         return application, (), "unsupported_response_type"
     challenged = "code_challenge" in form or "code_challenge_method" in form
-    if challenged and (form.get("code_challenge_method") != "S256" or not form.get("code_challenge")):
+    plain = form.get("code_challenge_method") != "S256"
+    if challenged and (plain or not _CHALLENGE.fullmatch(form.get("code_challenge", ""))):
         return application, (), "invalid_request"
     try:
         scopes = checked(form.get("scope", "").split()) or tuple(application.scopes)

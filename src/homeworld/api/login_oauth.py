@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 
 from homeworld.api.calls import Api, ApiDep, Caller, CallerDep
 from homeworld.api.errors import retry_after
+from homeworld.api.login import note
 from homeworld.api.login_exchange import exchange
 from homeworld.api.login_forms import Form
 from homeworld.model.errors import HomeworldError, InvalidError
@@ -84,12 +85,16 @@ def _answer(body: Mapping[str, object], *, status: int = 200) -> JSONResponse:
 
 
 @router.post("/authorize_device")
-def authorize_device(api: ApiDep, caller: CallerDep, form: Form) -> Response:
-    """A device asks: a code for itself, and one for its user."""
+def authorize_device(api: ApiDep, caller: CallerDep, request: Request, form: Form) -> Response:
+    """A device asks: a code for itself, and one for its user.
+
+    Under a registered application's name only that application asks: the page tells the user its name.
+    """
     api.limits.request("", caller.remote_ip)
+    form = {**form, **_basic(request.headers.get("authorization", ""))}
     client_id = _client_id(form)
     with api.store.write() as tx:
-        application = tx.applications.by_client_id(client_id)
+        application = _proven(api, caller, tx, client_id, form.get("client_secret", ""))
         scopes = None if application is None else _scopes(application, form.get("scope", ""))
         device, code = tx.devices.ask(
             client_id, application_id=application.id if application else None, scopes=scopes
@@ -130,7 +135,7 @@ def token(api: ApiDep, caller: CallerDep, request: Request, form: Form) -> Respo
     grant = form.get("grant_type", "")
     form = {**form, **_basic(request.headers.get("authorization", ""))}
     if grant == DEVICE_GRANT:
-        return _device_token(api, form)
+        return _device_token(api, caller, form)
     if grant not in {"authorization_code", "refresh_token"}:
         raise OAuthError(
             "unsupported_grant_type",
@@ -159,10 +164,13 @@ def token(api: ApiDep, caller: CallerDep, request: Request, form: Form) -> Respo
     return _issued(issued)
 
 
-def _device_token(api: Api, form: Mapping[str, str]) -> Response:
+def _device_token(api: Api, caller: Caller, form: Mapping[str, str]) -> Response:
     client_id = _client_id(form)
     with api.store.write() as tx:
+        _proven(api, caller, tx, client_id, form.get("client_secret", ""))
         taken = tx.devices.take(form.get("device_code", ""), client_id)
+    if taken is Wait.UNKNOWN:
+        api.limits.failure(caller.remote_ip)
     if isinstance(taken, Wait):
         raise OAuthError(taken.value, _SENTENCES[taken])
     return _issued(taken)
@@ -208,6 +216,11 @@ def revoke(api: ApiDep, caller: CallerDep, request: Request, form: Form) -> Resp
         raise OAuthError("invalid_request", "token is required.")
     with api.store.write() as tx:
         ended = tx.oauth_tokens.revoke_text(form["token"])
+        if ended is not None and ended.revoked_at is None:
+            user = tx.users.get(ended.user_id)
+            note(
+                tx, user, "user.ended_token", caller.remote_ip, token=ended.id, client_id=ended.client_id
+            )  # fmt: skip
         if ended is not None and ended.application_id is not None:
             application = _proven(api, caller, tx, ended.client_id, form.get("client_secret", ""))
             if application is not None and form.get("client_id") != application.client_id:

@@ -190,7 +190,7 @@ class Oidc:
             keys = self._read_keys(anew=False).keys
             for key in keys:
                 fits = key.key_id == key_id or (key_id is None and len(keys) == 1)
-                if fits and key.public_key_use in {None, "sig"}:
+                if fits and key.public_key_use in {None, "sig"} and key.algorithm_name in _ALGORITHMS:
                     return key
             self._read_keys(anew=True)  # it may have new ones
         raise jwt.InvalidKeyError("its key is not among the provider's")
@@ -237,10 +237,14 @@ class Oidc:
         return found
 
     def _ask(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
+        # Each read has its own time: an answer that drips would keep a thread for as long as it likes.
+        deadline = time.monotonic() + 2 * _TIMEOUT_SECONDS
         try:
             with self._http.stream(method, url, **options) as answer:
                 body = b""
                 for part in answer.iter_bytes():
+                    if time.monotonic() > deadline:
+                        raise UnavailableError("the identity provider's answer does not end")
                     body += part
                     if len(body) > _MOST_BYTES:
                         raise UnavailableError("the identity provider's answer is too long")

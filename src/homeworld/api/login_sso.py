@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from homeworld.api.calls import Api, ApiDep
-from homeworld.api.login import sign_in
+from homeworld.api.login import note, sign_in
 from homeworld.api.login_forms import Form, VisitDep, way_back
 from homeworld.api.login_oidc import Identity, Oidc
 from homeworld.api.login_pages import PageRoute, lead
@@ -68,12 +68,12 @@ def come_back(api: ApiDep, visit: VisitDep, form: Form) -> Response:
         raise ForbiddenError("The identity provider did not log you in.")
     identity = oidc.receive(form["code"], attempt.nonce, attempt.verifier, _back(visit.base_url))
     with api.store.write() as tx:
-        user = _known(tx, oidc, identity)
+        user = _known(tx, oidc, identity, visit.address)
         session = sign_in(tx, user.id, visit.address)
     return lead(way_back(attempt.next), visit, session)
 
 
-def _known(tx: Transaction, oidc: Oidc, identity: Identity) -> User:
+def _known(tx: Transaction, oidc: Oidc, identity: Identity, address: str) -> User:
     """The user whom the provider means: known by its name for them, by their address, or new.
 
     :raises ForbiddenError: they are not let in.
@@ -93,6 +93,7 @@ def _known(tx: Transaction, oidc: Oidc, identity: Identity) -> User:
             raise ForbiddenError("The identity provider knows somebody else by this address.")
         else:
             tx.users.tie(user.id, identity.issuer, identity.subject)
+            note(tx, user, "user.tied_to_provider", address, issuer=identity.issuer)
     if user.disabled_at is not None:
         raise ForbiddenError("This user is not let in any more.")
     if identity.role is not None:

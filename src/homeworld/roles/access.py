@@ -16,7 +16,7 @@ FAILURES_PER_MINUTE = 60
 class AccessOptions:
     """What was asked for.
 
-    :param requests_per_minute: of each credential, in each process; 0: any number.
+    :param requests_per_minute: of each credential; 0: any number.
     :param public_url: how users reach the API; empty: as each request came in.
     :param sso_issuer: the identity provider; empty: none.
     :param sso_client_secret_file: a file with the secret in it, so that it stands in no list of processes.

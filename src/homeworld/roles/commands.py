@@ -71,7 +71,7 @@ RequestsPerMinute = Annotated[
     typer.Option(
         min=0,
         envvar="HOMEWORLD_REQUESTS_PER_MINUTE",
-        help="Of each credential, in each process of the API; 0: any number.",
+        help="Of each credential, by all APIs together; 0: any number.",
     ),
 ]
 
@@ -87,7 +87,8 @@ PublicUrl = Annotated[
     typer.Option(
         callback=_checked_url,
         envvar="HOMEWORLD_PUBLIC_URL",
-        help="How users reach the API and its pages, where something is before it; without a path.",
+        help="How users reach the API and its pages, where a proxy is before it; without a path. The proxy's"
+        " X-Forwarded-For is believed then.",
     ),
 ]
 SsoIssuer = Annotated[

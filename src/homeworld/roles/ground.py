@@ -166,10 +166,13 @@ def certificates(data_dir: Path) -> tuple[Path, Path, Path]:
 class ApiServer:
     """uvicorn on a socket that is already listening, in a thread of its own."""
 
-    def __init__(self, api: FastAPI, listener: socket.socket) -> None:
+    def __init__(self, api: FastAPI, listener: socket.socket, *, behind_proxy: bool = False) -> None:
+        """:param behind_proxy: take the word of a proxy on this machine for who its clients are. Without one
+        every client on this machine could say to be whoever they like, and limits and audit log believe it.
+        """
         config = uvicorn.Config(
             api, log_config=None, lifespan="off", access_log=False, server_header=False,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=2, proxy_headers=behind_proxy, forwarded_allow_ips="127.0.0.1",
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

@@ -173,10 +173,11 @@ class ApiRole:
                 public_url=self._access.public_url,
                 requests_per_minute=self._access.requests_per_minute,
                 failures_per_minute=FAILURES_PER_MINUTE,
+                one_of_several=True,
                 sso=self._access.oidc(self._common.organization),
             ),
         )
-        self._server = ApiServer(api, listener)
+        self._server = ApiServer(api, listener, behind_proxy=bool(self._access.public_url))
         self._server.start()
         stack.callback(lambda: self._server.stop(ending.left()))
         return {

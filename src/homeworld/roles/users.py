@@ -21,7 +21,7 @@ from homeworld.model.names import new_id, new_secret
 from homeworld.roles.ground import first_start, write_private
 from homeworld.store.store import Store, Transaction
 from homeworld.store.users import User
-from homeworld.store.users_secrets import hash_password
+from homeworld.store.users_secrets import hash_password, verify_password
 
 _log = logging.getLogger("homeworld")
 FIRST_USER = "admin@localhost"
@@ -55,12 +55,19 @@ def make_first_user(store: Store, data_dir: Path, organization: str) -> None:
         kept = json.loads(keep.read_text())
         digest = hash_password(kept["password"])
         with store.write() as tx:
-            if tx.users.any():
-                return
-            found = tx.organizations.ensure(organization)
-            user = tx.users.add(kept["email"], "Administrator", password_hash=digest)
-            tx.members.add(found.id, user.id, "admin")
-    _log.info("the first user is %s; the password is in %s: keep it and delete the file", user.email, keep)
+            known = tx.users.by_email(kept["email"])
+            first = not tx.users.any()
+            if first:
+                found = tx.organizations.ensure(organization)
+                user = tx.users.add(kept["email"], "Administrator", password_hash=digest)
+                tx.members.add(found.id, user.id, "admin")
+                _note(tx, user, "organization_membership.created", role="admin")
+        if not first:
+            # An API with another data directory was quicker: this file's password may be nobody's.
+            if known is None or not verify_password(known.password_hash, kept["password"]):
+                keep.unlink()
+            return
+    _log.info("the first user is %s; the password is in %s: keep it and delete the file", kept["email"], keep)
 
 
 @contextmanager
@@ -89,6 +96,15 @@ def _known(tx: Transaction, email: str) -> User:
     if user is None:
         raise InvalidError(f"there is no user {email}")
     return user
+
+
+def _note(tx: Transaction, user: User, action: str, **metadata: object) -> None:
+    """Tell the audit logs of the user's organizations what the operator did."""
+    for organization_id in tx.members.organizations_of([user.id]).get(user.id, ()):
+        tx.journal.audit(
+            organization_id, None, action, ("user", user.id, user.email),
+            audit_id=new_id(), metadata=metadata,
+        )  # fmt: skip
 
 
 @app.command()
@@ -132,7 +148,9 @@ def set_password(
         password = _password(password_stdin)
         digest = hash_password(password)
         with opened.write() as tx:
-            tx.users.set_password(_known(tx, email).id, digest)
+            user = _known(tx, email)
+            tx.users.set_password(user.id, digest)
+            _note(tx, user, "user.changed_password")
     if not password_stdin:
         typer.echo(f"password (told once): {password}")
 
@@ -145,7 +163,35 @@ def disable(
 ) -> None:
     """Let a user in no more; all of their sessions and tokens end."""
     with _opened(data_dir, store) as opened, opened.write() as tx:
-        tx.users.disable(_known(tx, email).id)
+        user = _known(tx, email)
+        tx.users.disable(user.id)
+        _note(tx, user, "user.disabled")
+
+
+@app.command()
+def enable(
+    email: Email,
+    data_dir: DataDir = Path("~/.homeworld"),
+    store: StoreUrl = "",
+) -> None:
+    """Let a user in again. Sessions and tokens that ended stay so."""
+    with _opened(data_dir, store) as opened, opened.write() as tx:
+        user = _known(tx, email)
+        tx.users.enable(user.id)
+        _note(tx, user, "user.enabled")
+
+
+@app.command("log-out")
+def log_out(
+    email: Email,
+    data_dir: DataDir = Path("~/.homeworld"),
+    store: StoreUrl = "",
+) -> None:
+    """End all of a user's sessions and tokens; they can log in again."""
+    with _opened(data_dir, store) as opened, opened.write() as tx:
+        user = _known(tx, email)
+        tx.users.log_out(user.id)
+        _note(tx, user, "user.logged_out_everywhere")
 
 
 @app.command("list")

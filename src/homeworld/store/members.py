@@ -1,7 +1,7 @@
 """Who belongs to an organization, and who administers which database.
 
-Invariant: an organization that has had an administrator always has one; who leaves an organization leaves its
-teams and databases in the same transaction.
+Invariant: an organization that has had an administrator always has one who is let in; who leaves an
+organization leaves its teams and databases in the same transaction.
 """
 
 from __future__ import annotations
@@ -140,11 +140,16 @@ class Members:
         run(delete(access.memberships).where(access.memberships.c.id == membership.id))
 
     def _keep_an_admin(self, membership: Membership) -> None:
-        table = access.memberships
-        others = select(func.count()).where(
-            table.c.organization_id == membership.organization_id,
-            table.c.role == "admin",
-            table.c.id != membership.id,
+        table, user = access.memberships, access.users
+        others = (
+            select(func.count())
+            .select_from(table.join(user, user.c.id == table.c.user_id))
+            .where(
+                table.c.organization_id == membership.organization_id,
+                table.c.role == "admin",
+                table.c.id != membership.id,
+                user.c.disabled_at.is_(None),
+            )
         )
         if membership.role == "admin" and not self._work.connection.execute(others).scalar_one():
             raise InvalidError("this is the organization's last administrator; make another one first")

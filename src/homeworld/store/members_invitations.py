@@ -1,7 +1,8 @@
 """Invitations: a link that makes whoever has it a member. No mail is sent from here.
 
-Invariant: a link is told once and kept as a digest; it is good once, until it ends or is taken back, and
-only for the address it was made for.
+Invariant: a link is told once and kept as a digest; it is good once, until it ends or is taken back, only
+for the address it was made for, and only while the user who sent it administers the organization: whoever is
+taken out does not come back by a link of their own.
 """
 
 from __future__ import annotations
@@ -111,7 +112,15 @@ class Invitations:
             table.c.cancelled_at.is_(None),
             table.c.expires_at > self._work.now,
         )
-        return self._work.first(query, Invitation)
+        found = self._work.first(query, Invitation)
+        return found if found is not None and self._sender_may(found) else None
+
+    def _sender_may(self, invitation: Invitation) -> bool:
+        sender = Users(self._work).by_ids([invitation.sender_id]).get(invitation.sender_id)
+        if sender is None:
+            return True  # a service token, which invites nobody but members
+        member = Members(self._work).find(invitation.organization_id, sender.id)
+        return member is not None and member.role == "admin" and sender.disabled_at is None
 
     def cancel(self, invitation: Invitation) -> None:
         """Take it back."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from homeworld.model.names import new_id, new_secret
 from homeworld.store.pages import Page, PageRequest, fetch_page
@@ -110,8 +110,10 @@ class Applications:
         return {row[0]: row[1] for row in self._work.connection.execute(query)}
 
     def delete(self, application: Application) -> None:
-        """Take the application away, and all of its tokens."""
+        """Take the application away, and all of its tokens; what would become one never does."""
         table, token, now = access.oauth_applications, access.oauth_tokens, self._work.now
+        devices = access.device_codes
+        self._work.connection.execute(delete(devices).where(devices.c.application_id == application.id))
         self._work.change(table, table.c.id, application.id, {"deleted_at": now, "updated_at": now})
         self._work.connection.execute(
             token.update()

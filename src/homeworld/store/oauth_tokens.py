@@ -1,8 +1,9 @@
 """OAuth tokens and authorization codes.
 
 Invariants: a code is good once, for its own application, address and proof, and whoever brings it a second
-time ends what came of it; a refresh token is good once, and whoever brings a used one ends the whole token,
-since one of the two who had it should not have. Of all of them only digests are kept.
+time ends what came of it; a refresh token is good once, and whoever brings a used one, however often the
+token was renewed since, ends the whole token: one of the two who had it should not have. Of all of them only
+digests are kept.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from sqlalchemy import delete, select
 
 from homeworld.model.names import new_id, new_secret
 from homeworld.model.oauth_scopes import accesses_of
+from homeworld.store.journal import Journal
+from homeworld.store.members import Members
 from homeworld.store.pages import Page, PageRequest, fetch_counted_page
 from homeworld.store.tables import access
 from homeworld.store.tokens import Bearer
@@ -40,7 +43,6 @@ class OAuthToken:
     scopes: Sequence[str] | None
     access_sha256: bytes
     refresh_sha256: bytes | None
-    previous_refresh_sha256: bytes | None
     expires_at: datetime
     refresh_expires_at: datetime | None
     last_used_at: datetime | None
@@ -96,7 +98,6 @@ class OAuthTokens:
             scopes=None if scopes is None else list(scopes),
             access_sha256=digest(access_text),
             refresh_sha256=digest(refresh),
-            previous_refresh_sha256=None,
             expires_at=now + ACCESS_FOR,
             refresh_expires_at=now + REFRESH_FOR,
             last_used_at=None,
@@ -164,8 +165,21 @@ class OAuthTokens:
         table, now = access.oauth_tokens, self._work.now
         self._work.change(table, table.c.id, token_id, {"revoked_at": now, "updated_at": now})
 
+    def _end(self, token: OAuthToken, why: str) -> None:
+        """Make it useless because somebody has what they should not; its user's organizations are told."""
+        if token.revoked_at is not None:
+            return
+        self.revoke(token.id)
+        for organization_id in Members(self._work).organizations_of([token.user_id]).get(token.user_id, ()):
+            Journal(self._work).audit(
+                organization_id, None, "oauth_token.ended", ("oauth_token", token.id, token.client_id),
+                audit_id=new_id(), metadata={"reason": why, "user": token.user_id},
+            )  # fmt: skip
+
     def revoke_text(self, text: str) -> OAuthToken | None:
-        """Make the token useless that this is the access or refresh token of; None: it is none."""
+        """Make the token useless that this is the access or refresh token of; gives it as it was before, or
+        None where it is none.
+        """
         table, key = access.oauth_tokens, digest(text)
         for column in (table.c.access_sha256, table.c.refresh_sha256):
             token = self._work.first(select(table).where(column == key), OAuthToken)
@@ -180,16 +194,24 @@ class OAuthTokens:
 
         :param client_id: whose it must be.
         """
-        table, key, now = access.oauth_tokens, digest(text), self._work.now
-        again = self._work.first(select(table).where(table.c.previous_refresh_sha256 == key), OAuthToken)
+        table, used = access.oauth_tokens, access.oauth_used_refreshes
+        key, now = digest(text), self._work.now
+        brought_again = (
+            select(table).join(used, used.c.token_id == table.c.id).where(used.c.refresh_sha256 == key)
+        )
+        again = self._work.first(brought_again, OAuthToken)
         if again is not None and again.client_id == client_id:
-            self.revoke(again.id)
+            self._end(again, "a refresh token that was used came again")
             return None
         token = self._work.first(select(table).where(table.c.refresh_sha256 == key), OAuthToken)
         if token is None or token.revoked_at is not None or token.client_id != client_id:
             return None
         if token.refresh_expires_at is None or token.refresh_expires_at <= now:
             return None
+        self._work.connection.execute(delete(used).where(used.c.expires_at <= now))
+        self._work.add(
+            used, {"refresh_sha256": key, "token_id": token.id, "expires_at": token.refresh_expires_at}
+        )
         access_text, refresh = ACCESS_PREFIX + new_secret(), REFRESH_PREFIX + new_secret()
         self._work.change(
             table,
@@ -198,7 +220,6 @@ class OAuthTokens:
             {
                 "access_sha256": digest(access_text),
                 "refresh_sha256": digest(refresh),
-                "previous_refresh_sha256": key,
                 "expires_at": now + ACCESS_FOR,
                 "refresh_expires_at": now + REFRESH_FOR,
                 "updated_at": now,
@@ -244,17 +265,20 @@ class OAuthTokens:
         if code is None or code.application_id != application_id:
             return None
         if code.token_id is not None:
-            self.revoke(code.token_id)
+            self._end(self.by_id(code.token_id), "an authorization code that was used came again")
             return None
         if code.expires_at <= self._work.now or code.redirect_uri != redirect_uri:
             return None
-        if code.challenge is not None and not _proves(verifier, code.challenge):
+        # A proof that nobody asked for shows that the code is not of the login that its bringer began.
+        if (code.challenge is None and verifier) or not _proves(verifier, code.challenge):
             return None
         issued = self.issue(code.user_id, client_id, application_id=application_id, scopes=tuple(code.scopes))
         self._work.change(table, table.c.code_sha256, code.code_sha256, {"token_id": issued.token.id})
         return issued
 
 
-def _proves(verifier: str, challenge: str) -> bool:
+def _proves(verifier: str, challenge: str | None) -> bool:
+    if challenge is None:
+        return True
     made = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=")
     return same(made, challenge.encode())

@@ -135,8 +135,20 @@ class Users:
 
     def disable(self, user_id: str) -> None:
         """Let the user in no more: sessions end, and tokens with them."""
-        table, now, run = access.users, self._work.now, self._work.connection.execute
+        table, now = access.users, self._work.now
         self._work.change(table, table.c.id, user_id, {"disabled_at": now, "updated_at": now})
+        self.log_out(user_id)
+
+    def enable(self, user_id: str) -> None:
+        """Let the user in again; what ended stays so."""
+        table = access.users
+        self._work.change(table, table.c.id, user_id, {"disabled_at": None, "updated_at": self._work.now})
+
+    def log_out(self, user_id: str) -> None:
+        """End all sessions and tokens of the user, and what a device that they allowed has not fetched."""
+        now, run = self._work.now, self._work.connection.execute
+        run(access.device_codes.delete().where(access.device_codes.c.user_id == user_id))
+        run(access.oauth_codes.delete().where(access.oauth_codes.c.user_id == user_id))
         run(access.sessions.delete().where(access.sessions.c.user_id == user_id))
         token = access.oauth_tokens
         run(

@@ -1,4 +1,5 @@
-"""Browsers that somebody logged in with, browsers at the identity provider, and guesses at secrets.
+"""Browsers that somebody logged in with, browsers at the identity provider, and guesses at secrets and other
+counts that several processes share.
 
 Invariant: what has ended is none any more the moment it ends, and its row is swept away later, a few with
 each new one; the guesses at one thing within a window are counted before it is looked whether they are
@@ -116,6 +117,27 @@ class Sessions:
             raise TooManyError("too many attempts; wait and try again", (ends - now).total_seconds())
         else:
             self._work.change(table, table.c.key_sha256, key, {"count": counted + 1})
+
+    def told(self, what: str, more: int, lasts: timedelta) -> tuple[int, timedelta]:
+        """Count what several processes tell of one thing.
+
+        :param lasts: for how long it counts, where it is the first of a window.
+        :returns: how much was told in the window in all, and how long it lasts from now on.
+        """
+        table, now = access.guesses, self._work.now
+        key = hashlib.sha256(what.encode()).digest()
+        query = select(table.c["count"], table.c.expires_at).where(table.c.key_sha256 == key)
+        row = self._work.connection.execute(query).first()
+        if row is None:
+            self._sweep(table)
+            self._work.add(table, {"key_sha256": key, "count": more, "expires_at": now + lasts})
+            return more, lasts
+        counted, ends = int(row[0]), row[1]
+        if ends <= now:
+            counted, ends = 0, now + lasts
+        values = {"count": counted + more, "expires_at": ends}
+        self._work.change(table, table.c.key_sha256, key, values)
+        return counted + more, ends - now
 
     def not_a_guess(self, what: str) -> None:
         """What was counted last was none: it does not count."""

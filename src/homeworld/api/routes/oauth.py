@@ -133,7 +133,8 @@ def create_oauth_token(
             redirect_uri=body.redirect_uri or "",
         )
         # What ended because of a used code or token has to stay ended: refusing would take it back.
-        shown = None if issued is None else _shown(call, issued)
+        renewed = body.grant_type == "refresh_token"
+        shown = None if issued is None else _shown(call, issued, "renewed" if renewed else "created")
     if shown is None:
         raise InvalidError("the code or refresh token is not valid, has expired or was used already")
     return shown
@@ -143,6 +144,6 @@ def _application(call: Call, application_id: str) -> Application:
     return call.tx.applications.get(call.organization.id, application_id)
 
 
-def _shown(call: Call, issued: Issued) -> ServiceTokenOut:
-    call.audit("oauth_token.created", "oauth_token", issued.token.id, issued.token.id)
+def _shown(call: Call, issued: Issued, done: str) -> ServiceTokenOut:
+    call.audit(f"oauth_token.{done}", "oauth_token", issued.token.id, issued.token.id)
     return show_oauth_tokens(call, [issued.token], (issued.access, issued.refresh))[0]

@@ -24,6 +24,7 @@ router = APIRouter(tags=["Service tokens"])
 
 _ALL = "/organizations/{organization}/service-tokens"
 _ONE = _ALL + "/{id}"
+_ON_TOKENS = frozenset({"write_service_tokens", "delete_service_tokens"})
 
 
 @router.get(_ALL, operation_id="list_service_tokens")
@@ -123,12 +124,19 @@ def _check(call: Call, access: str, resource_id: str, kind: str) -> None:
     database_id = resource_id if kind == "database" else None
     if not call.bearer.may([access], call.organization.id, database_id):
         raise ForbiddenError(f"nobody gives what they do not have: {access}")
+    # Members have these for their own tokens only; a token would have them for everybody's.
+    if access in _ON_TOKENS and call.user_id is not None and not _administers(call):
+        raise ForbiddenError(f"only administrators let a token change tokens: {access}")
+
+
+def _administers(call: Call) -> bool:
+    return call.organization.id in call.bearer.admin_of
 
 
 def _to_change(call: Call, token_id: str) -> ServiceToken:
     token = call.tx.tokens.get(call.organization.id, token_id)
     # Members have tokens of their own; what others made is the administrators' to change.
-    if call.user_id not in (None, token.creator_id) and call.organization.id not in call.bearer.admin_of:
+    if call.user_id not in (None, token.creator_id) and not _administers(call):
         raise ForbiddenError("this token was made by somebody else; ask an administrator")
     return token
 

@@ -77,7 +77,7 @@ class InvitationOut(BaseModel):
 def show_user(user: User, default: Organization | None) -> UserOut:
     """A user as published.
 
-    :param default: the user's first organization.
+    :param default: the user's first organization that the caller knows of.
     """
     return UserOut(
         id=user.id,
@@ -101,9 +101,14 @@ def show_user(user: User, default: Organization | None) -> UserOut:
 
 
 def show_users(call: Call, user_ids: Sequence[str]) -> dict[str, UserOut]:
-    """Users as published by their ids, in three queries however many there are."""
+    """Users as published by their ids, in three queries however many there are. Of their organizations only
+    such are told that the caller belongs to, too.
+    """
     users = call.tx.users.by_ids(user_ids)
-    first = {user: ids[0] for user, ids in call.tx.members.organizations_of(users).items()}
+    first: dict[str, str] = {}
+    for user, ids in call.tx.members.organizations_of(users).items():
+        known = [one for one in ids if one in call.bearer.organization_ids]
+        first |= {user: known[0]} if known else {}
     organizations = call.tx.organizations.by_ids(first.values())
     return {
         user_id: show_user(user, organizations.get(first.get(user_id, ""))) for user_id, user in users.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
@@ -28,6 +29,7 @@ from homeworld.model.oauth_scopes import KINDS, SCOPES, by_kind
 from homeworld.store.oauth import Application
 from homeworld.store.oauth_tokens import OAuthToken
 
+_LONGEST_HOST = 253
 Text = Annotated[str, Field(max_length=1000)]
 
 
@@ -90,6 +92,8 @@ def origin_of(redirect_uri: str) -> str:
         )
     if parts.fragment or parts.username or not redirect_uri.isascii() or not redirect_uri.isprintable():
         raise InvalidError("redirect_uri has neither a fragment nor a user, and ASCII characters only")
+    if len(host) > _LONGEST_HOST or not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", host):
+        raise InvalidError("redirect_uri has no host that there can be")
     if any(character in redirect_uri for character in " \"'<>;,\\"):
         raise InvalidError("redirect_uri has characters that a URL does not have")
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"

@@ -144,8 +144,7 @@ oauth_applications = Table(
 )
 
 # application_id is null for clients that nobody registered: tools on the user's own machine, which act with
-# all that the user may; scopes is null for them. previous_refresh_sha256 shows that a refresh token is used
-# a second time, by somebody who should not have it.
+# all that the user may; scopes is null for them.
 oauth_tokens = Table(
     "oauth_tokens",
     metadata,
@@ -156,7 +155,6 @@ oauth_tokens = Table(
     Column("scopes", JSON, nullable=True),
     Column("access_sha256", LargeBinary(32), nullable=False),
     Column("refresh_sha256", LargeBinary(32), nullable=True),
-    Column("previous_refresh_sha256", LargeBinary(32), nullable=True),
     Column("expires_at", Utc, nullable=False),
     Column("refresh_expires_at", Utc, nullable=True),
     Column("last_used_at", Utc, nullable=True),
@@ -165,9 +163,18 @@ oauth_tokens = Table(
     updated(),
     UniqueConstraint("access_sha256"),
     UniqueConstraint("refresh_sha256"),
-    Index("ix_oauth_tokens_previous_refresh", "previous_refresh_sha256"),
     Index("ix_oauth_tokens_list", "application_id", "created_at", "id"),
     Index("ix_oauth_tokens_user", "user_id"),
+)
+
+# Refresh tokens that were used, each until it would have ended: whoever brings one again should not have it.
+oauth_used_refreshes = Table(
+    "oauth_used_refreshes",
+    metadata,
+    Column("refresh_sha256", LargeBinary(32), primary_key=True),
+    Column("token_id", String(12), ForeignKey("oauth_tokens.id"), nullable=False),
+    Column("expires_at", Utc, nullable=False),
+    Index("ix_oauth_used_refreshes_expires_at", "expires_at"),
 )
 
 # An authorization code, between the user's yes and the application's exchange. token_id: what came of it.
@@ -225,13 +232,14 @@ sso_attempts = Table(
     Column("state_sha256", LargeBinary(32), primary_key=True),
     Column("nonce", String(64), nullable=False),
     Column("verifier", String(128), nullable=False),
-    Column("next", String(2000), nullable=False),
+    Column("next", Text, nullable=False),
     Column("expires_at", Utc, nullable=False),
     created(),
     Index("ix_sso_attempts_expires_at", "expires_at"),
 )
 
-# Guesses at what can be guessed: passwords by account, user codes by session. One row a key and window.
+# Guesses at what can be guessed: passwords by account, user codes by session; and the requests of credentials
+# that ask often, where several APIs count them. One row a key and window.
 guesses = Table(
     "guesses",
     metadata,
