@@ -9,7 +9,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -451,6 +451,8 @@ def test_limits_know_a_credential_by_what_it_is() -> None:
 def test_several_apis_hold_one_limit_together(store: Store, clock: TestClock) -> None:
     settings = Settings(StatedPreconditions(), requests_per_minute=100, one_of_several=True)
     apis = [Api(store, settings) for _ in range(3)]
+    for api in apis:
+        api.limits = Limits(100, clock=lambda: 0.0, tell=api.tell_requests)
 
     def allowed(api: Api, asked: int, credential: str = "Bearer a") -> int:
         for number in range(asked):
@@ -465,10 +467,14 @@ def test_several_apis_hold_one_limit_together(store: Store, clock: TestClock) ->
     assert allowed(apis[2], 100) <= 20
     assert allowed(apis[0], 100) + allowed(apis[1], 100) <= 20
     assert allowed(apis[2], 45, "Bearer b") == 45
-    # Who asks seldom is never written about.
+    # Who asks seldom is never written about; one API alone writes nothing at all.
     assert allowed(apis[0], 9, "Bearer c") == 9
+    assert allowed(Api(store, replace(settings, one_of_several=False)), 45, "Bearer d") == 45
     with store.engine.connect() as connection:
         assert len(connection.execute(select(guesses)).all()) == 2
+    assert allowed(Api(store, replace(settings, requests_per_minute=10)), 1, "Bearer e") == 1
+    with store.engine.connect() as connection:
+        assert len(connection.execute(select(guesses)).all()) == 3
     clock.forward(60)
     with store.write() as tx:
         assert tx.sessions.told("x", 3, timedelta(seconds=60)) == (3, timedelta(seconds=60))

@@ -350,7 +350,7 @@ def test_the_audit_log_is_read_with_its_filters(desk: Desk) -> None:
     ]
     newest = everything["data"][0]
     assert (newest["actor_display_name"], newest["actor_type"]) == ("Ann", "User")
-    assert (newest["auditable_type"], newest["auditable_display_name"]) == ("Branch", "dev")
+    assert (newest["auditable_type"], newest["auditable_display_name"]) == ("DatabaseBranch", "dev")
     assert (newest["action"], newest["remote_ip"]) == ("deleted", "127.0.0.1")
     assert (everything["has_next"], everything["has_prev"]) == (False, False)
     first = read(limit=2)

@@ -115,6 +115,28 @@ def roles(desk: Desk) -> dict[str, str]:
         return {users[member.user_id].email: member.role for member in members}
 
 
+def test_nobody_chooses_a_password_for_whom_the_provider_speaks(desk: Desk) -> None:
+    boss = make_user(desk.store, "boss@example.com", desk.shop.organization.id, "admin")
+    with desk.store.write() as tx:
+        _, secret = tx.invitations.create(desk.shop.organization.id, "bob@corp.example", "admin", boss.id)
+    link = f"/invitations/{secret}"
+    # Whoever has the link is asked who they are where that is known, and another is another.
+    assert desk.browser.open("/login")
+    form = {"form_token": desk.browser.hidden()["form_token"], "password": "a password of mine"}
+    desk.browser.open(desk.browser.http.post(link, data=form).headers["location"])
+    assert desk.browser.place.startswith(desk.issuer)
+    assert "bob@corp.example" not in roles(desk)
+    assert "You (bob@corp.example) are invited" in desk.come_as("2", link)
+    assert "You belong" in desk.browser.submit(link)
+    assert roles(desk)["bob@corp.example"] == "admin"
+    with desk.store.read() as tx:
+        user = tx.users.by_email("bob@corp.example")
+        assert user is not None
+        assert user.password_hash is None
+    desk.browser.open(link)
+    assert desk.browser.status == 404
+
+
 def test_who_comes_first_becomes_a_member(desk: Desk) -> None:
     assert "Log in with Corp" in desk.browser.open("/login?next=/oauth/device")
     assert "code that your device shows" in desk.come_as("2", "/login/sso?next=/oauth/device")

@@ -278,7 +278,7 @@ class Api:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
-        tell = self._tell if settings.one_of_several else None
+        tell = self.tell_requests if settings.one_of_several else None
         self.limits = Limits(settings.requests_per_minute, settings.failures_per_minute, tell=tell)
         self._noting = threading.Lock()
 
@@ -313,7 +313,8 @@ class Api:
         if not SCOPES[operation].public:
             self.limits.request(caller.authorization, caller.remote_ip)
 
-    def _tell(self, key: str, more: int, seconds: float) -> tuple[int, float]:
+    def tell_requests(self, key: str, more: int, seconds: float) -> tuple[int, float]:
+        """Tell all processes of a credential's requests; see :data:`~homeworld.api.limits.Tell`."""
         with self.store.write() as tx:
             total, lasts = tx.sessions.told(f"requests {key}", more, timedelta(seconds=seconds))
         return total, lasts.total_seconds()

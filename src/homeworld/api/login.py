@@ -334,7 +334,20 @@ def show_invitation(api: ApiDep, visit: VisitDep, secret: str) -> Response:
     invitation, organization, known = _invited(api, secret)
     if known is not None and visit.user_id != known.id:
         return _to_login(visit, f"/invitations/{secret}")
+    if known is None and _is_the_providers(api, invitation.email):
+        return _to_provider(visit, secret)
     return _invitation_page(visit, invitation, organization, secret, new=known is None)
+
+
+def _is_the_providers(api: Api, email: str) -> bool:
+    """Whether the identity provider says who has this address. Whoever has a link for it could otherwise
+    choose a password for somebody who comes in by the provider later, and be them.
+    """
+    return api.settings.sso is not None and api.settings.sso.speaks_for(email)
+
+
+def _to_provider(visit: Visit, secret: str) -> Response:
+    return lead(f"/login/sso?next={quote(f'/invitations/{secret}', safe='')}", visit)
 
 
 def _invited(api: Api, secret: str) -> tuple[Invitation, str, User | None]:
@@ -363,6 +376,8 @@ def accept_invitation(api: ApiDep, caller: CallerDep, visit: VisitDep, form: For
     invitation, organization, known = _invited(api, secret)
     if known is not None and visit.user_id != known.id:
         return _to_login(visit, f"/invitations/{secret}")
+    if known is None and _is_the_providers(api, invitation.email):
+        return _to_provider(visit, secret)
     try:
         digest = None if known else hash_password(form.get("password", ""))
         session = _join(api, caller.remote_ip, secret, form.get("name", ""), digest)

@@ -101,6 +101,10 @@ class Oidc:
         self._keys: jwt.PyJWKSet | None = None
         self._keys_read_at = 0.0
 
+    def speaks_for(self, email: str) -> bool:
+        """Whether it says who has this address."""
+        return _domain(email) in {domain.lower() for domain in self.provider.domains}
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -256,6 +260,10 @@ class Oidc:
         return answer.status_code, cast("dict[str, Any]", told) if isinstance(told, dict) else {}
 
 
+def _domain(email: str) -> str:
+    return email.rpartition("@")[2].lower()
+
+
 def identity_of(provider: Provider, claims: Mapping[str, Any]) -> Identity:
     """Who claims name.
 
@@ -265,7 +273,7 @@ def identity_of(provider: Provider, claims: Mapping[str, Any]) -> Identity:
     if not isinstance(email, str) or claims.get("email_verified") not in (True, "true"):
         raise ForbiddenError("the identity provider tells no verified email address of you")
     email = email.strip().lower()
-    if email.rpartition("@")[2] not in {domain.lower() for domain in provider.domains}:
+    if _domain(email) not in {domain.lower() for domain in provider.domains}:
         raise ForbiddenError(f"the identity provider does not speak for {email}")
     role: object = claims.get(provider.role_claim)
     name = claims.get("name")

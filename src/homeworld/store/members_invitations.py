@@ -128,10 +128,14 @@ class Invitations:
         self._work.change(table, table.c.id, invitation.id, {"cancelled_at": self._work.now})
 
     def accept(self, invitation: Invitation, user_id: str) -> None:
-        """Let the user belong; the invitation is used up.
-
-        :raises InvalidError: they are a member already.
+        """Let the user belong; the invitation is used up. Who belongs already (by the identity provider, since
+        it was sent) gets its role and loses none.
         """
-        Members(self._work).add(invitation.organization_id, user_id, invitation.role)
+        members = Members(self._work)
+        known = members.find(invitation.organization_id, user_id)
+        if known is None:
+            members.add(invitation.organization_id, user_id, invitation.role)
+        elif invitation.role == "admin":
+            members.set_role(known, "admin")
         table = access.invitations
         self._work.change(table, table.c.id, invitation.id, {"accepted_at": self._work.now})

@@ -12,6 +12,8 @@ from homeworld.store.audit import AuditEntry, AuditPage
 from homeworld.store.tenants import Actor
 
 _ACTORS = {"user": "User", "service_token": "ServiceToken", "system": "System"}
+# What is published under another name than that of its kind here.
+_TYPES = {"branch": "DatabaseBranch", "password": "DatabaseBranchPassword"}
 
 
 class AuditEntryOut(BaseModel):
@@ -49,7 +51,7 @@ class AuditListing(BaseModel):
 
 
 def _type(kind: str) -> str:
-    return "".join(word.capitalize() for word in kind.split("_"))
+    return _TYPES.get(kind) or "".join(word.capitalize() for word in kind.split("_"))
 
 
 def show_audit(call: Call, page: AuditPage) -> AuditListing:
