@@ -128,8 +128,8 @@ class Invitations:
         self._work.change(table, table.c.id, invitation.id, {"cancelled_at": self._work.now})
 
     def accept(self, invitation: Invitation, user_id: str) -> None:
-        """Let the user belong; the invitation is used up. Who belongs already (by the identity provider, since
-        it was sent) gets its role and loses none.
+        """Let the user belong; the invitation is used up. Who belongs already (by the identity provider) gets
+        its role and loses none.
         """
         members = Members(self._work)
         known = members.find(invitation.organization_id, user_id)
