@@ -60,7 +60,7 @@ class Desk:
 
     def post(self, path: str, **fields: str) -> httpx.Response:
         """Send a form as a program does."""
-        return httpx.post(self.served.url + path, data=fields, trust_env=False)
+        return httpx.post(self.served.url + path, data=fields, trust_env=False, timeout=30)
 
     def application(self, **more: Any) -> dict[str, Any]:
         """A registered application."""
@@ -117,7 +117,7 @@ def test_a_member_reaches_no_others_tokens_through_a_token_of_their_own(desk: De
     assert desk.as_bob.post(f"{TOKENS}/{his['id']}/access", json=allowed).status_code == 200
     headers = {"Authorization": f"{his['id']}:{his['token']}"}
     url = f"{desk.served.url}{TOKENS}/{hers['id']}"
-    assert refused(httpx.delete(url, headers=headers, trust_env=False)) == (403, "forbidden")
+    assert refused(httpx.delete(url, headers=headers, trust_env=False, timeout=30)) == (403, "forbidden")
     # An administrator may let a token do so, and that token may pass it on.
     with client_of(desk.served, desk.store, desk.shop.organization) as wide:
         both = {"access": ["write_service_tokens", "delete_service_tokens"]}
@@ -152,7 +152,7 @@ def test_nobody_comes_back_by_a_link_of_their_own(desk: Desk, how: str) -> None:
     link = desk.as_bob.post(f"{ORG}/invitations", json=body).json()["url"]
     with client_of(desk.served, desk.store, desk.shop.organization) as token:
         another = token.post(f"{ORG}/invitations", json={"email": "new@example.com"}).json()["url"]
-    assert httpx.get(link, trust_env=False).status_code == 200
+    assert httpx.get(link, trust_env=False, timeout=30).status_code == 200
     if how == "removed":
         assert desk.as_ann.delete(member).status_code == 204
     elif how == "demoted":
@@ -160,9 +160,9 @@ def test_nobody_comes_back_by_a_link_of_their_own(desk: Desk, how: str) -> None:
     else:
         with desk.store.write() as tx:
             tx.users.disable(desk.bob.id)
-    assert httpx.get(link, trust_env=False).status_code == 404
+    assert httpx.get(link, trust_env=False, timeout=30).status_code == 404
     # What a service token sent, which is nobody's, stays good.
-    assert httpx.get(another, trust_env=False).status_code == 200
+    assert httpx.get(another, trust_env=False, timeout=30).status_code == 200
 
 
 def test_a_disabled_administrator_is_no_administrator_who_is_left(store: Store) -> None:
@@ -329,7 +329,9 @@ def test_a_credential_has_one_limit_however_it_is_written(desk: Desk) -> None:
     token = desk.as_ann.headers["authorization"].partition(" ")[2]
     spelled = [f"Bearer {token}", f"bearer {token}", f"BEARER    {token}", f"beaRer  {token}"]
     told = [
-        httpx.get(desk.served.url + ORG, headers={"Authorization": one}, trust_env=False).status_code
+        httpx.get(
+            desk.served.url + ORG, headers={"Authorization": one}, trust_env=False, timeout=30
+        ).status_code
         for one in spelled
     ]
     assert told == [200, 200, 200, 429]
@@ -361,7 +363,7 @@ def test_only_a_proxy_that_is_there_says_who_its_clients_are(behind_proxy: bool,
         server.start()
         headers = {"X-Forwarded-For": "x, 203.0.113.9", "X-Forwarded-Proto": "https"}
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        assert httpx.get(url, headers=headers, trust_env=False).json() == expected
+        assert httpx.get(url, headers=headers, trust_env=False, timeout=30).json() == expected
         server.stop(10)
 
 
