@@ -375,3 +375,11 @@ def test_nothing_is_held_of_a_request_that_has_not_begun() -> None:
         assert echo.held == 0
 
     asyncio.run(run())
+
+
+def test_an_answer_without_a_body_is_told_as_one() -> None:
+    asked = request("/no", b"").replace(b"POST", b"HEAD") + request("/", b"next")
+    heads = answered(asked).split(b"\r\n\r\n")
+    assert heads[0].startswith(b"HTTP/1.1 401 ")
+    assert heads[1].startswith(b"HTTP/1.1 200 ")
+    assert heads[2] == b"next"

@@ -256,14 +256,19 @@ class Calls:
     def _declared(self, branch: Branch) -> Declared:
         """What is known of columns by where servers say they are."""
         places, tracker = self._places_of(branch), branch.tracker
+        tables: dict[tuple[str, bytes], dict[bytes, str]] = {}
 
         def declared(schema: bytes, table: bytes, column: bytes) -> tuple[str, str]:
             keyspace = places.get(schema.decode("utf-8", "replace"), "")
             if not keyspace or not table:
                 return keyspace, ""
-            name = column.decode("utf-8", "replace")
-            columns = tracker.table_columns(keyspace, table.decode("utf-8", "replace")) or ()
-            return keyspace, next((one.column_type for one in columns if one.name == name), "")
+            types = tables.get((keyspace, table))
+            if types is None:
+                columns = tracker.table_columns(keyspace, table.decode("utf-8", "replace")) or ()
+                types = tables[keyspace, table] = {
+                    one.name.encode("utf-8", "replace"): one.column_type for one in columns
+                }
+            return keyspace, types.get(column, "")
 
         return declared
 
