@@ -41,7 +41,7 @@ from homeworld.replication.ddl import (
     target_table,
     without_counter,
 )
-from homeworld.replication.json_numbers import lost_decimals
+from homeworld.replication.json_scalars import Scalar, TypedDocument, opaque, typed
 from homeworld.replication.loading import encode
 from homeworld.replication.on_ddl import in_target
 from tests.support.tables import column, table
@@ -175,24 +175,58 @@ def test_what_fits_one_way_only_is_told_by_the_sides_names() -> None:
     assert differences_both_ways(wide, wide, "shop/-", "dst/-80") == ()
 
 
+DOCUMENT = b'{"a b\\"": [0, {"c": -0.10}, "2020-01-02"], "u": 7, "x": "base64:type252:YWJj"}'
+
+
+def test_scalars_that_json_would_lose() -> None:
+    # Of the members the outermost come first, and so it is with cells.
+    made = typed(DOCUMENT, ".", ".ubn", "..d")
+    assert isinstance(made, TypedDocument)
+    assert made == DOCUMENT
+    assert [(each.path, each.type, each.value) for each in made.scalars] == [
+        ('$."u"', "UNSIGNED INTEGER", b"7"),
+        ('$."x"', "BLOB", b"abc"),
+        ('$."a b\\""[1]."c"', "DECIMAL", b"-0.10"),
+        ('$."a b\\""[2]', "DATE", b"2020-01-02"),
+    ]
+    assert all("{0}" in each.form for each in made.scalars)
+    plain = typed(b"[18446744073709551615, 1.5, null]", ".", "", "u..")
+    assert type(plain) is bytes
+
+
 @pytest.mark.parametrize(
-    ("document", "lost"),
+    ("number", "declared"),
     [
-        (b'{"a": [1, 2.5, 1e16, 15000000000.0, 0.0000001, 18446744073709551615, "1.10"]}', ()),
-        (b'{"a": 1.10}', (('$."a"', "CAST(1.10 AS DECIMAL(3,2))"),)),
-        (
-            b"123456789012345678901234567890",
-            (("$", "CAST(123456789012345678901234567890 AS DECIMAL(30,0))"),),
-        ),
-        (
-            b'{"a b\\"": [0, {"c": -0.123456789012345678}]}',
-            (('$."a b\\""[1]."c"', "CAST(-0.123456789012345678 AS DECIMAL(18,18))"),),
-        ),
-        (b'["0.10000000000000000000", 0.30000000000000004]', ()),
+        ("0", "1,0"), ("0.000", "3,3"), ("-0.10", "2,2"), ("1.50", "11,2"), ("123456789.5", "10,1"),
+        ("1234567890", "18,0"), (f"{'9' * 35}.{'9' * 30}", "65,30"), ("9" * 65, "65,0"),
     ],
-)
-def test_numbers_that_json_would_lose(document: bytes, lost: tuple[tuple[str, str], ...]) -> None:
-    assert lost_decimals(document) == lost
+)  # fmt: skip
+def test_decimals_of_json(number: str, declared: str) -> None:
+    made = typed(number.encode(), "n", "", "")
+    assert isinstance(made, TypedDocument)
+    assert made.scalars == (
+        Scalar("$", "DECIMAL", f"CAST(CONVERT({{0}} USING utf8mb4) AS DECIMAL({declared}))", number.encode()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "letters"),
+    [
+        (b"[1]", (".", "", "")), (b"[1]", (".", ".", ".")), (b'["1.5"]', (".", "", "n")),
+        (b"[1]", (".", "", "d")), (b"[[]]", (".", "", "u")), (b'["abc"]', (".", "", "b")),
+        (b"1e5", ("n", "", "")),
+    ],
+)  # fmt: skip
+def test_types_that_do_not_fit_a_document(document: bytes, letters: tuple[str, str, str]) -> None:
+    with pytest.raises(errors.MalformedPacketError):
+        typed(document, *letters)
+
+
+def test_bytes_that_nothing_makes_have_no_form() -> None:
+    assert not opaque("$", 249, b"tiny").form
+    assert not opaque("$", 252, bytes(70_000)).form
+    assert not opaque("$", 242, b"").form
+    assert opaque("$", 16, b"\1\2").value == b"258"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from homeworld.model.errors import MalformedPacketError
 from homeworld.replication import time_text
 from homeworld.replication.decoder_columns import inet6_text, uncompress_column, uuid_text
 from homeworld.replication.json_binary import json_text
+from homeworld.replication.json_scalars import TypedDocument
 from homeworld.replication.number_text import decimal_reader, decimal_size, double_text
 
 
@@ -271,6 +272,16 @@ DATE_2020 = (((2020 * 13 + 9) << 5 | 1) << 41).to_bytes(8, "little").hex()
 )
 def test_json_of_other_types(stored: str, text: str) -> None:
     assert json_text(bytes.fromhex(stored)).decode() == text
+
+
+def test_json_of_types_that_text_does_not_tell() -> None:
+    found = json_text(bytes.fromhex("02" + "0200" + "0a00" + "060700" + "05ffff"))
+    assert found == b"[7, -1]"
+    assert isinstance(found, TypedDocument)
+    assert [(each.path, each.type, each.value) for each in found.scalars] == [
+        ("$[0]", "UNSIGNED INTEGER", b"7")
+    ]
+    assert type(json_text(bytes.fromhex("0a" + "ff" * 8))) is bytes  # parsing makes the same of it
 
 
 def test_json_that_refers_to_itself_many_times_is_refused() -> None:

@@ -21,8 +21,9 @@ from enum import Enum
 
 from homeworld.model.names import quote
 from homeworld.model.tables import Column, Table
+from homeworld.replication.json_types import types_expression
 
-_HUGE = frozenset({"mediumtext", "longtext", "mediumblob", "longblob", "json"})
+_HUGE = frozenset({"mediumtext", "longtext", "mediumblob", "longblob"})
 _LENGTHY = frozenset({"char", "varchar", "tinytext", "text", "binary", "varbinary", "tinyblob", "blob"})
 _OPAQUE = frozenset(
     {"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring"}
@@ -35,6 +36,9 @@ _START, _COLON = (f"_binary'{text}' COLLATE `binary`" for text in ("", ":"))
 
 def _value(column: Column) -> str:
     name = quote(column.name)
+    if column.type == "json":
+        # MySQL's, which has types that its text does not tell.
+        return f"SHA2({name},256),SHA2({types_expression(column)},256)"
     if column.type in _HUGE:
         return f"SHA2({name},256)"
     if column.type in _OPAQUE:

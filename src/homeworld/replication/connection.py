@@ -50,7 +50,8 @@ _FIDELITY = (
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
 )
 _FIDELITY_OF = {
-    Flavor.MYSQL: ("SET SESSION max_execution_time=0",),
+    # Lists of types and of placements are never cut.
+    Flavor.MYSQL: ("SET SESSION max_execution_time=0, group_concat_max_len=1073741824",),
     Flavor.MARIADB: (
         "SET SESSION max_statement_time=0, check_constraint_checks=0, idle_transaction_timeout=0, "
         "idle_write_transaction_timeout=0, idle_readonly_transaction_timeout=0",

@@ -29,6 +29,7 @@ from homeworld.replication.coalesce import lay_over
 from homeworld.replication.connection import Connection
 from homeworld.replication.contest import Hit, hits, holders, still_had, told
 from homeworld.replication.follower import Follower
+from homeworld.replication.json_types import DocumentReader, with_documents
 from homeworld.replication.keyorder import Key
 from homeworld.replication.loading import Addition, add_together, select_list
 from homeworld.replication.moving import MovingTable
@@ -257,13 +258,15 @@ class Copier:
         needed = {*table.key.positions, *table.route.vindex_columns}
         source = self._source(table.source.endpoint)
         open_snapshot(source, begun.position, SNAPSHOT_SECONDS)
+        documents = DocumentReader(table.table)
         sql = (
-            f"SELECT {select_list(table.table, needed)} FROM {_walked(table)} {_where(table, chunk.span)} "
-            f"ORDER BY {table.key.order_by}"
+            f"SELECT {select_list(table.table, needed)}{documents.listed} FROM {_walked(table)} "
+            f"{_where(table, chunk.span)} ORDER BY {table.key.order_by}"
         )
         stream = cast("Generator[list[Row]]", source.query_batches(sql))
         count = size = 0
-        for batch in stream:
+        for read in stream:
+            batch = with_documents(documents, read)
             for row in batch:
                 appends[place(row)](row)
             count += len(batch)

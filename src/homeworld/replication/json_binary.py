@@ -1,18 +1,23 @@
 """MySQL's binary JSON to the text that the server prints for it, byte for byte.
 
 Knows the layout of one document and no table. Numbers keep every digit; types that JSON text cannot name
-(dates, blobs) come out as the server writes them (``"base64:type252:…"``).
+(dates, blobs) come out as the server writes them (``"base64:type252:…"``), and are named beside the text.
 
-Invariant: the text is what SELECT gives for the same document, or MalformedPacketError is raised.
+Invariant: the text is what SELECT gives for the same document, with every scalar that parsing it would not
+give back, or MalformedPacketError is raised.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
+from collections.abc import Iterator
 from struct import Struct
+from typing import TypeAlias
 
 from homeworld.model.errors import MalformedPacketError
+from homeworld.replication.json_scalars import Scalar, TypedDocument, cell, member, opaque, scalar
 from homeworld.replication.number_text import double_text, read_sized_decimal
 from homeworld.replication.time_text import json_date, json_datetime, json_time
 from homeworld.wire.constants import Type
@@ -40,26 +45,72 @@ _ESCAPES = {bytes((code,)): b"\\u%04x" % code for code in range(32)} | {
 }
 
 
+_KINDS: dict[int, str] = {
+    Type.NEWDECIMAL: "n", Type.DATE: "d", Type.TIME: "t", Type.DATETIME: "m", Type.TIMESTAMP: "s",
+}  # fmt: skip
+_UNSIGNED = frozenset({_UINT16, _UINT32, _UINT64})
+#: Where in the parts of a text a scalar stands that parsing would not give back; its kind as in
+#: json_scalars.scalar; if bytes: the type's number and they.
+_Mark: TypeAlias = tuple[int, str, int, bytes]
+
+
 def json_text(data: bytes) -> bytes:
-    """The text of a whole document as stored in a JSON column.
+    """The text of a whole document as stored in a JSON column, a TypedDocument where it does not tell all.
 
     :raises MalformedPacketError: it is no document.
     """
     if not data:
         return b"null"  # what the server reads an empty value as
     out: list[bytes] = []
+    marks: list[_Mark] = []
     try:
-        _value(data, 1, data[0], out, 0)
+        _value(data, 1, data[0], out, marks, 0)
+        text = b"".join(out)
+        scalars = tuple(_scalars(out, marks)) if marks else ()
+        return TypedDocument.of(text, scalars) if scalars else text
     except (IndexError, ValueError, KeyError) as error:
         raise MalformedPacketError("a JSON value in the binlog cannot be read") from error
-    return b"".join(out)
 
 
-def _value(data: bytes, position: int, kind: int, out: list[bytes], depth: int) -> None:
+def _scalars(out: list[bytes], marks: list[_Mark]) -> Iterator[Scalar]:
+    """The scalars of the marks, in order: their paths are told from the parts of the text before them."""
+    waiting = iter(marks)
+    at, kind, code, data = next(waiting)
+    above: list[str] = []  # paths of the containers that are open
+    counts: list[int] = []  # what of each has been passed; of an object -1
+    name = ""
+    for place, part in enumerate(out):
+        if place == at:
+            where = "$" if not above else _below(above[-1], counts[-1], name)
+            text = part.decode().strip('"')
+            one = opaque(where, code, data) if kind == "b" else scalar(where, kind, text)
+            if one is not None:
+                yield one
+            following = next(waiting, None)
+            if following is None:
+                return
+            at, kind, code, data = following
+        elif part in {b"{", b"["}:
+            above.append("$" if not above else _below(above[-1], counts[-1], name))
+            counts.append(-1 if part == b"{" else 0)
+        elif part in {b"}", b"]"}:
+            above.pop()
+            counts.pop()
+        elif part == b", " and counts[-1] >= 0:
+            counts[-1] += 1
+        elif part == b": ":
+            name = json.loads(out[place - 1])
+
+
+def _below(path: str, count: int, name: str) -> str:
+    return member(path, name) if count < 0 else cell(path, count)
+
+
+def _value(data: bytes, position: int, kind: int, out: list[bytes], marks: list[_Mark], depth: int) -> None:
     if kind <= _LARGE_ARRAY:
         if depth > _DEEPEST:
             raise MalformedPacketError("a JSON value in the binlog is nested too deeply")
-        _container(data, position, kind, out, depth)
+        _container(data, position, kind, out, marks, depth)
     elif kind == _STRING:
         length, position = _length(data, position)
         out.append(_quoted(_slice(data, position, length)))
@@ -67,17 +118,21 @@ def _value(data: bytes, position: int, kind: int, out: list[bytes], depth: int) 
         out.append(_LITERALS[data[position]])
     elif kind in _NUMBER_STRUCTS:
         number = _NUMBER_STRUCTS[kind]
+        if kind in _UNSIGNED:
+            marks.append((len(out), "u", 0, b""))
         out.append(b"%d" % number.unpack(_slice(data, position, number.size)))
     elif kind == _DOUBLE:
         out.append(_double(*_DOUBLE_STRUCT.unpack(_slice(data, position, 8))))
     elif kind == _OPAQUE:
         length, start = _length(data, position + 1)
-        out.append(_opaque(data[position], _slice(data, start, length)))
+        code, value = data[position], _slice(data, start, length)
+        marks.append((len(out), _KINDS.get(code, "b"), code, value))
+        out.append(_opaque(code, value))
     else:
         raise MalformedPacketError(f"a JSON value in the binlog has an unknown type ({kind})")
 
 
-def _container(data: bytes, start: int, kind: int, out: list[bytes], depth: int) -> None:
+def _container(data: bytes, start: int, kind: int, out: list[bytes], marks: list[_Mark], depth: int) -> None:
     large = kind in {_LARGE_OBJECT, _LARGE_ARRAY}
     named = kind in {_SMALL_OBJECT, _LARGE_OBJECT}
     width = 4 if large else 2
@@ -101,10 +156,10 @@ def _container(data: bytes, start: int, kind: int, out: list[bytes], depth: int)
         entry = values + index * (width + 1)
         inner = data[entry]
         if inner in inlined:
-            _value(data, entry + 1, inner, out, depth + 1)
+            _value(data, entry + 1, inner, out, marks, depth + 1)
         else:
             offset = int.from_bytes(_slice(data, entry + 1, width), "little")
-            _value(data, start + offset, inner, out, depth + 1)
+            _value(data, start + offset, inner, out, marks, depth + 1)
     out.append(b"}" if named else b"]")
 
 

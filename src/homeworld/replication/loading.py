@@ -10,19 +10,19 @@ displaced or refused as duplicates; anything else the server did not take exactl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import cast
+from typing import TypeAlias, cast
 
 from homeworld.model.errors import MalformedPacketError, RowRefusedError, ServerError
 from homeworld.model.names import quote
-from homeworld.model.tables import Column, Table
+from homeworld.model.tables import Table
 from homeworld.model.topology import Flavor
 from homeworld.replication.changes import Row
 from homeworld.replication.column_types import error_value, select_expression
 from homeworld.replication.connection import Connection, Executed
-from homeworld.replication.json_numbers import lost_decimals
+from homeworld.replication.json_scalars import Scalar, TypedDocument
 from homeworld.replication.keyorder import Key, TableKey
 from homeworld.replication.loads import Load, load_together
 
@@ -47,6 +47,11 @@ def select_list(table: Table, needed: Collection[int]) -> str:
     )
 
 
+#: Of a document that text does not tell all of: the position of its column, the path and the form of each of
+#: its typed scalars.
+_Shape: TypeAlias = tuple[tuple[int, str, str], ...]
+
+
 class RowWriter:
     """Writes rows of one source table into the table of the same name in one target schema."""
 
@@ -58,27 +63,31 @@ class RowWriter:
         self._width = len(stored)
         self._cut = _cutter(stored, len(source.columns))
         columns = [source.columns[at] for at in stored]
-        self._json = [
-            (at, column)
+        self._json = {
+            at: column
             for at, column in zip(stored, columns, strict=True)
             if column.type == "json" and flavor is Flavor.MYSQL
-        ]
+        }
         # The bytes come as they are and are declared to be text where bytes would mean something else.
         variables = {
             column.name: f"@v{at}"
             for at, column in zip(stored, columns, strict=True)
             if column.type in _TEXTUAL
         }
-        names = ", ".join(variables.get(column.name) or quote(column.name) for column in columns)
-        made = ", ".join(f"{quote(name)}=CONVERT({var} USING utf8mb4)" for name, var in variables.items())
-        self._load = f"INTO TABLE {self.table} {_FORMAT} ({names})" + (f" SET {made}" if made else "")
+        self._names = [variables.get(column.name) or quote(column.name) for column in columns]
+        self._made = {name: f"CONVERT({var} USING utf8mb4)" for name, var in variables.items()}
+        self._load = self._load_into(self._names, self._made)
         # ENUM's error value is a text that is no label, which loads as that value with a warning.
         self._enums = [
             (at, error_value(column))
             for at, column in zip(stored, columns, strict=True)
             if column.type == "enum"
         ]
-        self._moments = [column for column in columns if column.type in {"timestamp", "datetime"}]
+
+    def _load_into(self, names: Sequence[str], made: Mapping[str, str]) -> str:
+        parts = ", ".join(f"{quote(name)}={expression}" for name, expression in made.items())
+        listed = f"INTO TABLE {self.table} {_FORMAT} ({', '.join(names)})"
+        return f"{listed} SET {parts}" if parts else listed
 
     def add(self, connection: Connection, rows: Sequence[Row]) -> bool:
         """Load rows that must be new to the table. False: a unique key refused some; roll back.
@@ -114,33 +123,100 @@ class RowWriter:
     def _load_rows(self, connection: Connection, rows: Sequence[Row], mode: str) -> bool:
         if not rows:
             return True
-        loaded = self.judge(connection, rows, load_together([self.load_of(connection, rows, mode)])[0])
+        done = load_together([self.load_of(connection, rows, mode)])[0]
+        loaded = self.judge(connection, rows, done, mode)
         if isinstance(loaded, ServerError):
             raise loaded
         return loaded
 
     def load_of(self, connection: Connection, rows: Sequence[Row], mode: str = "") -> Load:
-        """The load that brings rows; ``mode``: the statement's word for what becomes of those in the way."""
-        cut = rows if self._cut is None else list(map(self._cut, rows))
+        """The load that brings those of the rows that text tells all of; :meth:`judge` brings the others.
+
+        :param mode: the statement's word for what becomes of rows in the way.
+        """
+        plain = self._plain(rows)
+        cut = plain if self._cut is None else list(map(self._cut, plain))
         sql = f"LOAD DATA LOCAL INFILE 'rows' {mode}{self._load}"
         return Load(connection, sql, encode(cut, self._width))
 
     def judge(
+        self, connection: Connection, rows: Sequence[Row], done: Executed | ServerError, mode: str = ""
+    ) -> bool | ServerError:
+        """What has come of a load of ``rows``, with those of them that it left out: False where a unique key
+        refused some, or the server's error.
+
+        :raises RowRefusedError: the server did not take a row exactly, or nothing makes it again.
+        """
+        plain = self._plain(rows)
+        loaded = self._judge_one(connection, plain, done)
+        if loaded is not True or len(plain) == len(rows):
+            return loaded
+        for shape, those in self._shapes(rows).items():
+            done = load_together([self._typed_load(connection, shape, those, mode)])[0]
+            loaded = self._judge_one(connection, those, done)
+            if loaded is not True:
+                return loaded
+        return True
+
+    def _judge_one(
         self, connection: Connection, rows: Sequence[Row], done: Executed | ServerError
     ) -> bool | ServerError:
-        """What has come of a load: False where a unique key refused rows, or the server's error.
-
-        :raises RowRefusedError: the server did not take a row exactly.
-        """
         if isinstance(done, ServerError):
             if not done.server_state.startswith(_DATA):
                 return done
             raise RowRefusedError(f"table {self.table} does not take rows as they are: {done}") from done
-        if not self._check(connection, done, rows):
-            return False
-        if self._json:
-            self._mend_json(connection, rows)
-        return True
+        return self._check(connection, done, rows)
+
+    def _plain(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows without a typed document."""
+        for at in self._json:
+            rows = [row for row in rows if type(row[at]) is not TypedDocument]
+        return rows
+
+    def _shapes(self, rows: Sequence[Row]) -> dict[_Shape, list[Row]]:
+        """The rows that have typed documents, by what is where in these."""
+        shapes: dict[_Shape, list[Row]] = {}
+        for row in rows:
+            shape = tuple(
+                (at, each.path, each.form or self._refuse(at, each))
+                for at in self._json
+                if isinstance(document := row[at], TypedDocument)
+                for each in document.scalars
+            )
+            if shape:
+                shapes.setdefault(shape, []).append(row)
+        return shapes
+
+    def _refuse(self, at: int, one: Scalar) -> str:
+        raise RowRefusedError(
+            f"table {self.table}, column {quote(self._json[at].name)}: a JSON document has a value of type "
+            f"{one.type} at {one.path}, which no statement makes again as it is; store it as another type"
+        )
+
+    def _typed_load(self, connection: Connection, shape: _Shape, rows: Sequence[Row], mode: str) -> Load:
+        """The load of rows whose documents have the same shape: each of their typed scalars is one field
+        more, and is put into the document before that gets to the table.
+        """
+        extra = [f"@t{number}" for number in range(len(shape))]
+        made = dict(self._made)
+        for at, column in self._json.items():
+            parts = [
+                f", _utf8mb4 x'{path.encode().hex()}', {form.format(variable)}"
+                for variable, (own, path, form) in zip(extra, shape, strict=True)
+                if own == at
+            ]
+            if parts:
+                made[column.name] = f"JSON_REPLACE({made[column.name]}{''.join(parts)})"
+        sql = f"LOAD DATA LOCAL INFILE 'rows' {mode}{self._load_into([*self._names, *extra], made)}"
+        wanted = dict.fromkeys(at for at, _, _ in shape)
+        lines = [
+            (
+                *(row if self._cut is None else self._cut(row)),
+                *[each.value for at in wanted for each in cast("TypedDocument", row[at]).scalars],
+            )
+            for row in rows
+        ]
+        return Load(connection, sql, encode(lines, self._width + len(shape)))
 
     def _check(self, connection: Connection, done: Executed, rows: Sequence[Row]) -> bool:
         info = _INFO.match(done.info)
@@ -164,28 +240,6 @@ class RowWriter:
                 f"table {self.table} does not take rows as they are ({done.info}): {reasons}"
             )
         return True
-
-    def _mend_json(self, connection: Connection, rows: Sequence[Row]) -> None:
-        for at, column in self._json:
-            for row in rows:
-                document = row[at]
-                lost = lost_decimals(document) if document else ()
-                if lost:
-                    # A number that is only of another type counts as unchanged, so it goes by way of another.
-                    self._set_numbers(connection, row, column, [(path, f"{value}+1") for path, value in lost])
-                    self._set_numbers(connection, row, column, lost)
-
-    def _set_numbers(
-        self, connection: Connection, row: Row, column: Column, numbers: Sequence[tuple[str, str]]
-    ) -> None:
-        # Naming each moment keeps ON UPDATE CURRENT_TIMESTAMP from moving it.
-        still = "".join(f", {quote(moment.name)}={quote(moment.name)}" for moment in self._moments)
-        name = quote(column.name)
-        parts = ", ".join(f"_utf8mb4 x'{path.encode().hex()}', {value}" for path, value in numbers)
-        connection.execute(
-            f"UPDATE {self.table} SET {name}=JSON_REPLACE({name}, {parts}){still} "
-            f"WHERE {self.key.equals(self.key.of(row))}"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from homeworld.replication.assembly import LOCK_SECONDS, Assembly, stream_id
 from homeworld.replication.changes import Row
 from homeworld.replication.connection import Connection
 from homeworld.replication.follower import Follower
+from homeworld.replication.json_types import DocumentReader, with_documents
 from homeworld.replication.keyorder import Key
 from homeworld.replication.lanes import walked
 from homeworld.replication.loading import select_list
@@ -124,17 +125,18 @@ class Repairer:
         """The source's rows of these keys, for each target."""
         place: ShardPlace = table.source
         needed = {*table.key.positions, *table.route.vindex_columns}
+        documents = DocumentReader(table.table)
         open_snapshot(self._source, position, SNAPSHOT_SECONDS)
         try:
             found = self._source.query_all(
-                f"SELECT {select_list(table.table, needed)} FROM "
+                f"SELECT {select_list(table.table, needed)}{documents.listed} FROM "
                 f"{walked(place, table.key, table.table.name)} WHERE {table.key.any_of(keys)}"
             )
         finally:
             if not self._source.closed:
                 self._source.execute("ROLLBACK")
         rows: list[list[Row]] = [[] for _ in self._targets]
-        for row in found:
+        for row in with_documents(documents, found):
             at = table.route.place(row)
             if not 0 <= at < len(rows):
                 raise InvalidError(f"a row of table {table.table.name!r} belongs to no target shard")

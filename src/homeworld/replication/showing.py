@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from homeworld.model.names import quote
 from homeworld.model.tables import Column
 from homeworld.replication.column_types import select_expression
+from homeworld.replication.json_scalars import TypedDocument, typed
+from homeworld.replication.json_types import types_expression
 
 _SHOWN = 300
 _BEFORE = 40
 _HUGE = frozenset({"mediumtext", "longtext", "mediumblob", "longblob", "json"})
+# Of documents up to this size it is told what their scalars are that text does not tell.
+_TYPES_OF_BYTES = 1 << 20
+_TYPES_SHOWN = 8
 _BARE = frozenset({"bit", "geometry", "vector"})
 # Signs that cannot be seen, of which terminals and PostgreSQL's text do not take all, by their pictures.
 _CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
@@ -41,6 +46,12 @@ class Shown:
 
 def shown_expression(column: Column) -> str:
     """Three columns of a SELECT that :func:`shown` reads: huge values come as their beginning and hash."""
+    if column.type == "json":
+        name, types = quote(column.name), types_expression(column)
+        return (
+            f"IF(LENGTH({name})<={_TYPES_OF_BYTES:d},{name},LEFT({name},{_SHOWN:d})), LENGTH({name}), "
+            f"CONCAT(SHA2(CONCAT(SHA2({name},256),{types}),256),' ',{types})"
+        )
     if column.type in _HUGE:
         name = quote(column.name)
         return f"LEFT({name},{_SHOWN:d}), LENGTH({name}), SHA2({name},256)"
@@ -68,9 +79,31 @@ def shown(column: Column, value: bytes | None, length: bytes | None, digest: byt
     """What the three columns of :func:`shown_expression` gave."""
     if length is None or value is None:
         return Shown(readable(column, value), value, value)
+    if column.type == "json":
+        return _document(column, value, int(length), digest or b"")
     text = readable(column, value) or ""
     if int(length) > len(value):
         text = f"{text.removesuffix('…')}… ({int(length)} bytes, SHA-256 {(digest or b'').decode()})"
+    return Shown(text, digest, None)
+
+
+def _document(column: Column, value: bytes, length: int, digest: bytes) -> Shown:
+    """A document of MySQL, with those of its scalars that its text does not tell."""
+    identity, _, types = digest.decode().partition(" ")
+    text = readable(column, value) or ""
+    if length > len(value):
+        return Shown(
+            f"{text.removesuffix('…')}… ({length} bytes, SHA-256 with types {identity})", digest, None
+        )
+    told = typed(value, *types.split("|"))
+    scalars = told.scalars if isinstance(told, TypedDocument) else ()
+    listed = [f"{each.type} at {each.path}" for each in scalars[:_TYPES_SHOWN]]
+    if len(scalars) > _TYPES_SHOWN:
+        listed.append(f"{len(scalars) - _TYPES_SHOWN} more")
+    if listed:
+        text += f" (of types: {', '.join(listed)})"
+    if text.endswith("more)") or len(value) > _SHOWN:
+        text += f" ({length} bytes, SHA-256 with types {identity})"
     return Shown(text, digest, None)
 
 

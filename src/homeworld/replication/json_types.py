@@ -1,0 +1,103 @@
+"""What to SELECT beside the text of MySQL's JSON documents, and how documents are made of the answer.
+
+It writes SQL and reads rows; it opens no session. The server prints each document as text; of what type its
+scalars are is a letter for each node, asked for in the same statement. The session must not cut GROUP_CONCAT.
+
+Invariant: a document that comes out as plain bytes is one that the server makes again by parsing them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from homeworld.model.names import quote
+from homeworld.model.tables import Column, Table
+from homeworld.replication.changes import Row
+from homeworld.replication.json_scalars import typed
+
+# The letters of json_scalars.scalar, the commonest first; a dot is what its text tells. Whatever has no name
+# here is bytes of a type.
+_LETTERS = (
+    ("STRING", "."), ("INTEGER", "."), ("OBJECT", "."), ("ARRAY", "."), ("UNSIGNED INTEGER", "u"),
+    ("DECIMAL", "n"), ("DOUBLE", "."), ("BOOLEAN", "."), ("NULL", "."), ("DATETIME", "m"), ("DATE", "d"),
+    ("TIME", "t"), ("TIMESTAMP", "s"),
+)  # fmt: skip
+_CASES = " ".join(f"WHEN '{name}' THEN '{letter}'" for name, letter in _LETTERS)
+# Two paths find all that is below a document's root. One that finds both at once has to sort out what it has
+# found twice, which takes longer than both.
+_MEMBERS, _CELLS = "$**.*", "$**[*]"
+_BETWEEN = "|"
+
+
+def _letter(value: str) -> str:
+    # A NULL of JSON comes out of JSON_TABLE as one of SQL.
+    return f"CASE IFNULL(JSON_TYPE({value}),'NULL') {_CASES} ELSE 'b' END"
+
+
+# A name that no column of a table has by chance.
+_NODE = quote("homeworld:node")
+
+
+def _letters(name: str, path: str) -> str:
+    # Paths as text of a character set: on a session with NAMES binary a literal would be none.
+    return (
+        f"IFNULL((SELECT GROUP_CONCAT({_letter(_NODE)} SEPARATOR '') FROM JSON_TABLE({name},_utf8mb4'{path}' "
+        f"COLUMNS ({_NODE} JSON PATH _utf8mb4'$')) nodes),'')"
+    )
+
+
+def types_expression(column: Column) -> str:
+    """The SQL expression of all types in a JSON column: of the root, of members, of cells."""
+    name = quote(column.name)
+    parts = _letter(name), f"'{_BETWEEN}'", _letters(name, _MEMBERS), f"'{_BETWEEN}'", _letters(name, _CELLS)
+    return f"CONCAT({','.join(parts)})"
+
+
+class DocumentReader:
+    """Reads the JSON documents of one table's rows exactly.
+
+    :param table: any; one without JSON columns, or of MariaDB, where JSON is text, costs nothing.
+
+    * ``listed``: what to SELECT after the row's own columns, with a comma in front; or nothing.
+    * ``read``: from rows with that to rows; None: there is nothing to be done.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._at = [
+            at for at, column in enumerate(table.columns) if column.type == "json" and not column.generated
+        ]
+        self._width = len(table.columns)
+        self._plain = _Plain()
+        self.listed = "".join(f", {types_expression(table.columns[at])}" for at in self._at)
+        self.read: Callable[[Sequence[Row]], list[Row]] | None = self._read if self._at else None
+
+    def _read(self, rows: Sequence[Row]) -> list[Row]:
+        width, plain = self._width, self._plain
+        if len(self._at) == 1:
+            return [row[:width] if plain[row[width]] else self._typed(row) for row in rows]
+        return [row[:width] if all(map(plain.__getitem__, row[width:])) else self._typed(row) for row in rows]
+
+    def _typed(self, row: Row) -> Row:
+        values = list(row[: self._width])
+        for at, told in zip(self._at, row[self._width :], strict=True):
+            text = values[at]
+            if text is not None and told is not None:
+                root, members, cells = told.decode().split(_BETWEEN)
+                values[at] = typed(text, root, members, cells)
+        return tuple(values)
+
+
+class _Plain(dict[bytes | None, bool]):
+    """Whether types say that text tells all; documents of a table are much alike."""
+
+    __slots__ = ()
+
+    def __missing__(self, told: bytes | None) -> bool:
+        self[told] = plain = told is None or not told.strip(b".|").replace(b".", b"").replace(b"|", b"")
+        return plain
+
+
+def with_documents(reader: DocumentReader, rows: Sequence[Row]) -> list[Row]:
+    """Rows of a SELECT with ``reader.listed``, as rows are given."""
+    return reader.read(rows) if reader.read is not None else cast("list[Row]", rows)
