@@ -131,6 +131,13 @@ CASES = [
         only=Flavor.MYSQL, otherwise=ONLY_MYSQL,
     ),
     Case(
+        14, "Dates, bytes and unsigned numbers in JSON",
+        "CREATE TABLE t (k INT PRIMARY KEY, j JSON, d DATETIME(3), b BINARY(2), u INT UNSIGNED)",
+        "(1, JSON_OBJECT('t', CAST('2024-01-01 10:00:00.5' AS DATETIME(3)), 'b', x'00ff', 'u', CAST(5 AS UNSIGNED))), (2, JSON_ARRAY(CAST('-10:11:12' AS TIME), '2024-01-01', 1.5))",
+        ["UPDATE t SET d='2024-01-01', b=x'00ff', u=7", "UPDATE t SET j=JSON_ARRAY(j, d, b, u)", "UPDATE t SET j=JSON_SET(j, '$[1]', CAST(d AS DATE)) WHERE k=1", "INSERT INTO t (k, j) VALUES (3, CAST(CAST(7 AS UNSIGNED) AS JSON))"],
+        only=Flavor.MYSQL, otherwise=ONLY_MYSQL,
+    ),
+    Case(
         16, "Generated columns, in names of mixed case",
         "CREATE TABLE t (`Id` INT PRIMARY KEY, `Price` INT, `Twice` INT GENERATED ALWAYS AS (`Price` * 2) VIRTUAL, `Kept` VARCHAR(30) GENERATED ALWAYS AS (CONCAT('p', `Price`)) STORED, w INT, KEY kept (`Kept`))",
         "",

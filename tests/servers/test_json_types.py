@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -91,7 +91,11 @@ def types_of(place: ShardPlace, server: TestServer, table: str = "t") -> dict[in
 
 def _paths(path: str, value: Any) -> Iterator[str]:
     yield path
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        inner = cast("dict[str | int, Any]", value).items()
+    elif isinstance(value, list):
+        inner = enumerate(cast("list[Any]", value))
     for name, below in inner:
         step = f"[{name}]" if isinstance(name, int) else f".{json.dumps(name, ensure_ascii=False)}"
         yield from _paths(path + step, below)
