@@ -161,13 +161,20 @@ def typed(text: bytes, root: str, members: str, cells: str) -> bytes:
 
     :param root: of the document itself.
     :param members: of what the path ``$**.*`` finds, in the server's order.
-    :param cells: of what the path ``$**[*]`` finds.
+    :param cells: of what the path ``$**[*]`` finds. Both may leave out nulls: JSON_TABLE makes NULLs of them.
     :raises MalformedPacketError: the letters do not fit the text.
     """
     document: Any = json.loads(text, parse_float=_Number, parse_int=_Number)
     found: list[Scalar] = []
-    nodes = [("$", document)], list(_members("$", document)), list(_cells("$", document))
-    for told, listed in zip((root, members, cells), nodes, strict=True):
+    nodes: tuple[list[Node], ...] = (
+        [("$", document)],
+        list(_members("$", document)),
+        list(_cells("$", document)),
+    )
+    for told, all_nodes in zip((root, members, cells), nodes, strict=True):
+        listed = all_nodes
+        if len(told) != len(listed):
+            listed = [node for node in all_nodes if node[1] is not None]
         if len(told) != len(listed):
             raise MalformedPacketError("the server's types do not fit its JSON document")
         for kind, (path, value) in zip(told, listed, strict=True):

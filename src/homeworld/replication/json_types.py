@@ -16,33 +16,24 @@ from homeworld.model.tables import Column, Table
 from homeworld.replication.changes import Row
 from homeworld.replication.json_scalars import typed
 
-# The letters of json_scalars.scalar, the commonest first; a dot is what its text tells. Whatever has no name
-# here is bytes of a type.
-_LETTERS = (
-    ("STRING", "."), ("INTEGER", "."), ("OBJECT", "."), ("ARRAY", "."), ("UNSIGNED INTEGER", "u"),
-    ("DECIMAL", "n"), ("DOUBLE", "."), ("BOOLEAN", "."), ("NULL", "."), ("DATETIME", "m"), ("DATE", "d"),
-    ("TIME", "t"), ("TIMESTAMP", "s"),
-)  # fmt: skip
-_CASES = " ".join(f"WHEN '{name}' THEN '{letter}'" for name, letter in _LETTERS)
+# What text tells all of, and the letters of json_scalars.scalar for the rest: what has no name here is bytes.
+_PLAIN = frozenset({"STRING", "INTEGER", "OBJECT", "ARRAY", "DOUBLE", "BOOLEAN", "NULL", ""})
+_LETTERS = {
+    "UNSIGNED INTEGER": "u", "DECIMAL": "n", "DATETIME": "m", "DATE": "d", "TIME": "t", "TIMESTAMP": "s",
+}  # fmt: skip
 # Two paths find all that is below a document's root. One that finds both at once has to sort out what it has
-# found twice, which takes longer than both.
+# found twice, which takes longer than both. The names go as they are: to make letters of them took the server
+# as long as everything else.
 _MEMBERS, _CELLS = "$**.*", "$**[*]"
 _BETWEEN = "|"
-
-
-def _letter(value: str) -> str:
-    # A NULL of JSON comes out of JSON_TABLE as one of SQL.
-    return f"CASE IFNULL(JSON_TYPE({value}),'NULL') {_CASES} ELSE 'b' END"
-
-
 # A name that no column of a table has by chance.
 _NODE = quote("homeworld:node")
 
 
-def _letters(name: str, path: str) -> str:
+def _types(name: str, path: str) -> str:
     # Paths as text of a character set: on a session with NAMES binary a literal would be none.
     return (
-        f"IFNULL((SELECT GROUP_CONCAT({_letter(_NODE)} SEPARATOR '') FROM JSON_TABLE({name},_utf8mb4'{path}' "
+        f"IFNULL((SELECT GROUP_CONCAT(JSON_TYPE({_NODE})) FROM JSON_TABLE({name},_utf8mb4'{path}' "
         f"COLUMNS ({_NODE} JSON PATH _utf8mb4'$')) nodes),'')"
     )
 
@@ -50,8 +41,25 @@ def _letters(name: str, path: str) -> str:
 def types_expression(column: Column) -> str:
     """The SQL expression of all types in a JSON column: of the root, of members, of cells."""
     name = quote(column.name)
-    parts = _letter(name), f"'{_BETWEEN}'", _letters(name, _MEMBERS), f"'{_BETWEEN}'", _letters(name, _CELLS)
+    root = f"IFNULL(JSON_TYPE({name}),'')"
+    parts = root, f"'{_BETWEEN}'", _types(name, _MEMBERS), f"'{_BETWEEN}'", _types(name, _CELLS)
     return f"CONCAT({','.join(parts)})"
+
+
+def document(text: bytes, types: bytes) -> bytes:
+    """The document, typed where it is.
+
+    :param types: what :func:`types_expression` gave.
+    :raises MalformedPacketError: the two do not fit.
+    """
+    root, members, cells = types.decode().split(_BETWEEN)
+    return typed(text, _letters(root), _letters(members), _letters(cells))
+
+
+def _letters(names: str) -> str:
+    if not names:
+        return ""
+    return "".join(["." if name in _PLAIN else _LETTERS.get(name, "b") for name in names.split(",")])
 
 
 class DocumentReader:
@@ -83,8 +91,7 @@ class DocumentReader:
         for at, told in zip(self._at, row[self._width :], strict=True):
             text = values[at]
             if text is not None and told is not None:
-                root, members, cells = told.decode().split(_BETWEEN)
-                values[at] = typed(text, root, members, cells)
+                values[at] = document(text, told)
         return tuple(values)
 
 
@@ -94,7 +101,8 @@ class _Plain(dict[bytes | None, bool]):
     __slots__ = ()
 
     def __missing__(self, told: bytes | None) -> bool:
-        self[told] = plain = told is None or not told.strip(b".|").replace(b".", b"").replace(b"|", b"")
+        names = b"" if told is None else told.replace(b"|", b",")
+        self[told] = plain = _PLAIN.issuperset(names.decode().split(","))
         return plain
 
 

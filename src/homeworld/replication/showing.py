@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from homeworld.model.names import quote
 from homeworld.model.tables import Column
 from homeworld.replication.column_types import select_expression
-from homeworld.replication.json_scalars import TypedDocument, typed
-from homeworld.replication.json_types import types_expression
+from homeworld.replication.json_scalars import TypedDocument
+from homeworld.replication.json_types import document, types_expression
 
 _SHOWN = 300
 _BEFORE = 40
@@ -89,13 +89,12 @@ def shown(column: Column, value: bytes | None, length: bytes | None, digest: byt
 
 def _document(column: Column, value: bytes, length: int, digest: bytes) -> Shown:
     """A document of MySQL, with those of its scalars that its text does not tell."""
-    identity, _, types = digest.decode().partition(" ")
+    hashed, _, types = digest.partition(b" ")
+    size = f"({length} bytes, SHA-256 with types {hashed.decode()})"
     text = readable(column, value) or ""
     if length > len(value):
-        return Shown(
-            f"{text.removesuffix('…')}… ({length} bytes, SHA-256 with types {identity})", digest, None
-        )
-    told = typed(value, *types.split("|"))
+        return Shown(f"{text.removesuffix('…')}… {size}", digest, None)
+    told = document(value, types)
     scalars = told.scalars if isinstance(told, TypedDocument) else ()
     listed = [f"{each.type} at {each.path}" for each in scalars[:_TYPES_SHOWN]]
     if len(scalars) > _TYPES_SHOWN:
@@ -103,7 +102,7 @@ def _document(column: Column, value: bytes, length: int, digest: bytes) -> Shown
     if listed:
         text += f" (of types: {', '.join(listed)})"
     if text.endswith("more)") or len(value) > _SHOWN:
-        text += f" ({length} bytes, SHA-256 with types {identity})"
+        text += f" {size}"
     return Shown(text, digest, None)
 
 
