@@ -192,6 +192,11 @@ def test_scalars_that_json_would_lose() -> None:
     assert all("{0}" in each.form for each in made.scalars)
     plain = typed(b"[18446744073709551615, 1.5, null]", ".", "", "u..")
     assert type(plain) is bytes
+    # The parser makes signed integers of short numbers, and unsigned ones of long.
+    assert type(typed(b"[4294967295, 4294967296]", ".", "", "iu")) is bytes
+    other = typed(b"[4294967295, 4294967296]", ".", "", "ui")
+    assert isinstance(other, TypedDocument)
+    assert [each.type for each in other.scalars] == ["UNSIGNED INTEGER", "INTEGER"]
 
 
 @pytest.mark.parametrize(

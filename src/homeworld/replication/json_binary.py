@@ -17,7 +17,15 @@ from struct import Struct
 from typing import TypeAlias
 
 from homeworld.model.errors import MalformedPacketError
-from homeworld.replication.json_scalars import Scalar, TypedDocument, cell, member, opaque, scalar
+from homeworld.replication.json_scalars import (
+    LARGEST_PARSED_SIGNED,
+    Scalar,
+    TypedDocument,
+    cell,
+    member,
+    opaque,
+    scalar,
+)
 from homeworld.replication.number_text import double_text, read_sized_decimal
 from homeworld.replication.time_text import json_date, json_datetime, json_time
 from homeworld.wire.constants import Type
@@ -118,9 +126,13 @@ def _value(data: bytes, position: int, kind: int, out: list[bytes], marks: list[
         out.append(_LITERALS[data[position]])
     elif kind in _NUMBER_STRUCTS:
         number = _NUMBER_STRUCTS[kind]
+        (value,) = number.unpack(_slice(data, position, number.size))
         if kind in _UNSIGNED:
-            marks.append((len(out), "u", 0, b""))
-        out.append(b"%d" % number.unpack(_slice(data, position, number.size)))
+            if value <= LARGEST_PARSED_SIGNED:
+                marks.append((len(out), "u", 0, b""))
+        elif value > LARGEST_PARSED_SIGNED:
+            marks.append((len(out), "i", 0, b""))
+        out.append(b"%d" % value)
     elif kind == _DOUBLE:
         out.append(_double(*_DOUBLE_STRUCT.unpack(_slice(data, position, 8))))
     elif kind == _OPAQUE:

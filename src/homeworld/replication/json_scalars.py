@@ -2,8 +2,8 @@
 
 A JSON column can hold what no JSON text can name: DATE, TIME, DATETIME, TIMESTAMP, DECIMAL, UNSIGNED INTEGER,
 BLOB and BIT values (made by JSON_OBJECT, CAST and the like). Printed and parsed they become strings, doubles
-and signed integers. A :class:`TypedDocument` is a document's text together with where those are and what they
-are. This module knows no server and no table.
+and integers of the other sign. A :class:`TypedDocument` is a document's text together with where those are
+and what they are. This module knows no server and no table.
 
 Invariant: each scalar that printing and parsing would change is named, with a form that gives back its type
 and its value, or with an empty form, and then nobody may write the document.
@@ -21,7 +21,8 @@ from typing import Any
 from homeworld.model.errors import MalformedPacketError
 from homeworld.wire.constants import Type
 
-_MAX_SIGNED = (1 << 63) - 1
+# The parser makes a signed integer of a number up to this, and an unsigned one of a larger.
+LARGEST_PARSED_SIGNED = (1 << 32) - 1
 _DECIMAL = re.compile(r"-?([0-9]+)(?:\.([0-9]+))?")
 _OPAQUE = re.compile(r"base64:type([0-9]+):(.*)", re.DOTALL)
 _MOST_DIGITS, _MOST_DECIMALS = 65, 30
@@ -78,15 +79,19 @@ class TypedDocument(bytes):
 def scalar(path: str, kind: str, text: str) -> Scalar | None:
     """A scalar by its text: of a number as it is printed, of a string without quotes and escapes.
 
-    :param kind: ``u`` UNSIGNED INTEGER, ``n`` DECIMAL, ``d`` DATE, ``t`` TIME, ``m`` DATETIME,
+    :param kind: ``u`` UNSIGNED INTEGER, ``i`` INTEGER, ``n`` DECIMAL, ``d`` DATE, ``t`` TIME, ``m`` DATETIME,
         ``s`` TIMESTAMP, ``b`` opaque bytes.
     :returns: None where reading the text gives the same scalar.
     :raises MalformedPacketError: the text is not of that kind.
     """
     if kind == "u":
-        if int(text) > _MAX_SIGNED:
+        if int(text) > LARGEST_PARSED_SIGNED:
             return None
         return Scalar(path, "UNSIGNED INTEGER", f"CAST({_TEXT} AS UNSIGNED)", text.encode())
+    if kind == "i":
+        if int(text) <= LARGEST_PARSED_SIGNED:
+            return None
+        return Scalar(path, "INTEGER", f"CAST({_TEXT} AS SIGNED)", text.encode())
     if kind == "n":
         return _decimal(path, text)
     if kind in _TEMPORALS:
@@ -180,7 +185,7 @@ def typed(text: bytes, root: str, members: str, cells: str) -> bytes:
         for kind, (path, value) in zip(told, listed, strict=True):
             if kind == _PLAIN:
                 continue
-            if isinstance(value, _Number) != (kind in "un") or not isinstance(value, str):
+            if isinstance(value, _Number) != (kind in "uin") or not isinstance(value, str):
                 raise MalformedPacketError(f"the server's types do not fit its JSON document at {path}")
             one = scalar(path, kind, str(value))
             if one is not None:

@@ -8,6 +8,7 @@ Invariant: a document that comes out as plain bytes is one that the server makes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -17,15 +18,19 @@ from homeworld.replication.changes import Row
 from homeworld.replication.json_scalars import typed
 
 # What text tells all of, and the letters of json_scalars.scalar for the rest: what has no name here is bytes.
-_PLAIN = frozenset({"STRING", "INTEGER", "OBJECT", "ARRAY", "DOUBLE", "BOOLEAN", "NULL", ""})
+_PLAIN = frozenset({"STRING", "OBJECT", "ARRAY", "DOUBLE", "BOOLEAN", "NULL", ""})
 _LETTERS = {
-    "UNSIGNED INTEGER": "u", "DECIMAL": "n", "DATETIME": "m", "DATE": "d", "TIME": "t", "TIMESTAMP": "s",
+    "INTEGER": "i", "UNSIGNED INTEGER": "u", "DECIMAL": "n", "DATETIME": "m", "DATE": "d", "TIME": "t",
+    "TIMESTAMP": "s",
 }  # fmt: skip
 # Two paths find all that is below a document's root. One that finds both at once has to sort out what it has
 # found twice, which takes longer than both. The names go as they are: to make letters of them took the server
 # as long as everything else.
 _MEMBERS, _CELLS = "$**.*", "$**[*]"
 _BETWEEN = "|"
+# An integer of fewer digits is parsed as INTEGER; where one may have more, it is looked at.
+_SHORT_NUMBERS = _PLAIN | {"INTEGER"}
+_long_number = re.compile(rb"[0-9]{10}").search
 # A name that no column of a table has by chance.
 _NODE = quote("homeworld:node")
 
@@ -83,8 +88,18 @@ class DocumentReader:
     def _read(self, rows: Sequence[Row]) -> list[Row]:
         width, plain = self._width, self._plain
         if len(self._at) == 1:
-            return [row[:width] if plain[row[width]] else self._typed(row) for row in rows]
-        return [row[:width] if all(map(plain.__getitem__, row[width:])) else self._typed(row) for row in rows]
+            at = self._at[0]
+            return [
+                row[:width] if plain[row[width]] and not _long_number(row[at] or b"") else self._typed(row)
+                for row in rows
+            ]
+        return [
+            row[:width]
+            if all(map(plain.__getitem__, row[width:]))
+            and not any(_long_number(row[at] or b"") for at in self._at)
+            else self._typed(row)
+            for row in rows
+        ]
 
     def _typed(self, row: Row) -> Row:
         values = list(row[: self._width])
@@ -96,13 +111,13 @@ class DocumentReader:
 
 
 class _Plain(dict[bytes | None, bool]):
-    """Whether types say that text tells all; documents of a table are much alike."""
+    """Whether types say that text tells all, long numbers aside; documents of a table are much alike."""
 
     __slots__ = ()
 
     def __missing__(self, told: bytes | None) -> bool:
         names = b"" if told is None else told.replace(b"|", b",")
-        self[told] = plain = _PLAIN.issuperset(names.decode().split(","))
+        self[told] = plain = _SHORT_NUMBERS.issuperset(names.decode().split(","))
         return plain
 
 
