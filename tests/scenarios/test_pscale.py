@@ -325,6 +325,95 @@ def test_a_cancelled_move(pscale: Pscale, login: dict[str, Any]) -> None:
     assert states == {"walk": "completed", "cancelled": "cancelled"}
 
 
+VTCTLD = ("branch", "vtctld")
+INTO_WIDE = ("--workflow", "vt", "--target-keyspace", "wide")
+EVERYTHING = ("--tablet-types", "primary,replica,rdonly")
+
+
+def vtctld(pscale: Pscale, command: str, *words: str) -> Any:
+    """What a command of the hidden family prints, which waits for its operation by itself."""
+    group, _, action = command.partition(" ")
+    return pscale.ask(*VTCTLD, group, *([action] if action else []), "shop", "main", *words)
+
+
+def until(pscale: Pscale, state: str) -> dict[str, Any]:
+    """The status of the move, once it is in that state and, where it runs, known to be close behind."""
+    deadline = time.monotonic() + 90
+    while True:
+        told = cast("dict[str, Any]", vtctld(pscale, "move-tables status", *INTO_WIDE))
+        if told["state"] == state and (told["lag_seconds"] is not None or state == "stopped"):
+            return told
+        assert told["state"] != "error", told
+        assert time.monotonic() < deadline, told
+        time.sleep(0.2)
+
+
+def begin(pscale: Pscale) -> None:
+    words = ("--source-keyspace", "shop", "--tables", "orders")
+    made = vtctld(pscale, "move-tables create", *INTO_WIDE, *words)
+    assert made["traffic_state"] == "Reads Not Switched. Writes Not Switched"
+    until(pscale, "running")
+
+
+def test_a_move_cancelled_by_vtctld(pscale: Pscale, login: dict[str, Any]) -> None:
+    create_ = (*VTCTLD, "move-tables", "create", "shop", "main", *INTO_WIDE, "--source-keyspace", "shop")
+    assert "cells" in pscale.refused(*create_, "--tables", "orders", "--cells", "zone1")[1]
+    status = (*VTCTLD, "move-tables", "status", "shop", "main", *INTO_WIDE)
+    assert "there is no workflow vt" in pscale.refused(*status)[1]
+    begin(pscale)
+    (listed,) = vtctld(pscale, "list-workflows", "--keyspace", "wide")["workflows"]
+    assert (listed["name"], listed["tables"]) == ("vt", ["orders"])
+    # One workflow: whoever asks by its number sees it, and may stop what the other began.
+    assert pscale.ask("workflow", "show", "shop", str(listed["number"]))["name"] == "vt"
+    told = vtctld(pscale, "move-tables cancel", *INTO_WIDE, "--keep-data=false", "--keep-routing-rules=false")
+    assert told["summary"] == "Successfully cancelled the vt workflow in the wide keyspace"
+    assert vtctld(pscale, "list-workflows", "--keyspace", "wide") == {"workflows": []}
+    assert orders(pscale, login, "shop") == 2
+
+
+def test_a_whole_move_by_vtctld(pscale: Pscale, login: dict[str, Any]) -> None:
+    begin(pscale)
+    vtctld(pscale, "stop-workflow", "vt", "--keyspace", "wide")
+    stopped = until(pscale, "stopped")
+    assert {one["status"] for to in stopped["shard_streams"].values() for one in to["streams"]} == {"Stopped"}
+    with connect(pscale, login) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO orders VALUES (3, 'while it stood still')")
+    assert "started" in vtctld(pscale, "start-workflow", "vt", "--keyspace", "wide")["summary"]
+    until(pscale, "running")
+    uuid = vtctld(pscale, "vdiff create", *INTO_WIDE)["UUID"]
+    deadline = time.monotonic() + 60
+    while (vdiff := vtctld(pscale, "vdiff show", *INTO_WIDE, "--uuid", uuid))["State"] != "completed":
+        assert vdiff["State"] in {"pending", "started"}, vdiff
+        assert time.monotonic() < deadline, vdiff
+    assert (vdiff["HasMismatch"], vdiff["RowsCompared"]) == (False, 3)
+    assert [one["UUID"] for one in vtctld(pscale, "vdiff list", *INTO_WIDE)["vdiffs"]] == [uuid]
+    until(pscale, "verified_data")
+    planned = vtctld(pscale, "move-tables switch-traffic", *INTO_WIDE, *EVERYTHING, "--dry-run")
+    assert "orders" in planned["dry_run_results"][0]
+    told = vtctld(pscale, "move-tables switch-traffic", *INTO_WIDE, *EVERYTHING)
+    assert told["current_state"] == "All Reads Switched. Writes Switched"
+    assert orders(pscale, login, "shop") == 3
+    rules = vtctld(pscale, "get-routing-rules")["rules"]
+    assert {"from_table": "shop.orders", "to_tables": ["wide.orders"]} in rules
+    told = vtctld(pscale, "move-tables reverse-traffic", *INTO_WIDE)
+    assert told["current_state"] == "Reads Not Switched. Writes Not Switched"
+    until(pscale, "running")
+    vtctld(pscale, "move-tables switch-traffic", *INTO_WIDE, *EVERYTHING)
+    (shown,) = vtctld(pscale, "move-tables show", *INTO_WIDE)["workflows"]
+    assert shown["shard_streams"]["wide/-80"]["is_primary_serving"]
+    kept = ("--keep-data=true", "--keep-routing-rules=false")
+    words = (*VTCTLD, "move-tables", "complete", "shop", "main", *INTO_WIDE)
+    assert "keep_data is not possible" in pscale.refused(*words, *kept)[1]
+    done = vtctld(
+        pscale, "move-tables complete", *INTO_WIDE, "--keep-data=false", "--keep-routing-rules=false"
+    )
+    assert done["summary"] == "Successfully completed the vt workflow in the wide keyspace"
+    assert pscale.ask("workflow", "show", "shop", str(shown["number"]))["completed_by"]["display_name"]
+    assert orders(pscale, login, "wide") == 3
+    names = [one["name"] for one in vtctld(pscale, "list-keyspaces")["keyspaces"]]
+    assert names == ["shop", "wide"]
+
+
 def test_deleting_the_database(pscale: Pscale, login: dict[str, Any]) -> None:
     pscale.run("database", "delete", "shop", "--force")
     assert pscale.ask("database", "list") == []

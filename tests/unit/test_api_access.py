@@ -45,6 +45,8 @@ class Desk:
             "team": "crew",
             "application_id": "0" * 12,
             "token_id": "0" * 12,
+            "workflow": "w",
+            "uuid": "0" * 12,
         }
         found: dict[str, tuple[str, str]] = {}
         for path, methods in self.app.openapi()["paths"].items():
@@ -121,6 +123,26 @@ BODIES: dict[str, dict[str, Any]] = {
         "target_keyspace": "shop_sharded",
         "tables": ["t"],
     },
+    "create_move_tables": {
+        "workflow": "w",
+        "source_keyspace": "shop",
+        "target_keyspace": "shop_sharded",
+        "tables": ["t"],
+    },
+    **{
+        operation: {"target_keyspace": "shop_sharded"}
+        for operation in (
+            "switch_move_tables_traffic",
+            "reverse_move_tables_traffic",
+            "cancel_move_tables",
+            "complete_move_tables",
+            "create_vdiff",
+            "stop_vdiff",
+            "resume_vdiff",
+        )
+    },
+    "start_vtctld_workflow": {"keyspace": "shop_sharded"},
+    "stop_vtctld_workflow": {"keyspace": "shop_sharded"},
     "update_organization_membership": {"role": "member"},
     "create_organization_invitation": {"email": "a@example.com"},
     "create_organization_team": {"name": "crew"},

@@ -397,6 +397,19 @@ def test_verification_reports_what_it_found() -> None:
     assert d.decide(seen, PLANS) == d.Take(T.DIFFERENT, "2 rows differ")
 
 
+def test_a_comparison_that_nobody_asks_for_ends_with_its_mover() -> None:
+    stream = replace(FOLLOWING, compared=d.Compared("v", "started", False, ""))
+    stopped = d.Seen(S.RUNNING, Facts(), forward=stream)
+    assert d.decide(stopped, PLANS) == d.StopStream(d.FORWARD_STREAM)
+    # Asked for anew before anybody had looked: the old one ends first.
+    again = d.Seen(S.VERIFYING_DATA, Facts(), verify_id="w", forward=stream)
+    assert d.decide(again, PLANS) == d.StopStream(d.FORWARD_STREAM)
+    assert d.decide(replace(again, verify_id="v"), PLANS) == Rest(d.SOON_SECONDS)
+    assert d.decide(replace(again, forward=FOLLOWING), PLANS) == d.Compare("w")
+    ended = replace(FOLLOWING, compared=d.Compared("v", "completed", True, ""))
+    assert d.decide(replace(stopped, forward=ended), PLANS) == Rest(d.FOLLOW_SECONDS)
+
+
 def test_a_verification_is_gone_on_with_by_a_later_stream() -> None:
     seen = d.Seen(S.VERIFYING_DATA, Facts(), verify_id="v", forward=FOLLOWING)
     assert d.decide(seen, PLANS) == d.Compare("v")

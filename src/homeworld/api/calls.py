@@ -456,6 +456,14 @@ async def _id(id: str) -> str:  # noqa: A002 - the published parameter's name
     return _checked(id)
 
 
+async def _workflow(workflow: str) -> str:
+    return _checked(workflow)
+
+
+async def _uuid(uuid: str) -> str:
+    return _checked(uuid)
+
+
 async def _team(team: str) -> str:
     return _checked(team)
 
@@ -475,6 +483,8 @@ InDatabase = Annotated[Path, Depends(_in_database)]
 InBranch = Annotated[Path, Depends(_in_branch)]
 InKeyspace = Annotated[Path, Depends(_in_keyspace)]
 Id = Annotated[str, Depends(_id)]
+WorkflowName = Annotated[str, Depends(_workflow)]
+Uuid = Annotated[str, Depends(_uuid)]
 TeamSlug = Annotated[str, Depends(_team)]
 ApplicationId = Annotated[str, Depends(_application)]
 TokenId = Annotated[str, Depends(_token)]

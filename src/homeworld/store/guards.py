@@ -13,6 +13,13 @@ from homeworld.store.workflows import Workflow
 
 #: The fact that keeps what the last comparison that came to its end found to differ.
 DIFFERENT = "different"
+#: The verification that counts: asked for by that id, or begun under it.
+VERIFY_ID = "verify_id"
+#: What a stopped workflow was stopped by, and the tables that it emptied on one side.
+DDL = "ddl"
+EMPTIED = "ddl_emptied"
+#: Who asked for a cutover and, with its end, for the workflow's completion: an actor's id.
+THEN_COMPLETE = "then_complete"
 REPAIR = "repair"  # the verification that was asked for is to put right what differs
 LAG_LIMIT_SECONDS = 10.0
 # A lag that nobody has told for this long says nothing: whoever told it may be dead.

@@ -382,6 +382,18 @@ class Progress:
             )
         )
 
+    def reopen_verification(self, vdiff_id: str) -> None:
+        """Say of a verification that had ended that it goes on."""
+        table = tables.vdiffs
+        fresh = {"state": "pending", "error": "", "completed_at": None, "updated_at": self._work.now}
+        self._work.change(table, table.c.id, vdiff_id, fresh)
+
+    def delete_verification(self, vdiff_id: str) -> None:
+        """Forget a verification and what it found."""
+        run = self._work.connection.execute
+        run(delete(tables.vdiff_reports).where(tables.vdiff_reports.c.vdiff_id == vdiff_id))
+        run(delete(tables.vdiffs).where(tables.vdiffs.c.id == vdiff_id))
+
     def _replace_reports(self, verification: Verification) -> None:
         table = tables.vdiff_reports
         self._work.connection.execute(delete(table).where(table.c.vdiff_id == verification.verify_id))
@@ -442,6 +454,12 @@ class Progress:
             .order_by(table.c.stream_id, table.c.created_at.desc(), table.c.id)
         )
         return self._work.all(query, StreamLog)
+
+    def vdiffs_of(self, workflow_id: str) -> tuple[VDiff, ...]:
+        """All verifications of a workflow, newest first."""
+        table = tables.vdiffs
+        query = select(table).where(table.c.workflow_id == workflow_id)
+        return self._work.all(query.order_by(table.c.created_at.desc(), table.c.id.desc()), VDiff)
 
     def newest_vdiffs(self, workflow_ids: Sequence[str]) -> Mapping[str, VDiff]:
         """Each workflow's newest verification; workflows without one are left out."""

@@ -33,6 +33,7 @@ from homeworld.store.migrate import upgrade
 from homeworld.store.oauth import Applications
 from homeworld.store.oauth_devices import Devices
 from homeworld.store.oauth_tokens import OAuthTokens
+from homeworld.store.operations import Operations
 from homeworld.store.outbox import Outbox
 from homeworld.store.passwords import Passwords
 from homeworld.store.progress import Progress
@@ -170,6 +171,11 @@ class Transaction:
     def journal(self) -> Journal:
         """Transitions, steps, audit log."""
         return Journal(self.work)
+
+    @cached_property
+    def operations(self) -> Operations:
+        """What clients wait for."""
+        return Operations(self.work)
 
     @cached_property
     def leases(self) -> Leases:

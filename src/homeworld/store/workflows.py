@@ -232,6 +232,19 @@ class Workflows:
         query = select(table).where(table.c.database_id == database_id, table.c.number == number)
         return self._work.only(query, Workflow)
 
+    def by_name(self, branch_id: str, target_keyspace_id: str, name: str) -> Workflow:
+        """The newest workflow of that name into a keyspace of a branch; all older ones are over.
+
+        :raises NotFoundError: there is none.
+        """
+        table = tables.workflows
+        query = select(table).where(
+            table.c.branch_id == branch_id,
+            table.c.target_keyspace_id == target_keyspace_id,
+            table.c.name == name,
+        )
+        return self._work.only(query.order_by(table.c.number.desc()), Workflow)
+
     def active_on(self, branch_ids: Iterable[str]) -> Mapping[str, Workflow]:
         """The workflows that are not over, by branch id."""
         table = tables.workflows

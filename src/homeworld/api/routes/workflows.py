@@ -1,7 +1,6 @@
 """MoveTables workflows: list, create, get, and one action for each asked trigger.
 
-Invariant: an action is one look-up in MOVE_TABLES with the stored facts and one compare-and-set, in one
-transaction. What the state asks for is the executor's to find and do.
+Invariant: what is asked is judged and written by api.asking, in one transaction; this names and shows it.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from homeworld.api import asking
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InDatabase, Path
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.schemas.workflows import (
@@ -22,14 +22,10 @@ from homeworld.api.schemas.workflows import (
     show_workflow,
     show_workflows,
 )
-from homeworld.model.errors import InvalidError, NotFoundError, PreconditionsFailedError
-from homeworld.model.ports import MoveWish
-from homeworld.model.states.lifecycle import Life
-from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
-from homeworld.store.branches import Branch
-from homeworld.store.guards import REPAIR, facts
-from homeworld.store.keyspaces import Keyspace
-from homeworld.store.workflows import Workflow, WorkflowFields
+from homeworld.model.errors import InvalidError, NotFoundError
+from homeworld.model.states.move_tables import Trigger
+from homeworld.store.guards import REPAIR
+from homeworld.store.workflows import Workflow
 
 router = APIRouter(tags=["Workflows"])
 
@@ -112,29 +108,7 @@ def numbered(call: Call, number: int) -> Workflow:
 @router.post(_ALL, operation_id="create_workflow", status_code=201)
 def create_workflow(api: ApiDep, caller: CallerDep, path: InDatabase, body: CreateWorkflow) -> WorkflowOut:
     """Ask for a MoveTables workflow; all reasons against it are told at once."""
-    tables = tuple(dict.fromkeys(body.tables))
-    wish, reasons = _ask_everybody(api, caller, path, "create_workflow", body)
-    if reasons or wish is None:
-        raise PreconditionsFailedError(tuple(reasons))
-    with api.write(caller, "create_workflow", path) as call:
-        again, reasons = _judge(call, body, tables)
-        if reasons or again != wish:
-            raise PreconditionsFailedError(tuple(reasons) or ("the keyspaces have just changed; try again",))
-        workflow = call.tx.workflows.create(
-            call.database.id,
-            wish.branch_id,
-            body.name,
-            wish.source_keyspace_id,
-            wish.target_keyspace_id,
-            tables,
-            global_keyspace_id=wish.global_keyspace_id,
-            defer_secondary_keys=body.defer_secondary_keys,
-            on_ddl=body.on_ddl,
-            limits=body.throttler.changes() if body.throttler else None,
-            actor_id=call.actor_id,
-        )
-        call.audit("workflow.created", "workflow", workflow.id, workflow.name)
-        return show_workflow(call, workflow)
+    return asking.create(api, caller, path, "create_workflow", body, show_workflow)
 
 
 @router.post(f"{_ALL}/check", operation_id="check_workflow")
@@ -142,65 +116,8 @@ def check_workflow(
     api: ApiDep, caller: CallerDep, path: InDatabase, body: CheckWorkflow
 ) -> CheckedWorkflowOut:
     """What create_workflow would say of this body: every reason against it at once. Nothing is made."""
-    _, reasons = _ask_everybody(api, caller, path, "check_workflow", body)
+    _, reasons = asking.ask_everybody(api, caller, path, "check_workflow", body)
     return CheckedWorkflowOut(allowed=not reasons, reasons=reasons)
-
-
-def _ask_everybody(
-    api: Api, caller: Caller, path: Path, operation: str, body: CreateWorkflow
-) -> tuple[MoveWish | None, list[str]]:
-    """What store and servers say; each reason once."""
-    with api.read(caller, operation, path) as call:
-        wish, reasons = _judge(call, body, tuple(dict.fromkeys(body.tables)))
-    if wish is not None:
-        # Asks servers, so it stands in no transaction.
-        reasons.extend(api.settings.preconditions.reasons(wish))
-    return wish, list(dict.fromkeys(reasons))
-
-
-def _judge(call: Call, body: CreateWorkflow, tables: tuple[str, ...]) -> tuple[MoveWish | None, list[str]]:
-    """What the store alone says: the wish where everything named exists, and the reasons against it."""
-    branch = _branch(call, body.branch_name)
-    if branch is None:
-        return None, [f"branch {body.branch_name} does not exist"]
-    reasons: list[str] = []
-    if branch.state is not Life.READY:
-        reasons.append(f"branch {branch.name} is not ready")
-    if branch.production and not branch.safe_migrations:
-        reasons.append(f"safe migrations must be enabled on production branch {branch.name}")
-    active = call.tx.workflows.active_on([branch.id]).get(branch.id)
-    if active is not None:
-        reasons.append(f"workflow {active.number} on branch {branch.name} is not over; one at a time")
-    if body.source_keyspace == body.target_keyspace:
-        reasons.append("source and target keyspace are the same")
-    source = _keyspace(call, branch, body.source_keyspace, "source", reasons)
-    target = _keyspace(call, branch, body.target_keyspace, "target", reasons)
-    place = body.global_keyspace
-    sequences = _keyspace(call, branch, place, "global", reasons) if place else None
-    if source is None or target is None or (place and sequences is None) or source.id == target.id:
-        return None, reasons
-    sequences_id = sequences.id if sequences else None
-    return MoveWish(branch.id, source.id, target.id, sequences_id, tables), reasons
-
-
-def _branch(call: Call, name: str | None) -> Branch | None:
-    if name is None:
-        return call.tx.branches.default(call.database.id)
-    try:
-        return call.tx.branches.by_name(call.database.id, name)
-    except NotFoundError:
-        return None
-
-
-def _keyspace(call: Call, branch: Branch, name: str, what: str, reasons: list[str]) -> Keyspace | None:
-    try:
-        keyspace = call.tx.keyspaces.by_name(branch.id, name)
-    except NotFoundError:
-        reasons.append(f"{what} keyspace {name} does not exist on branch {branch.name}")
-        return None
-    if keyspace.state is not Life.READY:
-        reasons.append(f"{what} keyspace {name} is not ready")
-    return keyspace
 
 
 def _ask(
@@ -215,19 +132,7 @@ def _ask(
 ) -> WorkflowOut:
     with api.write(caller, operation, path) as call:
         workflow = numbered(call, number)
-        holds = facts(workflow, api.settings.lag_limit_seconds, call.now).holds
-        row = MOVE_TABLES.take(workflow.state, trigger, holds)
-        fields = WorkflowFields()
-        if repair:
-            fields = WorkflowFields(facts={**workflow.facts, REPAIR: True})
-        if trigger is Trigger.RETRY:
-            fields = WorkflowFields(workflow_errors="", may_retry=False, may_restart=False)
-        workflow = call.tx.workflows.transition(
-            workflow.id, workflow.state, row, actor_id=call.actor_id, **fields
-        )
-        if row.source is State.VERIFYING_DATA:
-            call.tx.progress.end_verifications(workflow.id, f"{trigger} was asked for before it had ended")
-        call.audit(f"workflow.{trigger}", "workflow", workflow.id, workflow.name)
+        workflow = asking.take(call, workflow, trigger, noted={REPAIR: True} if repair else None)
         return show_workflow(call, workflow)
 
 

@@ -9,10 +9,11 @@ executor observes; a resting state (running, verified_data, switched_…, cutove
 error) mostly by what a user asks.
 
 Where a user's wish meets work in progress, the work wins: there is no row, so the wish is refused and
-nothing has changed. The exceptions are cancelling before traffic moved (pending, copying, verifying_data):
-their work can be dropped at any point. Cancelling is refused once a cutover has begun, also from an error,
-because from then on rows exist on the target only. A switch that was *not in time* goes back to where it was
-asked from; a switch that has committed cannot be not in time any more.
+nothing has changed. The exceptions are cancelling before traffic moved (pending, copying, verifying_data),
+stopping (copying, verifying_data) and stopping a verification: their work can be dropped, or left for later,
+at any point. Cancelling is refused once a cutover has begun, also from an error, because from then on rows
+exist on the target only. A switch that was *not in time* goes back to where it was asked from; a switch that
+has committed cannot be not in time any more.
 
 Invariant: a row, its guard and its stamps are all there is to know of a transition.
 """
@@ -63,6 +64,9 @@ class Trigger(StrEnum):
     COMPLETE = "complete"
     CANCEL = "cancel"
     RETRY = "retry"
+    # asked, but by no published action of their own
+    STOP = "stop"
+    STOP_VERIFICATION = "stop-verification"
     # observed
     STARTED = "started"
     COPIED = "copied"
@@ -192,6 +196,7 @@ ROWS: tuple[Transition[State, Trigger], ...] = (
     _seen(_S.VERIFYING_DATA, _T.EQUAL, _S.VERIFIED_DATA, stamps=("verify_data_at",)),
     _seen(_S.VERIFYING_DATA, _T.DIFFERENT, _S.RUNNING),
     _seen(_S.VERIFYING_DATA, _T.NOT_IN_TIME, _S.RUNNING),
+    _asked(_S.VERIFYING_DATA, _T.STOP_VERIFICATION, _S.RUNNING),
     # replica traffic
     *(
         _asked(state, _T.SWITCH_REPLICAS, _S.SWITCHING_REPLICAS, SWITCHABLE, ("switch_replicas_by",))
@@ -253,6 +258,8 @@ ROWS: tuple[Transition[State, Trigger], ...] = (
         )
     ),
     _seen(_S.CANCELLING, _T.DONE, _S.CANCELLED, stamps=("cancelled_at",)),
+    # standing still; retry goes on
+    *(_asked(state, _T.STOP, _S.STOPPED) for state in FORWARD),
     # trouble
     *(_seen(state, _T.DDL_SEEN, _S.STOPPED) for state in STOPPABLE),
     *(_seen(state, _T.FAILED, _S.ERROR) for state in WORKING),

@@ -84,6 +84,11 @@ class Compared:
     summary: str
     different: bool = False
 
+    @property
+    def under_way(self) -> bool:
+        """Whether it has not come to its end."""
+        return self.state not in ("completed", "error")
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -368,6 +373,10 @@ def _follow(seen: Seen) -> Action:
         return Take(Trigger.COPIED)
     if seen.facts.verified and stream.passed != seen.verify_passed:
         return Outdate()
+    compared = stream.compared
+    if compared is not None and compared.under_way and compared.verify_id != seen.verify_id:
+        # Nobody asks for it any more; it ends with its mover, and only then can another begin.
+        return StopStream(direction)
     if seen.state is State.VERIFYING_DATA:
         return _verifying(seen, stream)
     return Rest(SOON_SECONDS if seen.state is State.COPYING else FOLLOW_SECONDS)

@@ -23,7 +23,7 @@ from homeworld.model.movers import Phase
 from homeworld.model.names import new_id
 from homeworld.model.ports import Preconditions
 from homeworld.model.states.move_tables import FORWARD, MOVE_TABLES, REVERSE, State, Trigger
-from homeworld.store.guards import DIFFERENT, REPAIR, facts
+from homeworld.store.guards import DDL, DIFFERENT, EMPTIED, REPAIR, THEN_COMPLETE, VERIFY_ID, facts
 from homeworld.store.workflows import WorkflowFields
 from homeworld.workflows.leases import Lease
 from homeworld.workflows.move_tables import decide as d
@@ -31,7 +31,6 @@ from homeworld.workflows.move_tables.context import Context, Hand, Ports
 from homeworld.workflows.move_tables.look import (
     NO_WAY_BACK,
     RUN,
-    VERIFY_ID,
     VERIFY_PASSED,
     look,
     progress_of,
@@ -46,8 +45,6 @@ from homeworld.workflows.steps import Perform, Plan, Rest, Undo
 
 _log = logging.getLogger(__name__)
 
-DDL = "ddl"  # the fact that keeps what a workflow was stopped by
-EMPTIED = "ddl_emptied"  # the tables that it emptied on one side
 SCHEMA_SECONDS = 2.0  # between looks at a stopped workflow's tables
 
 
@@ -210,8 +207,15 @@ class MoveTables:
                     # Whoever asks again wants to know it anew.
                     context.set_facts(tx, **{VERIFY_ID: None, REPAIR: None})
                     tx.progress.end_verifications(workflow.id, action.why or "it was not brought to its end")
+                if workflow.state is State.CUTTING_OVER:
+                    # However it ends: a cutover that is asked for later is a cutover and no more.
+                    context.set_facts(tx, **{THEN_COMPLETE: None})
                 tx.workflows.transition(workflow.id, workflow.state, row, why=action.why, **fields)
                 self._teller.tell_transition(tx, context, row.to)
+                if row.to is State.CUTOVER and THEN_COMPLETE in workflow.facts:
+                    complete = MOVE_TABLES.take(row.to, Trigger.COMPLETE, facts(workflow).holds)
+                    asker = str(workflow.facts[THEN_COMPLETE])
+                    tx.workflows.transition(workflow.id, row.to, complete, actor_id=asker)
         except ConflictError:
             return  # a user's cancel was first: the next look sees it
         _log.info("workflow %s: %s → %s %s", workflow.id, workflow.state, row.to, action.why)
@@ -239,10 +243,16 @@ class MoveTables:
         direction = action.direction
         if action.trouble:
             memory.stream.add(action.trouble, outage=action.outage)
-        self._teller.tell(context, direction, progress_of(context, direction), now=True)
+        progress = progress_of(context, direction)
+        self._teller.tell(context, direction, progress, now=True)
         context.stop_mover(direction, STOP_SECONDS)
+        by_request = progress is not None and progress.phase not in (Phase.DDL, Phase.FAILED)
         with context.write() as tx:
             tx.workflows.update(context.workflow.id, lag_seconds=None)
+            if context.workflow.state is State.STOPPED and by_request:
+                tx.progress.set_streams(
+                    context.workflow.id, direction, state=Phase.STOPPED, primary_serving=False
+                )
 
     def _rest(self, context: Context, memory: Memory, action: Rest) -> Rest:
         for direction in (d.FORWARD_STREAM, d.REVERSE_STREAM):

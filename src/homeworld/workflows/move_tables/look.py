@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from homeworld.model.movers import MoverProgress, RowDifference, Verification
-from homeworld.store.guards import facts
+from homeworld.store.guards import VERIFY_ID, facts
 from homeworld.store.journal import StepRecord, StepStatus
 from homeworld.store.store import Transaction
 from homeworld.store.workflows import Workflow
@@ -29,7 +29,6 @@ from homeworld.workflows.trouble import Troubles
 
 RUN = "run"
 RUNS = "runs"
-VERIFY_ID = "verify_id"
 VERIFY_PASSED = "verify_passed"  # schema statements that the stream had passed when the verification began
 NO_WAY_BACK = "no_way_back"  # why the reverse stream can never go on
 DIFFERENCES_SHOWN = 5
