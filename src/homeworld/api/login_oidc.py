@@ -39,8 +39,8 @@ class Provider:
     :param name: for the button on the login page.
     :param domains: of email addresses that it speaks for; nobody else comes in by it.
     :param organization: where those belong who come in first.
-    :param role_claim: with ``admin`` or ``member``, for organizations whose roles it manages; of the id token,
-        or of the user info where that has to be asked for the address.
+    :param role_claim: with ``admin`` or ``member``, for organizations whose roles it manages; of the id
+        token, or of the user info where that has to be asked for the address.
     """
 
     issuer: str
