@@ -446,6 +446,7 @@ def test_what_is_not_there(desk: Desk) -> None:
     for where in (MOVE, f"{MOVE}/status", VDIFFS):
         told = desk.get(where, expect=404, **INTO)
         assert told["message"] == "there is no workflow move into keyspace shop_sharded on branch main"
+    assert "NUL" in desk.get(MOVE, expect=422, target_keyspace="sh\0p")["message"]
     made = desk.post(MOVES, **CREATE)
     desk.get(MOVE, expect=404, target_keyspace="shop")
     desk.get(f"{MOVES}/m%C3%B6ve", expect=404, **INTO)

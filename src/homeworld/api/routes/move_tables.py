@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query
 
 from homeworld.api import asking
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InBranch, Path, WorkflowName
+from homeworld.api.routes.databases import checked_term
 from homeworld.api.schemas.databases import Name
 from homeworld.api.schemas.vtctld import (
     CancelMoveTables,
@@ -30,7 +31,7 @@ from homeworld.api.schemas.vtctld_views import (
     show_status,
     sides,
 )
-from homeworld.api.schemas.workflows import CreateWorkflow
+from homeworld.api.schemas.workflows import MOST_TABLES, CreateWorkflow
 from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.store.guards import THEN_COMPLETE, facts
@@ -61,7 +62,7 @@ def named(call: Call, target_keyspace: str, name: str) -> Workflow:
     if not target_keyspace:
         raise InvalidError("name the workflow's target keyspace")
     try:
-        keyspace = call.tx.keyspaces.by_name(call.branch.id, target_keyspace)
+        keyspace = call.tx.keyspaces.by_name(call.branch.id, checked_term(target_keyspace, "keyspace"))
         return call.tx.workflows.by_name(call.branch.id, keyspace.id, name)
     except NotFoundError:
         raise NotFoundError(
@@ -111,6 +112,10 @@ def _all_tables(api: Api, caller: Caller, path: Path, body: CreateMoveTables) ->
     left = [name for name in there if name not in body.exclude_tables]
     if not left:
         raise InvalidError(f"keyspace {source.name} has no table to move")
+    if len(left) > MOST_TABLES:
+        raise InvalidError(
+            f"keyspace {source.name} has {len(left)} tables; a move has at most {MOST_TABLES}: name them"
+        )
     return left
 
 

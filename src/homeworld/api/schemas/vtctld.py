@@ -13,13 +13,14 @@ from pydantic import Field
 
 from homeworld.api.schemas.common import Body
 from homeworld.api.schemas.databases import Name
+from homeworld.api.schemas.workflows import MOST_TABLES
 from homeworld.model.errors import InvalidError
 from homeworld.model.movers import OnDdl
 from homeworld.model.states.move_tables import Trigger
 from homeworld.model.topology import TabletType
 from homeworld.store.workflows import Workflow
 
-Names = Annotated[list[Name], Field(max_length=10000)]
+Names = Annotated[list[Name], Field(max_length=MOST_TABLES)]
 Words = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)]
 Word = Annotated[str, Field(max_length=64)]
 Lag = Annotated[int, Field(ge=1, le=86400)]

@@ -33,6 +33,7 @@ from homeworld.store.tables.workflows import STAMPS_AT, STAMPS_BY
 from homeworld.store.tenants import Actor
 from homeworld.store.workflows import Workflow
 
+MOST_TABLES = 10000
 # As published: data counts as verified for a day.
 STALE_AFTER = timedelta(hours=24)
 
@@ -45,7 +46,7 @@ class CreateWorkflow(Body):
     name: Name
     source_keyspace: Name
     target_keyspace: Name
-    tables: Annotated[list[Name], Field(min_length=1, max_length=10000)]
+    tables: Annotated[list[Name], Field(min_length=1, max_length=MOST_TABLES)]
     global_keyspace: Name | None = None
     branch_name: Name | None = None
     defer_secondary_keys: bool = True
