@@ -332,7 +332,7 @@ def test_gateways_take_as_many_clients_as_their_size_says(make_stack: Callable[.
             client.close()
 
 
-def test_servers_are_looked_at(make_stack: Callable[..., Stack], flavor: Flavor) -> None:
+def test_servers_are_looked_at(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     inspection = ServerInspection(stack.store, stack.engine)
     stack.run(
@@ -370,7 +370,7 @@ def test_servers_are_looked_at(make_stack: Callable[..., Stack], flavor: Flavor)
         assert one.transaction_began is not None
         holders = [c for c in inspection.connections(primary) if c.transaction_began and not c.waits_for_lock]
         assert len(holders) == 1
-        assert one.blocked_by == ((holders[0].number,) if flavor is Flavor.MARIADB else ())
+        assert one.blocked_by == (holders[0].number,)
         inspection.kill(primary, one.number, query=True)
         blocked.join(30)
         assert not blocked.is_alive()

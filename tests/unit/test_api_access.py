@@ -42,6 +42,7 @@ class Desk:
             "keyspace": "shop_sharded",
             "id": "0" * 12,
             "number": "1",
+            "kind": "query",
             "team": "crew",
             "application_id": "0" * 12,
             "token_id": "0" * 12,

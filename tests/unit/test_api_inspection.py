@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from homeworld.api.calls import Call
 from homeworld.model.inspection import Definition, ServerConnection, TableFacts
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.store.provision import create_branch
@@ -177,7 +178,24 @@ def test_only_what_was_seen_is_ended(desk: Desk) -> None:
         assert refused(gone) == (404, "not_found"), "it is at another one"
     for wrong in ("7", f"{server}-8", f"elsewhere-{server}-7", "'; DROP TABLE t", "%00", "x" * 5000):
         assert refused(desk.http.delete(f"{at}/connection/{wrong}?{ONE}")) == (404, "not_found"), wrong
+    assert refused(desk.http.delete(f"{at}/server/{server}-7?{ONE}")) == (422, "invalid_params")
     assert len(desk.inspection.ended) == 3
+
+
+def test_what_goes_on_while_the_entry_is_written_is_not_ended(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.inspection.connected = [connection(7)]
+    (seen,) = desk.http.get(f"{BRANCH}/connections?{ONE}").json()["data"]
+    audit = Call.audit
+
+    def slowly(call: Call, action: str, kind: str, target_id: str, name: str, **metadata: object) -> None:
+        audit(call, action, kind, target_id, name, **metadata)
+        desk.inspection.connected = [connection(7, text="SELECT 'of another client'")]
+
+    monkeypatch.setattr(Call, "audit", slowly)
+    gone = desk.http.delete(f"{BRANCH}/connections/query/{seen['query_id']}?{ONE}")
+    assert (refused(gone), desk.inspection.ended) == ((404, "not_found"), [])
 
 
 def test_what_is_homeworlds_own_is_not_ended(desk: Desk) -> None:

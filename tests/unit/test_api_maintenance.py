@@ -72,6 +72,7 @@ def test_a_schedule_is_made_shown_changed_and_deleted(desk: Desk) -> None:
         ({"frequency_unit": "once", "starts_at": "2026-02-05T01:00:00Z"}, "unprocessable"),
         ({"frequency_unit": "once", "starts_at": "2026-03-05T01:00:00"}, "invalid_params"),
         ({"frequency_unit": "once", "starts_at": "9999-12-31T23:59:59-14:00"}, "unprocessable"),
+        ({"frequency_unit": "once", "starts_at": "9999-12-31T23:30:00Z"}, "unprocessable"),
         ({"name": "x" * 300}, "invalid_params"),
         ({"action": "destroy"}, "invalid_params"),
     ],
@@ -89,8 +90,23 @@ def test_once_is_once(desk: Desk) -> None:
     assert (made["day"], made["hour"]) == (4, 1)
     one = f"{ALL}/{made['id']}"
     assert refused(desk.http.patch(one, json={"frequency_unit": "day"})) == (422, "unprocessable")
+    assert refused(desk.http.patch(one, json={"hour": 7})) == (422, "unprocessable"), "of no use"
+    assert desk.http.patch(one, json={"hour": made["hour"], "duration": 3}).status_code == 200
     desk.clock.forward(5 * 86400)
     assert refused(desk.http.patch(one, json={"enabled": True})) == (422, "unprocessable")
+
+
+def test_a_time_that_has_come_is_not_lost_by_another_name(desk: Desk) -> None:
+    made = create(desk, frequency_unit="day", hour=13)
+    one = f"{ALL}/{made['id']}"
+    desk.clock.forward(3600 + 5)
+    for fields in ({"name": "later"}, {"enabled": True}, {"hour": 13}, {"duration": 2}):
+        assert desk.http.patch(one, json=fields).json()["next_window_datetime"] == "2026-03-01T13:00:00Z"
+    assert desk.http.patch(one, json={"hour": 14}).json()["next_window_datetime"] == "2026-03-01T14:00:00Z"
+    desk.http.patch(one, json={"enabled": False})
+    desk.clock.forward(3600)
+    enabled = desk.http.patch(one, json={"enabled": True}).json()
+    assert enabled["next_window_datetime"] == "2026-03-02T14:00:00Z", "nobody waited for the one that is past"
 
 
 def test_what_is_pending_is_shown(desk: Desk) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import event
 
+from homeworld.model.maintenance import Rhythm, Unit
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.states.resizing import Resize, ResizeTrigger, resize_row
 from homeworld.model.topology import Endpoint, Flavor
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
-from tests.support.api import ServedApi
+from homeworld.workflows.leases import Keeper
+from homeworld.workflows.provisioning.ports import Ports
+from homeworld.workflows.resizing.keyspaces import KeyspaceResizes
+from tests.support.api import ServedApi, client_of
 from tests.support.desk import BRANCH, DB, ORG, Desk, open_desk, refused
 from tests.support.stores import TestClock
 
@@ -156,6 +160,60 @@ def test_another_size_for_a_branch_takes_along_what_has_its_size(desk: Desk) -> 
     assert refused(desk.http.patch(at, json={})) == (422, "invalid_params")
 
 
+def test_sizes_that_were_asked_for_count_before_they_are_there(desk: Desk) -> None:
+    at, other = f"{BRANCH}/cluster", f"{BRANCH}/keyspaces/shop_sharded/resizes"
+    assert desk.http.patch(at, json={"cluster_size": "PS_10"}).status_code == 204
+    desk.clock.forward(1)
+    assert desk.http.patch(at, json={"cluster_size": "PS_20"}).status_code == 204
+    assert [one["cluster_name"] for one in desk.http.get(RESIZES).json()["data"]] == ["PS_20"]
+    assert [one["cluster_name"] for one in desk.http.get(other).json()["data"]] == ["PS_20"]
+
+
+def test_a_size_that_is_taken_back_is_the_branchs_no_more(desk: Desk) -> None:
+    before = desk.http.get(BRANCH).json()["cluster_name"]
+    desk.http.patch(f"{BRANCH}/cluster", json={"cluster_size": "PS_20"})
+    assert desk.http.delete(RESIZES).status_code == 204
+    assert desk.http.get(BRANCH).json()["cluster_name"] == before
+    desk.http.patch(f"{BRANCH}/cluster", json={"cluster_size": "PS_20"})
+    (begun,) = [one for one in desk.http.get(RESIZES).json()["data"] if one["state"] != "canceled"]
+    advance(desk, begun["id"], *[ResizeTrigger.ADMIT] * (begun["state"] == "queued"), ResizeTrigger.BEGIN)
+    desk.clock.forward(1)
+    desk.http.patch(f"{BRANCH}/cluster", json={"cluster_size": "PS_40"})
+    assert desk.http.delete(RESIZES).status_code == 204
+    assert desk.http.get(BRANCH).json()["cluster_name"] == "PS_20", "what has begun goes on"
+
+
+def test_a_resize_that_is_given_up_leaves_no_rollout_open(desk: Desk) -> None:
+    made = desk.http.put(RESIZES, json={"extra_replicas": 1}).json()
+    advance(desk, made["id"], ResizeTrigger.BEGIN)
+    with desk.store.write() as tx:
+        (shard,) = tx.keyspaces.shards(desk.shop.source.id)
+        tx.resizes.roll_out(shard.id, "pending")
+    assert desk.http.get(f"{KEYSPACE}/rollout-status").json()["state"] == "pending"
+    advance(desk, made["id"], ResizeTrigger.GONE)
+    assert desk.http.get(f"{KEYSPACE}/rollout-status").json()["state"] == "complete"
+
+
+def test_a_resize_waits_for_an_open_maintenance_window(desk: Desk) -> None:
+    made = desk.http.put(RESIZES, json={"extra_replicas": 1}).json()
+    with desk.store.write() as tx:
+        rhythm = Rhythm(Unit.DAY, 1, 7, 0, 0, tx.work.now.date())
+        window = tx.maintenance.open(tx.maintenance.create(desk.shop.database.id, rhythm=rhythm))
+    engine = cast("Any", None)  # nothing is asked of servers before it begins
+    handler = KeyspaceResizes(Ports(desk.store, engine, lambda: None, engine), engine)
+    lease = Keeper(desk.store, "tests").take(f"resize:{made['id']}")
+    assert lease is not None
+    handler.tick(made["id"], lease)
+    told = desk.http.get(f"{RESIZES}/{made['id']}").json()
+    assert told["state"] == "pending"
+    assert "maintenance window, which ends at 2026-03-01T13:00:00+00:00" in told["error"]
+    with desk.store.write() as tx:
+        tx.maintenance.finish(window)
+    handler.tick(made["id"], lease)
+    told = desk.http.get(f"{RESIZES}/{made['id']}").json()
+    assert (told["state"], told["error"]) == ("resizing", "")
+
+
 def test_gateways_have_sizes_and_a_number_that_is_not_asked_for(desk: Desk) -> None:
     at = f"{BRANCH}/resizes"
     told = desk.http.get(BRANCH).json()
@@ -258,6 +316,19 @@ def test_a_branch_may_bring_its_database_along(desk: Desk) -> None:
     assert desk.http.post(at, json={**body, "name": "other"}).status_code == 201, "it is there by now"
     main = desk.http.post(f"{ORG}/databases/fresher/branches", json={**body, "name": "main"})
     assert (main.status_code, main.json()["production"]) == (201, True)
+    for wrong in ({"name": "d ev"}, {"parent_branch": "none"}, {"cluster_size": "PS_7"}):
+        answer = desk.http.post(f"{ORG}/databases/freshest/branches", json={**body, **wrong})
+        assert refused(answer) == (422, "unprocessable")
+        assert refused(desk.http.get(f"{ORG}/databases/freshest")) == (404, "not_found"), "all or nothing"
+
+
+def test_who_brings_a_database_along_administers_it(desk: Desk) -> None:
+    body = {"name": "dev", "create_database_if_missing": True}
+    with client_of(desk.served, desk.store, desk.shop.organization, ["create_databases"]) as http:
+        assert http.post(f"{ORG}/databases/fresh/branches", json=body).status_code == 201
+        assert http.delete(f"{ORG}/databases/fresh/branches/dev").status_code == 204
+        answer = http.post(f"{DB}/branches", json=body)
+        assert refused(answer) == (403, "forbidden"), "it is there, and somebody else's"
 
 
 def test_passwords_are_filtered_and_may_be_direct(desk: Desk) -> None:

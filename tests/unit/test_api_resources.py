@@ -15,7 +15,7 @@ from homeworld.model.ports import MoveWish
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import Flavor
 from homeworld.store.store import Store
-from tests.support.api import ServedApi, StatedPreconditions
+from tests.support.api import ServedApi, StatedPreconditions, client_of
 from tests.support.desk import BRANCH, DB, ORG, Desk, open_desk, refused
 from tests.support.stores import TestClock, make_shop
 
@@ -115,6 +115,21 @@ def test_a_branch_is_made_from_its_parent(desk: Desk) -> None:
     for unknown in ({"parent_branch": "nowhere"}, {"seed_data": "last_successful_backup"}):
         asked = desk.http.post(f"{DB}/branches", json={"name": "x", **unknown})
         assert refused(asked) == (422, "unprocessable")
+
+
+def test_descendants_in_production_want_their_own_access(desk: Desk) -> None:
+    desk.http.post(f"{DB}/branches", json={"name": "dev"})
+    desk.http.post(f"{DB}/branches", json={"name": "live", "parent_branch": "dev"})
+    assert desk.http.post(f"{DB}/branches/live/promote").status_code == 200
+    with client_of(desk.served, desk.store, desk.shop.organization, ["delete_branch"]) as http:
+        assert refused(http.delete(f"{DB}/branches/live")) == (403, "forbidden")
+        assert refused(http.delete(f"{DB}/branches/dev?delete_descendants=true")) == (403, "forbidden")
+    both = ["delete_branch", "delete_production_branch"]
+    with client_of(desk.served, desk.store, desk.shop.organization, both) as http:
+        assert http.delete(f"{DB}/branches/dev?delete_descendants=true").status_code == 204
+    logged = desk.http.get(f"{ORG}/audit-log?per_page=100").json()["data"]
+    deleted = [one["target_display_name"] for one in logged if one["audit_action"] == "branch.deleted"]
+    assert set(deleted) == {"dev", "live"}, "each of them stands in the audit log"
 
 
 def test_safe_migrations_have_three_verbs(desk: Desk) -> None:

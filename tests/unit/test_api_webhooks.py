@@ -10,13 +10,20 @@ import pytest
 from sqlalchemy import select
 
 from homeworld.api.calls import Settings
-from homeworld.api.event_subjects import EventSubjects
+from homeworld.api.event_subjects import KINDS, EventSubjects
 from homeworld.model.addresses import parse_networks
+from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
+from homeworld.model.states.move_tables import State
+from homeworld.model.states.resizing import Resize
+from homeworld.model.webhooks import BEYOND
+from homeworld.store.pages import PageRequest
 from homeworld.store.store import Store
 from homeworld.store.tables.journal import audit_log
 from homeworld.store.webhooks import DISABLED_AFTER, KEPT
+from homeworld.workflows.leases import Keeper
 from tests.support.api import ServedApi, StatedPreconditions
 from tests.support.desk import BRANCH, DB, ORG, Desk, open_desk, refused
+from tests.support.hooks import dispatcher
 from tests.support.stores import TestClock
 
 HOOKS = f"{DB}/webhooks"
@@ -111,6 +118,34 @@ def test_a_database_has_five(desk: Desk) -> None:
     create(desk)
 
 
+def test_what_is_over_is_kept_within_bounds_however_it_ended(desk: Desk) -> None:
+    with desk.store.write() as tx:
+        made = tx.webhooks.create(desk.shop.database.id, URL, enabled=True)
+        for number in range(KEPT + 5):
+            tx.webhooks.queue(made.id, number, "branch.ready", "", failure="it cannot be shown")
+    assert total(desk, made.id) == KEPT
+    with desk.store.write() as tx:
+        for number in range(KEPT + 5):
+            tx.webhooks.queue(made.id, KEPT + 5 + number, "branch.ready", "{}")
+        tx.webhooks.update(made, enabled=False)
+    assert total(desk, made.id) == KEPT
+
+
+def total(desk: Desk, webhook_id: str) -> int:
+    with desk.store.read() as tx:
+        pages = [tx.webhooks.deliveries(webhook_id, PageRequest(number, 100)).items for number in (1, 2, 3)]
+    return sum(map(len, pages))
+
+
+def test_webhooks_go_with_their_database(desk: Desk) -> None:
+    with desk.store.write() as tx:
+        made = tx.webhooks.create(desk.shop.database.id, URL, events=["branch.ready"], enabled=True)
+        tx.webhooks.queue(made.id, 1, "branch.ready", "{}")
+    assert desk.http.delete(DB).status_code == 204
+    with desk.store.read() as tx:
+        assert (tx.webhooks.at_hand(), tx.webhooks.listens_since()) == ((), None)
+
+
 def test_a_webhook_is_its_database_s_own(desk: Desk) -> None:
     made = create(desk)
     desk.http.post(f"{ORG}/databases", json={"name": "other", "cluster_size": "PS_10"})
@@ -146,10 +181,59 @@ def test_an_event_shows_what_the_api_shows(desk: Desk) -> None:
     )
     with desk.store.read() as tx:
         assert subjects.database_of(tx, "branch", desk.shop.branch.id) == desk.shop.database.id
-        assert subjects.database_of(tx, "keyspace", desk.shop.source.id) is None
+        assert subjects.database_of(tx, "password", "x") is None
         subject = subjects.show(tx, "branch", desk.shop.branch.id)
     assert (subject.organization, subject.database) == ("acme", "shop")
     assert subject.resource == {**shown, "type": "Branch"}
+    asked = {"name": "m", "source_keyspace": "shop", "target_keyspace": "shop_sharded", "tables": ["t"]}
+    workflow = desk.http.post(f"{DB}/workflows", json=asked).json()
+    keyspace = f"{BRANCH}/keyspaces/shop_sharded"
+    resize = desk.http.put(f"{keyspace}/resizes", json={"extra_replicas": 1}).json()
+    expected = {
+        ("keyspace", desk.shop.target.id): {
+            **desk.http.get(keyspace).json(), "type": "Keyspace", "branch_name": "main",
+        },
+        ("resize", resize["id"]): {
+            **desk.http.get(f"{keyspace}/resizes/{resize['id']}").json(),
+            "type": "KeyspaceResizeRequest", "branch_name": "main", "keyspace_name": "shop_sharded",
+        },
+        ("workflow", workflow["id"]): {
+            **desk.http.get(f"{DB}/workflows/{workflow['number']}").json(), "type": "Workflow",
+        },
+    }  # fmt: skip
+    with desk.store.read() as tx:
+        for (kind, of), told in expected.items():
+            assert subjects.database_of(tx, kind, of) == desk.shop.database.id
+            assert subjects.show(tx, kind, of).resource == told
+
+
+def test_what_happens_here_can_be_asked_for(desk: Desk) -> None:
+    """Each name beyond the published ones is one that the store writes, of a kind that can be shown."""
+    kinds: dict[str, set[str]] = {
+        "branch": set(Life), "keyspace": set(Life), "resize": set(Resize), "workflow": {"created", *State},
+    }  # fmt: skip
+    for event in BEYOND:
+        kind, _, what = event.partition(".")
+        assert what in kinds[kind], event
+        assert kind in KINDS
+    made = create(desk, enabled=True, events=["keyspace.ready", "workflow.created", "workflow.running"])
+    assert made["events"] == ["keyspace.ready", "workflow.created", "workflow.running"]
+    desk.http.post(f"{BRANCH}/keyspaces", json={"name": "more"})
+    with desk.store.write() as tx:
+        more = tx.keyspaces.by_name(desk.shop.branch.id, "more")
+        tx.keyspaces.transition(more.id, Life.PENDING, life_row(Life.PENDING, LifeTrigger.MADE))
+    asked = {"name": "m", "source_keyspace": "shop", "target_keyspace": "shop_sharded", "tables": ["t"]}
+    assert desk.http.post(f"{DB}/workflows", json=asked).status_code == 201
+    errand = dispatcher(desk.store)
+    lease = Keeper(desk.store, "tests").take("webhooks")
+    assert lease is not None
+    errand.stop(0)  # it sends nothing, and writes deliveries all the same
+    errand.turn(lease)
+    told = desk.http.get(f"{HOOKS}/{made['id']}/deliveries").json()["data"]
+    assert [(one["event"], one["state"]) for one in told] == [
+        ("workflow.created", "pending"),
+        ("keyspace.ready", "pending"),
+    ]
 
 
 def test_a_webhook_that_always_fails_is_disabled_and_deliveries_are_bounded(desk: Desk) -> None:

@@ -19,7 +19,7 @@ from homeworld.api.calls import Settings
 from homeworld.api.event_subjects import EventSubjects
 from homeworld.gateway.tls import context_for, make_certificates
 from homeworld.model.addresses import Reach, parse_networks
-from homeworld.model.errors import FencedError
+from homeworld.model.errors import FencedError, UnavailableError
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.webhooks import signature
 from homeworld.roles.errands import Errands
@@ -135,6 +135,17 @@ def test_plain_http_goes_to_allowed_networks_only() -> None:
 def test_a_further_address_is_tried_where_one_does_not_listen(receiver: Receiver) -> None:
     post = Post(Reach(parse_networks(LOOPBACK)), resolve=to("127.0.0.2", "127.0.0.1"))
     assert post(f"http://two.example:{receiver.port}/ok", b"{}", {}, nothing).success
+
+
+def test_an_address_that_says_nothing_leaves_time_for_the_others(receiver: Receiver) -> None:
+    with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
+        silent.bind(("127.0.0.2", receiver.port))
+        silent.listen(0)  # whom it never accepts it keeps waiting: one here, one at the door
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", receiver.port))
+        post = Post(Reach(parse_networks(LOOPBACK)), resolve=to("127.0.0.2", "127.0.0.1"), seconds=4.0)
+        assert post(f"http://two.example:{receiver.port}/ok", b"{}", {}, nothing).success
 
 
 def test_certificates_are_checked(tmp_path: Path) -> None:
@@ -349,6 +360,41 @@ def test_what_ends_while_the_next_is_looked_for_is_not_sent_again(store: Store, 
     errand.turn(lease)
     errand.stop(5)
     assert (len(sent), states(store, webhook)) == (1, [("delivered", 1, "200")])
+
+
+def test_who_is_to_end_waits_for_no_store(store: Store, shop: Shop) -> None:
+    store = AfterReads(store.engine, SystemClock())
+    hook(store, shop, "http://127.0.0.1/x")
+    new_branch(store, shop, "b")
+    sent, away = threading.Event(), threading.Event()
+
+    class Away(AfterReads):
+        @contextmanager
+        def write(self) -> Generator[Transaction]:
+            if sent.is_set():
+                away.set()
+                raise UnavailableError("the store does not answer")
+            with super().write() as tx:
+                yield tx
+
+    class Sends:
+        seconds = 1.0
+
+        def __call__(
+            self, url: str, content: bytes, headers: dict[str, str], ready: Callable[[], None]
+        ) -> Outcome:
+            ready()
+            sent.set()
+            return Outcome(True, f"{url} {len(content)} {len(headers)}")
+
+    away_store = Away(store.engine, SystemClock())
+    errand = Dispatcher(away_store, EventSubjects(Settings(StatedPreconditions()), ""), Sends())
+    lease = Keeper(store, "me").take("webhooks")
+    assert lease is not None
+    errand.turn(lease)
+    assert away.wait(30)
+    errand.stop(0.1)
+    until("no thread is left", lambda: not [one for one in threading.enumerate() if "webhooks" in one.name])
 
 
 def test_who_has_lost_the_lease_sends_nothing(store: Store, shop: Shop, receiver: Receiver) -> None:

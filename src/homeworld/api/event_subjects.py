@@ -1,6 +1,7 @@
 """What events are about, as the API shows it: the bodies that webhooks are sent.
 
-Invariant: a resource in an event is what GET answers for it, with its published ``type`` beside.
+Invariant: a resource in an event is what GET answers for it, with its ``type`` beside, and the names that
+GET's path has and its answer has not.
 """
 
 from __future__ import annotations
@@ -13,18 +14,48 @@ from pydantic import BaseModel
 from homeworld.api.calls import Call, Caller, Settings
 from homeworld.api.schemas.branches import show_branches
 from homeworld.api.schemas.databases import show_databases
+from homeworld.api.schemas.keyspaces import show_keyspaces
+from homeworld.api.schemas.resizes import show_keyspace_resizes
+from homeworld.api.schemas.workflows import show_workflow
 from homeworld.api.scopes import Scope
 from homeworld.model.webhooks import Subject
 from homeworld.store.databases import Database
 from homeworld.store.store import Transaction
 
+Shown = Mapping[str, object]
+"""A resource in JSON values."""
 
-def _branch(call: Call, branch_id: str) -> BaseModel:
-    return show_branches(call, [call.tx.branches.get(branch_id)])[0]
+
+def _branch(call: Call, branch_id: str) -> Shown:
+    return _plain(show_branches(call, [call.tx.branches.get(branch_id)])[0])
 
 
-def _database(call: Call, _database_id: str) -> BaseModel:
-    return show_databases(call, [call.database])[0]
+def _database(call: Call, _database_id: str) -> Shown:
+    return _plain(show_databases(call, [call.database])[0])
+
+
+def _keyspace(call: Call, keyspace_id: str) -> Shown:
+    keyspace = call.tx.keyspaces.get(keyspace_id)
+    shown = _plain(show_keyspaces(call, [keyspace])[0])
+    return {**shown, "branch_name": call.tx.branches.get(keyspace.branch_id).name}
+
+
+def _resize(call: Call, resize_id: str) -> Shown:
+    resize = call.tx.resizes.get(resize_id)
+    shown = _plain(show_keyspace_resizes(call, [resize])[0])
+    return {
+        **shown,
+        "branch_name": call.tx.branches.get(resize.branch_id).name,
+        "keyspace_name": call.tx.keyspaces.get(resize.keyspace_id).name,
+    }
+
+
+def _workflow(call: Call, workflow_id: str) -> Shown:
+    return _plain(show_workflow(call, call.tx.workflows.get(workflow_id)))
+
+
+def _plain(shown: BaseModel) -> Shown:
+    return shown.model_dump(mode="json")
 
 
 def _of_branch(tx: Transaction, branch_id: str) -> str:
@@ -35,10 +66,25 @@ def _itself(_tx: Transaction, database_id: str) -> str:
     return database_id
 
 
-# The outbox's kind of resource to: its published type, the database it belongs to, how it is shown.
-KINDS: Mapping[str, tuple[str, Callable[[Transaction, str], str], Callable[[Call, str], BaseModel]]] = {
+def _of_keyspace(tx: Transaction, keyspace_id: str) -> str:
+    return _of_branch(tx, tx.keyspaces.get(keyspace_id).branch_id)
+
+
+def _of_resize(tx: Transaction, resize_id: str) -> str:
+    return _of_branch(tx, tx.resizes.get(resize_id).branch_id)
+
+
+def _of_workflow(tx: Transaction, workflow_id: str) -> str:
+    return tx.workflows.get(workflow_id).database_id
+
+
+# The outbox's kind of resource to: its type, the database it belongs to, how it is shown.
+KINDS: Mapping[str, tuple[str, Callable[[Transaction, str], str], Callable[[Call, str], Shown]]] = {
     "branch": ("Branch", _of_branch, _branch),
     "database": ("Database", _itself, _database),
+    "keyspace": ("Keyspace", _of_keyspace, _keyspace),
+    "resize": ("KeyspaceResizeRequest", _of_resize, _resize),
+    "workflow": ("Workflow", _of_workflow, _workflow),
 }
 
 
@@ -69,5 +115,5 @@ def show_in(call: Call, database: Database, kind: str, resource_id: str) -> Subj
     """A resource of a database, within a call."""
     within = replace(call, database_=database)
     named, _, show = KINDS[kind]
-    shown = show(within, resource_id).model_dump(mode="json")
+    shown = show(within, resource_id)
     return Subject(within.organization.name, database.name, {"id": shown["id"], "type": named, **shown})

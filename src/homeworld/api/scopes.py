@@ -153,9 +153,7 @@ SCOPES: Mapping[str, Scope] = {
     # Statements have clients' values in them: who sees or ends them may connect.
     "list_branch_connections": _CONNECTS,
     "get_branch_processlist": _CONNECTS,
-    "cancel_branch_query": _CONNECTS_TO_WRITE,
-    "terminate_branch_transaction": _CONNECTS_TO_WRITE,
-    "terminate_branch_connection": _CONNECTS_TO_WRITE,
+    "end_branch_connection": _CONNECTS_TO_WRITE,
     "kill_branch_process": _CONNECTS_TO_WRITE,
     "list_keyspaces": _of("read_branch"),
     "create_keyspace": _of("create_branch"),

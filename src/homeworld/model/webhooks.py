@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 
 from homeworld.model.addresses import Reach
 from homeworld.model.errors import InvalidError
+from homeworld.model.states.move_tables import State
+from homeworld.model.states.resizing import Resize
 
 # PlanetScale's names. Those that nothing here brings about can be asked for all the same.
-EVENTS = (
+PUBLISHED = (
     "branch.ready",
     "branch.anomaly",
     "branch.out_of_memory",
@@ -38,6 +40,16 @@ EVENTS = (
     "keyspace.storage",
     "webhook.test",
 )
+# What happens here and has no name there: told only to who asks for it.
+BEYOND = (
+    "branch.deleted",
+    "keyspace.ready",
+    "keyspace.deleted",
+    *(f"resize.{state}" for state in (Resize.RESIZING, Resize.COMPLETED, Resize.CANCELED)),
+    "workflow.created",
+    *(f"workflow.{state}" for state in State if state is not State.PENDING),
+)
+EVENTS = (*PUBLISHED, *BEYOND)
 TEST = "webhook.test"
 SIGNATURE = "X-PlanetScale-Signature"
 LONGEST_URL = 2048

@@ -5,19 +5,16 @@ Invariant: of a branch at most one waits and at most one is under way; asking ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-
-from sqlalchemy import select
 
 from homeworld.model.errors import InvalidError
 from homeworld.model.machine import Transition
 from homeworld.model.names import new_id
-from homeworld.model.states.resizing import UNFINISHED, WAITING, Resize, ResizeTrigger, resize_row
+from homeworld.model.states.resizing import WAITING, Resize, ResizeTrigger, resize_row
 from homeworld.store.branches import Branch
-from homeworld.store.journal import Journal
-from homeworld.store.pages import Page, PageRequest, fetch_page
+from homeworld.store.pages import Page, PageRequest
+from homeworld.store.resize_rows import ResizeRows
 from homeworld.store.tables import resizes
 from homeworld.store.work import Work
 
@@ -41,12 +38,12 @@ class GatewayResize:
     completed_at: datetime | None
 
 
-class GatewayResizes:
-    """Resizes of gateways within one transaction."""
+class GatewayResizes(ResizeRows[GatewayResize]):
+    """Resizes of gateways within one transaction; of what branch."""
 
     def __init__(self, work: Work) -> None:
-        self._work = work
-        self._journal = Journal(work)
+        table = resizes.gateway_resizes
+        super().__init__(work, KIND, table, table.c.branch_id, GatewayResize)
 
     def ask(self, branch: Branch, size: str, *, actor_id: str | None = None) -> GatewayResize | None:
         """Ask for a resize, or change the one that waits; None: the branch has that size, or will have.
@@ -56,67 +53,18 @@ class GatewayResizes:
         unfinished = self.unfinished([branch.id]).get(branch.id, ())
         waiting = next((one for one in unfinished if one.state in WAITING), None)
         if waiting is not None:
-            table = resizes.gateway_resizes
-            values = {"size": size, "updated_at": self._work.now}
-            self._work.change(table, table.c.id, waiting.id, values)
-            return self.get(waiting.id)
+            return self._change(waiting.id, {"size": size})
         before = unfinished[-1].size if unfinished else branch.gateway_size
         if before == size:
             return None
         now = self._work.now
         state = Resize.QUEUED if unfinished else Resize.PENDING
         made = GatewayResize(new_id(), branch.id, state, "", size, before, actor_id, now, now, None, None)
-        self._work.add(resizes.gateway_resizes, {field: getattr(made, field) for field in made.__slots__})
-        self._journal.born(
-            KIND, made.id, state, actor_id=actor_id, payload={"branch_id": branch.id, "size": size}
-        )
-        return made
-
-    def get(self, resize_id: str) -> GatewayResize:
-        """The resize in whatever state.
-
-        :raises NotFoundError: no such id.
-        """
-        table = resizes.gateway_resizes
-        return self._work.only(select(table).where(table.c.id == resize_id), GatewayResize)
-
-    def of_branch(self, branch_id: str, resize_id: str) -> GatewayResize:
-        """The branch's resize of that id.
-
-        :raises NotFoundError: it has none of that id.
-        """
-        table = resizes.gateway_resizes
-        query = select(table).where(table.c.id == resize_id, table.c.branch_id == branch_id)
-        return self._work.only(query, GatewayResize)
+        return self._make(made, state, actor_id, branch_id=branch.id, size=size)
 
     def page(self, branch_id: str, request: PageRequest) -> Page[GatewayResize]:
         """The branch's resizes, newest first."""
-        table = resizes.gateway_resizes
-        query = (
-            select(table)
-            .where(table.c.branch_id == branch_id)
-            .order_by(table.c.created_at.desc(), table.c.id.desc())
-        )
-        return fetch_page(self._work.connection, query, request, GatewayResize)
-
-    def unfinished(self, branch_ids: Iterable[str]) -> Mapping[str, tuple[GatewayResize, ...]]:
-        """Those that wait or are under way, by branch, oldest first; in one query."""
-        table = resizes.gateway_resizes
-        query = (
-            select(table)
-            .where(table.c.branch_id.in_(list(branch_ids)), table.c.state.in_(UNFINISHED))
-            .order_by(table.c.created_at, table.c.id)
-        )
-        found: dict[str, tuple[GatewayResize, ...]] = {}
-        for one in self._work.all(query, GatewayResize):
-            found[one.branch_id] = (*found.get(one.branch_id, ()), one)
-        return found
-
-    def tell(self, resize_id: str, error: str) -> None:
-        """Say why it does not go on; empty: it does."""
-        if self.get(resize_id).error != error:
-            table = resizes.gateway_resizes
-            self._work.change(table, table.c.id, resize_id, {"error": error, "updated_at": self._work.now})
+        return self._page(branch_id, request)
 
     def transition(
         self,
@@ -130,18 +78,7 @@ class GatewayResizes:
 
         :raises ConflictError: it is not in ``expected`` any more, or another of the branch is under way.
         """
-        self._journal.move(
-            KIND,
-            resizes.gateway_resizes,
-            resize_id,
-            expected,
-            row,
-            actor_id=actor_id,
-            why="",
-            fields={},
-            payload={},
-        )
-        return self.get(resize_id)
+        return self._move(resize_id, expected, row, actor_id, {})
 
     def cancel(self, branch: Branch, actor_id: str | None = None) -> GatewayResize:
         """Take back the resize that waits.

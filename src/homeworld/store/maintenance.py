@@ -26,6 +26,7 @@ from homeworld.store.tables.maintenance import WindowState
 from homeworld.store.work import Work
 
 MOST = 10
+MOST_AHEAD = timedelta(days=3660)
 KIND = "maintenance"
 START = "branch.start_maintenance"
 
@@ -139,6 +140,8 @@ class Maintenance:
             )
         if at is not None and at <= now:
             raise InvalidError("starts_at has passed already")
+        if at is not None and at - now > MOST_AHEAD:
+            raise InvalidError(f"starts_at must be within {MOST_AHEAD.days} days")
         made = Schedule(
             id=new_id(),
             database_id=database_id,
@@ -181,7 +184,7 @@ class Maintenance:
         return select(table).where(table.c.database_id == database_id, table.c.deleted_at.is_(None))
 
     def update(self, schedule: Schedule, **fields: Unpack[ScheduleFields]) -> Schedule:
-        """Change it; its next window is told anew.
+        """Change it; its next window is told anew where its times change, or it is enabled again.
 
         :raises InvalidError: it would say what cannot be.
         """
@@ -199,10 +202,15 @@ class Maintenance:
         rhythm.check()
         _check_duration(fields.get("duration", schedule.duration))
         values: dict[str, object] = {**fields, "updated_at": self._work.now}
-        if wanted is not Unit.ONCE:
+        moved = rhythm != schedule.rhythm
+        if wanted is Unit.ONCE:
+            if moved:
+                raise InvalidError("the time of a schedule that is once does not change; create a new one")
+            if fields.get("enabled") and schedule.next_window_at <= self._work.now:
+                raise InvalidError("the schedule's only time has passed; create a new one")
+        elif moved or (fields.get("enabled") and not schedule.enabled):
+            # Otherwise it stays: one that is due and not open yet would never open.
             values["next_window_at"] = rhythm.following(self._work.now)
-        elif fields.get("enabled") and schedule.next_window_at <= self._work.now:
-            raise InvalidError("the schedule's only time has passed; create a new one")
         table = tables.maintenance_schedules
         self._work.change(table, table.c.id, schedule.id, values)
         return self.get(schedule.database_id, schedule.id)

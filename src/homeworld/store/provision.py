@@ -133,24 +133,32 @@ def delete_database(tx: Transaction, database: Database, *, actor_id: str | None
         raise InvalidError(_BUSY.format(workflow.number))
     for branch in branches:
         _delete_branch(tx, branch, actor_id)
+    tx.webhooks.delete_all(database.id)
     row = life_row(database.state, LifeTrigger.DELETE)
     tx.databases.transition(database.id, database.state, row, actor_id=actor_id)
 
 
+def family(tx: Transaction, branch: Branch) -> list[Branch]:
+    """The branch, the live branches made from it, and those made from them."""
+    found = [branch]
+    for one in found:
+        found.extend(tx.branches.children(one.id))
+    return found
+
+
 def delete_branch(
     tx: Transaction, branch: Branch, *, descendants: bool = False, actor_id: str | None = None
-) -> None:
+) -> list[Branch]:
     """Ask a branch away with its keyspaces and passwords.
 
     :param descendants: also the branches made from it, and those made from them.
+    :returns: all that are asked away.
     :raises InvalidError: it is the default branch, protected, has children, or a workflow needs it.
     """
-    doomed = [branch]
-    for one in doomed:
-        children = tx.branches.children(one.id)
-        if children and not descendants:
-            raise InvalidError(f"branch {one.name} has child branches: {', '.join(c.name for c in children)}")
-        doomed.extend(children)
+    doomed = family(tx, branch)
+    if len(doomed) > 1 and not descendants:
+        children = ", ".join(child.name for child in tx.branches.children(branch.id))
+        raise InvalidError(f"branch {branch.name} has child branches: {children}")
     for one in doomed:
         if one.is_default:
             raise InvalidError("the default branch cannot be deleted")
@@ -160,6 +168,7 @@ def delete_branch(
         raise InvalidError(_BUSY.format(workflow.number))
     for one in doomed:
         _delete_branch(tx, one, actor_id)
+    return doomed
 
 
 def _delete_branch(tx: Transaction, branch: Branch, actor_id: str | None) -> None:

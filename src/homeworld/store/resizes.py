@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict, Unpack
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from homeworld.model.errors import InvalidError
 from homeworld.model.machine import Transition
 from homeworld.model.names import new_id
 from homeworld.model.states.resizing import UNFINISHED, WAITING, Resize, ResizeTrigger, resize_row
-from homeworld.store.journal import Journal
 from homeworld.store.keyspaces import Keyspace
-from homeworld.store.pages import Page, PageRequest, fetch_page
+from homeworld.store.pages import Page, PageRequest
+from homeworld.store.resize_rows import ResizeRows
 from homeworld.store.tables import resizes, resources
 from homeworld.store.work import Work
 
@@ -74,12 +74,12 @@ class ShardRollout:
     finished_at: datetime | None
 
 
-class KeyspaceResizes:
-    """Resizes of keyspaces within one transaction."""
+class KeyspaceResizes(ResizeRows[KeyspaceResize]):
+    """Resizes of keyspaces within one transaction; of what keyspace."""
 
     def __init__(self, work: Work) -> None:
-        self._work = work
-        self._journal = Journal(work)
+        table = resizes.keyspace_resizes
+        super().__init__(work, KIND, table, table.c.keyspace_id, KeyspaceResize)
 
     def ask(
         self,
@@ -102,7 +102,12 @@ class KeyspaceResizes:
             extra_replicas = before.extra_replicas if before else keyspace.extra_replicas
         if waiting is not None:
             return self._change(
-                waiting, cluster_size=size, extra_replicas=extra_replicas, replicas=included + extra_replicas
+                waiting.id,
+                {
+                    "cluster_size": size,
+                    "extra_replicas": extra_replicas,
+                    "replicas": included + extra_replicas,
+                },
             )
         now = self._work.now
         made = KeyspaceResize(
@@ -123,32 +128,14 @@ class KeyspaceResizes:
             started_at=None,
             completed_at=None,
         )
-        self._work.add(resizes.keyspace_resizes, {field: getattr(made, field) for field in made.__slots__})
-        self._journal.born(
-            KIND,
-            made.id,
+        return self._make(
+            made,
             made.state,
-            actor_id=actor_id,
-            payload={"keyspace_id": keyspace.id, "cluster_size": size, "replicas": made.replicas},
+            actor_id,
+            keyspace_id=keyspace.id,
+            cluster_size=size,
+            replicas=made.replicas,
         )
-        return made
-
-    def get(self, resize_id: str) -> KeyspaceResize:
-        """The resize in whatever state.
-
-        :raises NotFoundError: no such id.
-        """
-        table = resizes.keyspace_resizes
-        return self._work.only(select(table).where(table.c.id == resize_id), KeyspaceResize)
-
-    def of_keyspace(self, keyspace_id: str, resize_id: str) -> KeyspaceResize:
-        """The keyspace's resize of that id.
-
-        :raises NotFoundError: it has none of that id.
-        """
-        table = resizes.keyspace_resizes
-        query = select(table).where(table.c.id == resize_id, table.c.keyspace_id == keyspace_id)
-        return self._work.only(query, KeyspaceResize)
 
     def page(
         self,
@@ -161,30 +148,21 @@ class KeyspaceResizes:
         :param completed: only those completed from the one moment to the other; None: without that end.
         """
         table = resizes.keyspace_resizes
-        query = (
-            select(table)
-            .where(table.c.keyspace_id == keyspace_id)
-            .order_by(table.c.created_at.desc(), table.c.id.desc())
-        )
         since, until = completed
-        if since is not None:
-            query = query.where(table.c.completed_at >= since)
+        wanted = [table.c.completed_at >= since] if since is not None else []
         if until is not None:
-            query = query.where(table.c.completed_at <= until)
-        return fetch_page(self._work.connection, query, request, KeyspaceResize)
+            wanted.append(table.c.completed_at <= until)
+        return self._page(keyspace_id, request, *wanted)
 
-    def unfinished(self, keyspace_ids: Iterable[str]) -> Mapping[str, Sequence[KeyspaceResize]]:
-        """Those that wait or are under way, by keyspace, oldest first; in one query."""
-        table = resizes.keyspace_resizes
-        query = (
-            select(table)
-            .where(table.c.keyspace_id.in_(list(keyspace_ids)), table.c.state.in_(UNFINISHED))
-            .order_by(table.c.created_at, table.c.id)
-        )
-        found: dict[str, list[KeyspaceResize]] = {}
-        for one in self._work.all(query, KeyspaceResize):
-            found.setdefault(one.keyspace_id, []).append(one)
-        return found
+    def wanted_sizes(self, keyspaces: Sequence[Keyspace]) -> Mapping[str, str]:
+        """Which size each keyspace is to have once all its resizes are done, by its id; in one query."""
+        unfinished = self.unfinished([keyspace.id for keyspace in keyspaces])
+        return {
+            keyspace.id: unfinished[keyspace.id][-1].cluster_size
+            if keyspace.id in unfinished
+            else keyspace.cluster_size
+            for keyspace in keyspaces
+        }
 
     def states_in(self, database_ids: Iterable[str]) -> Mapping[str, frozenset[Resize]]:
         """The states of unfinished resizes of databases' live branches, by database; in one query."""
@@ -217,17 +195,6 @@ class KeyspaceResizes:
             return found
         return tuple(one for one in found if (one.created_at, one.id) < (of.created_at, of.id))
 
-    def _change(self, resize: KeyspaceResize, **fields: Unpack[ResizeFields]) -> KeyspaceResize:
-        table = resizes.keyspace_resizes
-        self._work.change(table, table.c.id, resize.id, {**fields, "updated_at": self._work.now})
-        return self.get(resize.id)
-
-    def tell(self, resize_id: str, error: str) -> None:
-        """Say why it does not go on; empty: it does."""
-        resize = self.get(resize_id)
-        if resize.error != error:
-            self._change(resize, error=error)
-
     def transition(
         self,
         resize_id: str,
@@ -241,18 +208,33 @@ class KeyspaceResizes:
 
         :raises ConflictError: it is not in ``expected`` any more, or another of the branch is under way.
         """
-        self._journal.move(
-            KIND,
-            resizes.keyspace_resizes,
-            resize_id,
-            expected,
-            row,
-            actor_id=actor_id,
-            why="",
-            fields=dict(fields),
-            payload={},
+        resize = self._move(resize_id, expected, row, actor_id, fields)
+        if row.to is Resize.CANCELED:
+            self._taken_back(resize, begun=expected is Resize.RESIZING)
+        return resize
+
+    def _taken_back(self, resize: KeyspaceResize, *, begun: bool) -> None:
+        """What was told of the resize ahead of its end is as before: the branch's size where it is of the
+        default keyspace, and its shards' roll-outs where it had begun.
+        """
+        keyspace, branch, table = resources.keyspaces, resources.branches, resizes.shard_rollouts
+        row = self._work.connection.execute(
+            select(keyspace.c.cluster_size, keyspace.c.is_default).where(keyspace.c.id == resize.keyspace_id)
+        ).one()
+        if row.is_default:
+            left = self.unfinished([resize.keyspace_id]).get(resize.keyspace_id, ())
+            size = left[-1].cluster_size if left else row.cluster_size
+            self._work.change(
+                branch, branch.c.id, resize.branch_id, {"cluster_size": size, "updated_at": self._work.now}
+            )
+        if not begun:
+            return
+        shards = select(resources.shards.c.id).where(resources.shards.c.keyspace_id == resize.keyspace_id)
+        self._work.connection.execute(
+            update(table)
+            .where(table.c.shard_id.in_(shards), table.c.state != "complete")
+            .values(state="complete", finished_at=self._work.now)
         )
-        return self.get(resize_id)
 
     def cancel(self, keyspace: Keyspace, actor_id: str | None = None) -> KeyspaceResize:
         """Take back the resize that waits, or let one go that has begun and cannot make its replicas.
@@ -263,10 +245,10 @@ class KeyspaceResizes:
         for one in unfinished:
             if one.state in WAITING:
                 row = resize_row(one.state, ResizeTrigger.CANCEL)
-                return self.transition(one.id, one.state, row, actor_id=actor_id)
+                return self.transition(one.id, one.state, row, actor_id=actor_id, error="")
         for one in unfinished:
             if one.error and self.may_give_up(one.id):
-                return self._change(one, giving_up=True)
+                return self._change(one.id, {"giving_up": True})
         if unfinished:
             raise InvalidError(
                 f"the resize of keyspace {keyspace.name} has begun and cannot be cancelled; "

@@ -186,6 +186,11 @@ class Webhooks:
         values = {"deleted_at": now, "updated_at": now, "enabled": False}
         self._work.change(tables.webhooks, tables.webhooks.c.id, webhook.id, values)
 
+    def delete_all(self, database_id: str) -> None:
+        """The database is asked away: none of its webhooks is told anything more."""
+        for webhook in self._work.all(self._live(database_id), Webhook):
+            self.delete(webhook)
+
     # -- fan-out ---------------------------------------------------------------------------------------------
 
     def listens_since(self) -> int | None:
@@ -208,6 +213,8 @@ class Webhooks:
         """
         state = DeliveryState.FAILED if failure else DeliveryState.PENDING
         self._add(webhook_id, event, body, seq=seq, state=state, result=failure)
+        if failure:
+            self._prune(webhook_id)
 
     def queue_test(self, webhook: Webhook, body: str) -> None:
         """A delivery of a test.
@@ -321,6 +328,7 @@ class Webhooks:
             .where(wanted)
             .values(state=DeliveryState.DROPPED.value, result=why, updated_at=self._work.now)
         )
+        self._prune(webhook_id)
 
     def _prune(self, webhook_id: str) -> None:
         table = tables.webhook_deliveries

@@ -220,7 +220,9 @@ class Dispatcher:
             except UnavailableError as error:
                 # What was sent is not sent again only because the store did not answer at once.
                 _log.warning("webhook %s: what was sent is not stored yet: %s", webhook.id, error)
-                time.sleep(_STORE_AGAIN_SECONDS)
+                if self._stopping.wait(_STORE_AGAIN_SECONDS):
+                    # A process that is to end does not wait for a store that may never answer.
+                    raise FencedError(resource=self.resource) from error
 
     def _note(self, lease: Tenure, delivery: Delivery, outcome: Outcome, again: float | None) -> None:
         with self._store.write() as tx:

@@ -87,7 +87,7 @@ class Post:
             return Outcome(False, f"the certificate is not valid: {error.verify_message}")
         except ssl.SSLError as error:
             return Outcome(False, f"TLS failed: {error.reason or 'the connection was closed'}")
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:  # names that the resolver or TLS refuse are the latter
             told = error.strerror if isinstance(error, OSError) else ""
             return Outcome(False, f"the connection failed: {told or type(error).__name__}")
         return Outcome(*verdict(status))
@@ -126,11 +126,11 @@ class Post:
 
     def _connect(self, address: Address, hosts: Sequence[str], deadline: float) -> socket.socket:
         failure: OSError | None = None
-        for host in hosts:
+        for before, host in enumerate(hosts):
             try:
-                plain = socket.create_connection((host, address.port), _left(deadline))
-            except TimeoutError:
-                raise
+                # One that says nothing leaves the others their share.
+                share = _left(deadline) / (len(hosts) - before)
+                plain = socket.create_connection((host, address.port), share)
             except OSError as error:
                 failure = error
                 continue

@@ -159,8 +159,14 @@ class ServerInspection:
                 )
             else:
                 listed = [row[:8] for row in _rows(connection, "SHOW FULL PROCESSLIST")]
-                # It tells who waits for whom only with its own instruments, which cost too much memory.
-                waits = []
+                # Empty on a server that was started before it was to tell.
+                waits = _rows(
+                    connection,
+                    "SELECT r.trx_mysql_thread_id, b.trx_mysql_thread_id "
+                    "FROM performance_schema.data_lock_waits w "
+                    "JOIN information_schema.INNODB_TRX r ON r.trx_id = w.REQUESTING_ENGINE_TRANSACTION_ID "
+                    "JOIN information_schema.INNODB_TRX b ON b.trx_id = w.BLOCKING_ENGINE_TRANSACTION_ID",
+                )
             transactions = {
                 row[0]: row
                 for row in _rows(

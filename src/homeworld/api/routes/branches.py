@@ -23,6 +23,7 @@ from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.sizes import checked_size
 from homeworld.store import provision
 from homeworld.store.branches import BranchFields
+from homeworld.store.databases import Database
 
 router = APIRouter(tags=["Database branches"])
 
@@ -66,53 +67,62 @@ def create_branch(api: ApiDep, caller: CallerDep, path: InDatabase, body: Create
             "keyspace_cluster_sizes goes with a backup; resize the branch's keyspaces once it is ready"
         )
     refuse_postgresql(body.major_version, body.storage)
-    made = body.create_database_if_missing and _ensure_database(api, caller, path, body)
+    if body.create_database_if_missing and _is_missing(api, caller, path):
+        # One transaction: what is wrong with the branch leaves no database behind.
+        with api.write(caller, "create_database", Path(path.organization)) as call:
+            call.database_ = _create_database(call, path.database or "", body)
+            if body.name == provision.DEFAULT_BRANCH:
+                return show_branches(call, [call.tx.branches.default(call.database.id)])[0]
+            return _create(call, body)
     with api.write(caller, "create_branch", path) as call:
-        if made and body.name == provision.DEFAULT_BRANCH:
-            return show_branches(call, [call.tx.branches.default(call.database.id)])[0]
-        parent = None
-        if body.parent_branch:
-            try:
-                parent = call.tx.branches.by_name(call.database.id, body.parent_branch)
-            except NotFoundError:
-                raise InvalidError(f"parent branch {body.parent_branch} does not exist") from None
-        branch = provision.create_branch(
-            call.tx,
-            call.database,
-            body.name,
-            parent=parent,
-            region_id=_region_id(call, body.region),
-            cluster_size=checked_size(body.cluster_size, ""),
-            deletion_protected=body.deletion_protected,
-            actor_id=call.actor_id,
-        )
-        call.audit("branch.created", "branch", branch.id, branch.name)
-        return show_branches(call, [branch])[0]
+        return _create(call, body)
 
 
-def _ensure_database(api: Api, caller: Caller, path: Path, body: CreateBranch) -> bool:
-    """Make the database where there is none of that name; whether it was made.
+def _create(call: Call, body: CreateBranch) -> BranchOut:
+    parent = None
+    if body.parent_branch:
+        try:
+            parent = call.tx.branches.by_name(call.database.id, body.parent_branch)
+        except NotFoundError:
+            raise InvalidError(f"parent branch {body.parent_branch} does not exist") from None
+    branch = provision.create_branch(
+        call.tx,
+        call.database,
+        body.name,
+        parent=parent,
+        region_id=_region_id(call, body.region),
+        cluster_size=checked_size(body.cluster_size, ""),
+        deletion_protected=body.deletion_protected,
+        actor_id=call.actor_id,
+    )
+    call.audit("branch.created", "branch", branch.id, branch.name)
+    return show_branches(call, [branch])[0]
 
-    :raises ForbiddenError: there is none, and the token may make none.
-    """
+
+def _is_missing(api: Api, caller: Caller, path: Path) -> bool:
+    """Whether there is no database of that name."""
     try:
         with api.read(caller, "create_branch", path):
             return False
     except NotFoundError:
-        pass
-    with api.write(caller, "create_database", Path(path.organization)) as call:
-        database = provision.create_database(
-            call.tx,
-            call.organization.id,
-            path.database or "",
-            api.settings.flavor,
-            region_id=_region_named(call, body.region),
-            cluster_size=checked_size(body.cluster_size),
-            replicas=api.settings.replicas,
-            actor_id=call.actor_id,
-        )
-        call.audit("database.created", "database", database.id, database.name)
-    return True
+        return True
+
+
+def _create_database(call: Call, name: str, body: CreateBranch) -> Database:
+    """Make the database; who made it administers it."""
+    database = provision.create_database(
+        call.tx,
+        call.organization.id,
+        name,
+        call.settings.flavor,
+        region_id=_region_named(call, body.region),
+        cluster_size=checked_size(body.cluster_size),
+        replicas=call.settings.replicas,
+        actor_id=call.actor_id,
+    )
+    call.created_database(database.id)
+    call.audit("database.created", "database", database.id, database.name)
+    return database
 
 
 def _region_named(call: Call, slug: str | None) -> str | None:
@@ -161,8 +171,12 @@ def update_branch_cluster_config(api: ApiDep, caller: CallerDep, path: InBranch,
     size = checked_size(body.cluster_size)
     with api.write(caller, "update_branch_cluster_config", path) as call:
         branch = call.branch
-        for keyspace in call.tx.keyspaces.of_branch(branch.id):
-            if keyspace.cluster_size == branch.cluster_size or keyspace.is_default:
+        keyspaces = call.tx.keyspaces.of_branch(branch.id)
+        # As they were asked to be before, also where that is not so yet.
+        sizes = call.tx.resizes.wanted_sizes(keyspaces)
+        own = {sizes[keyspace.id] for keyspace in keyspaces if keyspace.is_default}
+        for keyspace in keyspaces:
+            if sizes[keyspace.id] in own:
                 call.tx.resizes.ask(keyspace, cluster_size=size, actor_id=call.actor_id)
         call.tx.branches.update(branch.id, cluster_size=size)
         call.audit("branch.cluster_updated", "branch", branch.id, branch.name, cluster_size=size)
@@ -177,8 +191,14 @@ def delete_branch(
 ) -> None:
     """Ask a branch away with its keyspaces and passwords."""
     with api.write(caller, "delete_branch", path) as call:
-        provision.delete_branch(call.tx, call.branch, descendants=delete_descendants, actor_id=call.actor_id)
-        call.audit("branch.deleted", "branch", call.branch.id, call.branch.name)
+        if delete_descendants:
+            # Who may delete this one may not delete what was made from it and is in production by now.
+            doomed = provision.family(call.tx, call.branch)
+            call.require(production=any(branch.production for branch in doomed))
+        for branch in provision.delete_branch(
+            call.tx, call.branch, descendants=delete_descendants, actor_id=call.actor_id
+        ):
+            call.audit("branch.deleted", "branch", branch.id, branch.name)
     api.tell_gateways()
 
 

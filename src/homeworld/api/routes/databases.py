@@ -85,7 +85,8 @@ def update_database_settings(
         database = call.tx.databases.update(call.database.id, **fields) if fields else call.database
         if default_branch is not None:
             _set_default_branch(call, default_branch)
-        call.audit("database.updated", "database", database.id, database.name, fields=given)
+        asked = body.model_dump(exclude_none=True)
+        call.audit("database.updated", "database", database.id, database.name, fields=asked)
         shown = show_databases(call, [database])[0]
     api.tell_gateways()
     return shown

@@ -6,7 +6,7 @@ may end is their own: connections of gateways' accounts, by what they were seen 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -171,6 +171,11 @@ class _AmbiguousError(InvalidError):
 
 
 Ended = Literal["connection", "query", "transaction"]
+_IDS: Mapping[Ended, Callable[[str, ServerConnection], str | None]] = {
+    "connection": connection_id,
+    "query": query_id,
+    "transaction": transaction_id,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,47 +254,20 @@ def list_branch_connections(
     return _answered(ask)
 
 
-@router.delete(_CONNECTIONS + "/query/{id}", operation_id="cancel_branch_query")
-def cancel_branch_query(
+@router.delete(_CONNECTIONS + "/{kind}/{id}", operation_id="end_branch_connection")
+def end_branch_connection(
     api: ApiDep,
     caller: CallerDep,
     path: InBranch,
+    kind: Ended,
     id: str,  # noqa: A002 - the path parameter's name
     keyspace: str = "",
     shard: str = "",
 ) -> ActionOut:
-    """End the statement that a connection is at, if it still is."""
-    return _end(api, caller, path, "cancel_branch_query", keyspace, shard, query_id, id, "query")
-
-
-@router.delete(_CONNECTIONS + "/transaction/{id}", operation_id="terminate_branch_transaction")
-def terminate_branch_transaction(
-    api: ApiDep,
-    caller: CallerDep,
-    path: InBranch,
-    id: str,  # noqa: A002 - the path parameter's name
-    keyspace: str = "",
-    shard: str = "",
-) -> ActionOut:
-    """End a connection, if it is still in that transaction."""
-    return _end(
-        api, caller, path, "terminate_branch_transaction", keyspace, shard, transaction_id, id, "transaction"
-    )
-
-
-@router.delete(_CONNECTIONS + "/connection/{id}", operation_id="terminate_branch_connection")
-def terminate_branch_connection(
-    api: ApiDep,
-    caller: CallerDep,
-    path: InBranch,
-    id: str,  # noqa: A002 - the path parameter's name
-    keyspace: str = "",
-    shard: str = "",
-) -> ActionOut:
-    """End a connection, whatever it is at."""
-    return _end(
-        api, caller, path, "terminate_branch_connection", keyspace, shard, connection_id, id, "connection"
-    )
+    """End a connection whatever it is at (``connection``), if it is still in that transaction
+    (``transaction``), or only the statement that it is at, if it still is (``query``).
+    """
+    return _end(api, caller, path, "end_branch_connection", keyspace, shard, _IDS[kind], id, kind)
 
 
 @router.get(_BRANCH + "/processlist", operation_id="get_branch_processlist")
@@ -340,14 +318,19 @@ def _end(
     :raises ForbiddenError: it is homeworld's own.
     """
     inspection = api.settings.inspection
+
+    def found() -> ServerConnection:
+        seen = inspection.connections(target.server_id)
+        one = next((one for one in seen if id_of(target.server_id, one) == wanted), None)
+        if one is None:
+            raise NotFoundError(f"there is no such {kind} any more; list the connections again")
+        if one.ours:
+            raise ForbiddenError(f"connection {one.number} is homeworld's own")
+        return one
+
     with api.read(caller, operation, path) as call:
         target = _target(call, keyspace, shard) if keyspace or "-" not in wanted else _named_by(call, wanted)
-    seen = inspection.connections(target.server_id)
-    one = next((one for one in seen if id_of(target.server_id, one) == wanted), None)
-    if one is None:
-        raise NotFoundError(f"there is no such {kind} any more; list the connections again")
-    if one.ours:
-        raise ForbiddenError(f"connection {one.number} is homeworld's own")
+    one = found()
     with api.write(caller, operation, path) as call:
         # Written before it is done: what dies in between has told of more than it did, never of less.
         call.audit(
@@ -358,6 +341,8 @@ def _end(
             server=target.server_id,
             connection=one.number,
         )
+    # A gateway's connection may be at another client's statement by now: the entry has waited for its turn.
+    found()
     inspection.kill(target.server_id, one.number, query=kind == "query")
     return ActionOut(
         keyspace=target.keyspace, shard=target.shard, tablet=target.server_id, id=one.number, kind=kind

@@ -82,7 +82,7 @@ def get_maintenance_schedule(
 def update_maintenance_schedule(
     api: ApiDep, caller: CallerDep, path: InDatabase, schedule_id: Id, body: UpdateSchedule
 ) -> ScheduleOut:
-    """Change what is given; its next window is told anew."""
+    """Change what is given. Its next window is told anew where its times change, or it is enabled again."""
     fields = body.fields()
     with api.write(caller, "update_maintenance_schedule", path) as call:
         schedule = call.tx.maintenance.get(call.database.id, schedule_id)

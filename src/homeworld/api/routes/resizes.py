@@ -96,7 +96,7 @@ def get_keyspace_resize_request(
 ) -> KeyspaceResizeOut:
     """A resize."""
     with api.read(caller, "get_keyspace_resize_request", path) as call:
-        resize = call.tx.resizes.of_keyspace(call.keyspace.id, resize_id)
+        resize = call.tx.resizes.of(call.keyspace.id, resize_id)
         return show_keyspace_resizes(call, [resize])[0]
 
 
@@ -196,7 +196,7 @@ def get_branch_resize_request(
 ) -> BranchResizeOut:
     """A resize of the branch's gateways."""
     with api.read(caller, "get_branch_resize_request", path) as call:
-        resize = call.tx.gateway_resizes.of_branch(call.branch.id, resize_id)
+        resize = call.tx.gateway_resizes.of(call.branch.id, resize_id)
         return show_branch_resizes(call, [resize])[0]
 
 

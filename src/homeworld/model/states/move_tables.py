@@ -81,6 +81,17 @@ class Trigger(StrEnum):
 _S = State
 _T = Trigger
 
+#: In these a workflow has its own holds, locks and positions on its servers: one that ends would set it back.
+MOVING_TRAFFIC = frozenset(
+    {
+        _S.SWITCHING_REPLICAS,
+        _S.SWITCHING_PRIMARIES,
+        _S.REVERSING_TRAFFIC,
+        _S.REVERSING_TRAFFIC_FOR_CANCEL,
+        _S.CUTTING_OVER,
+        _S.CANCELLING,
+    }
+)
 # States in which the executor has work under way or streams running: any of them can fail.
 WORKING = (
     _S.PENDING,

@@ -27,7 +27,7 @@ from homeworld.model.names import new_id
 from homeworld.model.ports import Engine, Gateways
 from homeworld.model.routing import EVERY_TABLE, HoldRequest
 from homeworld.model.states.lifecycle import Life
-from homeworld.model.states.move_tables import State
+from homeworld.model.states.move_tables import MOVING_TRAFFIC
 from homeworld.model.states.resizing import Resize
 from homeworld.model.topology import TabletType
 from homeworld.store.branches import Server
@@ -47,17 +47,6 @@ WAIT_SECONDS = 0.5
 LOOK_SECONDS = 15.0
 _EVERYTHING = frozenset({TabletType.PRIMARY, TabletType.REPLICA, TabletType.RDONLY})
 _PRIMARY = frozenset({TabletType.PRIMARY})
-# In these a workflow has its own holds, locks and positions on the very servers.
-_MOVING = frozenset(
-    {
-        State.SWITCHING_REPLICAS,
-        State.SWITCHING_PRIMARIES,
-        State.REVERSING_TRAFFIC,
-        State.REVERSING_TRAFFIC_FOR_CANCEL,
-        State.CUTTING_OVER,
-        State.CANCELLING,
-    }
-)
 _log = logging.getLogger(__name__)
 
 
@@ -136,7 +125,7 @@ class Maintenance:
                 self._tell(window, lease, f"waits for {why}")
                 return Rest(WAIT_SECONDS)
             if isinstance(act, Promote):
-                self._promote(act, server)
+                self._promote(act, server, lease)
             else:
                 self._restart(act, server, window, lease)
         except FencedError:
@@ -177,7 +166,7 @@ class Maintenance:
         types = _EVERYTHING if act.primary else _EVERYTHING - _PRIMARY
         if (window.id, server.id) not in self._restarted:
             with self._held(server, types):
-                lease.check()
+                lease.confirm(store)
                 engine.restart_server(server.id)
             self._restarted.add((window.id, server.id))
         if server.replica_of is not None:
@@ -201,9 +190,10 @@ class Maintenance:
         except (HomeworldError, OSError) as error:
             _log.warning("server %s was restarted and not looked at: %s", server_id, error)
 
-    def _promote(self, act: Promote, server: Server) -> None:
+    def _promote(self, act: Promote, server: Server, lease: Lease) -> None:
         self._ports.engine.wait_replica(act.server_id, CATCH_UP_SECONDS)
         with self._held(server, _PRIMARY):
+            lease.confirm(self._ports.store)
             promote(self._ports.store, self._ports.engine, self._ports.publish, act.server_id)
 
     @contextmanager
@@ -251,7 +241,7 @@ class Maintenance:
         with self._ports.store.read() as tx:
             active = tx.workflows.active_on([server.branch_id]).get(server.branch_id)
             resizes = tx.resizes.ahead(server.branch_id)
-        if active is not None and active.state in _MOVING:
+        if active is not None and active.state in MOVING_TRAFFIC:
             return f"workflow {active.number}, which moves traffic"
         if any(resize.state is Resize.RESIZING for resize in resizes):
             return "a resize"

@@ -20,11 +20,12 @@ from homeworld.model.ports import Gateways
 from homeworld.model.routing import EVERY_TABLE, HoldRequest
 from homeworld.model.sizes import ServerSize, given
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
-from homeworld.model.states.move_tables import State
+from homeworld.model.states.move_tables import MOVING_TRAFFIC
 from homeworld.model.states.resizing import Resize, ResizeTrigger, resize_row
 from homeworld.model.topology import TabletType
 from homeworld.store.branches import Server
 from homeworld.store.keyspaces import Keyspace, Shard
+from homeworld.store.maintenance import Window
 from homeworld.store.resizes import FIRST_STEP, KeyspaceResize
 from homeworld.store.store import Transaction
 from homeworld.workflows.leases import Lease
@@ -40,17 +41,8 @@ HOLD_SECONDS = 40.0
 that died in between, whose hold nobody else can let go.
 """
 CATCH_UP_SECONDS = 60.0
-# States of a workflow in which traffic is being moved: a server that ends would only set it back.
-_MOVING_TRAFFIC = frozenset(
-    {
-        State.SWITCHING_REPLICAS,
-        State.SWITCHING_PRIMARIES,
-        State.REVERSING_TRAFFIC,
-        State.REVERSING_TRAFFIC_FOR_CANCEL,
-        State.CUTTING_OVER,
-        State.CANCELLING,
-    }
-)
+WINDOW_SECONDS = 1.0
+_WAITS = "waits for the open maintenance window, which ends at {} or once all is done"
 
 
 @dataclass(slots=True)
@@ -74,6 +66,11 @@ def read_layout(tx: Transaction, branch_id: str) -> Layout:
     keyspaces = tx.keyspaces.undead(branch_id)
     shards = tx.keyspaces.shards_of([keyspace.id for keyspace in keyspaces])
     return Layout(keyspaces, shards, tx.servers.of_branch(branch_id))
+
+
+def _open_window(tx: Transaction, branch_id: str) -> Window | None:
+    """The open maintenance window of the branch's database: it restarts and promotes servers one by one."""
+    return tx.maintenance.open_one(tx.branches.get(branch_id).database_id)
 
 
 class KeyspaceResizes:
@@ -111,12 +108,16 @@ class KeyspaceResizes:
             keyspace = tx.keyspaces.get(resize.keyspace_id)
             ahead = tx.resizes.ahead(resize.branch_id, resize)
             workflow = tx.workflows.active_on([resize.branch_id]).get(resize.branch_id)
+            window = _open_window(tx, resize.branch_id)
         if ahead or keyspace.state is not Life.READY:
             return Rest(WAIT_SECONDS, keep=False)
         if resize.state is Resize.QUEUED:
             return self._take(resize, ResizeTrigger.ADMIT, lease)
-        if workflow is not None and workflow.state in _MOVING_TRAFFIC:
+        if workflow is not None and workflow.state in MOVING_TRAFFIC:
             return Rest(WAIT_SECONDS, keep=False)
+        if window is not None:
+            self._tell(resize.id, _WAITS.format(window.ends_at.isoformat(timespec="seconds")))
+            return Rest(WINDOW_SECONDS)
         return self._take(resize, ResizeTrigger.BEGIN, lease)
 
     def _take(self, resize: KeyspaceResize, trigger: ResizeTrigger, lease: Lease) -> Rest | None:
@@ -124,7 +125,10 @@ class KeyspaceResizes:
         try:
             with self._ports.store.write() as tx:
                 lease.require(tx)
-                tx.resizes.transition(resize.id, resize.state, row)
+                if trigger is ResizeTrigger.BEGIN and _open_window(tx, resize.branch_id) is not None:
+                    return Rest(WAIT_SECONDS, keep=False)  # it was opened just now
+                error = "" if trigger is ResizeTrigger.BEGIN else resize.error
+                tx.resizes.transition(resize.id, resize.state, row, error=error)
                 if trigger is ResizeTrigger.BEGIN:
                     for shard in tx.keyspaces.shards(resize.keyspace_id):
                         tx.resizes.roll_out(shard.id, "pending")
@@ -282,7 +286,7 @@ def _size_server(context: Context, layout: Layout, server: Server, size: ServerS
         return
     with context.ports.store.read() as tx:
         workflow = tx.workflows.active_on([server.branch_id]).get(server.branch_id)
-    if workflow is not None and workflow.state in _MOVING_TRAFFIC:
+    if workflow is not None and workflow.state in MOVING_TRAFFIC:
         raise NotYetError(f"workflow {workflow.number} moves traffic")
     primary_id = server.replica_of or server.id
     types = {TabletType.REPLICA, TabletType.RDONLY}
