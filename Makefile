@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench contract reference lint mysql clean
+.PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench contract reference lint mysql pscale clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -24,12 +24,15 @@ demo: setup                    ## move live tables to two shards under load and 
 mysql: setup                   ## a real MySQL 9.7 beside the system's MariaDB
 	scripts/get-mysql-9.7
 
+pscale:                        ## the unmodified pscale of an exact version, where there is Go; else the tests skip
+	scripts/get-pscale
+
 lint: setup                    ## ruff and pyright
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/pyright
 
-test: setup mysql lint         ## everything, on MariaDB and on MySQL
+test: setup mysql pscale lint  ## everything, on MariaDB and on MySQL
 	scripts/install-debian test
 	HOMEWORLD_REQUIRE_MYSQL=1 $(BIN)/pytest -n 3 --dist loadfile $(TEST_ARGS)
 

@@ -19,8 +19,9 @@ import pytest
 from homeworld.api.login_oauth import DEVICE_GRANT
 from homeworld.cli.installation import Installation
 from homeworld.model.topology import Flavor
-from tests.scenarios.test_pscale import ACTION_REQUIRED, FAILURE, program
+from tests.scenarios.test_pscale import ACTION_REQUIRED, FAILURE
 from tests.support import postgres
+from tests.support.clients import pscale as program
 from tests.support.mysqld import binary
 from tests.support.people import Browser
 from tests.support.roles import Roles

@@ -20,6 +20,7 @@ import pytest
 
 from homeworld.model.topology import Flavor
 from tests.support.bank import Login
+from tests.support.clients import pscale as program
 from tests.support.mysqld import CACHE, binary
 from tests.support.platform import Platform
 
@@ -74,15 +75,6 @@ def place(flavor: Flavor, server_root: Path) -> Iterator[Place]:
 
 
 # -------------------------------------------------------------------- the command line tool
-
-
-def program() -> Path:
-    """The tool."""
-    named = os.environ.get("HOMEWORLD_PSCALE") or shutil.which("pscale") or CACHE / "bin" / "pscale"
-    path = Path(named)
-    if not path.exists():
-        pytest.skip("no pscale on this machine: put it on PATH or name it by HOMEWORLD_PSCALE")
-    return path
 
 
 def environment(place: Place) -> dict[str, str]:

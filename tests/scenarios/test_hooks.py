@@ -21,7 +21,8 @@ from homeworld.cli.installation import Installation
 from homeworld.client import HomeworldClient
 from homeworld.model.topology import Flavor
 from homeworld.model.webhooks import signature
-from tests.scenarios.test_pscale import Pscale, program
+from tests.scenarios.test_pscale import Pscale
+from tests.support.clients import pscale as program
 from tests.support.mysqld import binary
 from tests.support.receiver import Receiver
 

@@ -1,7 +1,7 @@
 """The pscale command line tool, unmodified, drives an installation from nothing to a moved table and back.
 
-The tool is not part of this project and nothing here makes it: where it is neither on PATH nor in the cache
-nor named by ``HOMEWORLD_PSCALE``, this module is skipped.
+The tool is not part of this project; ``make test`` builds it where there is Go (``scripts/get-pscale``), and
+where there is none, nor one on PATH or named by ``HOMEWORLD_PSCALE``, this module is skipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import pytest
 
 from homeworld.cli.installation import Installation
 from homeworld.model.topology import Flavor
-from tests.support.mysqld import CACHE, binary
+from tests.support.clients import pscale as program
+from tests.support.mysqld import binary
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300), pytest.mark.one_flavor(Flavor.MARIADB)]
 
@@ -34,14 +35,6 @@ VSCHEMA = {
     },
 }
 SUCCESS, ACTION_REQUIRED, FAILURE = 0, 1, 2
-
-
-def program() -> Path:
-    named = os.environ.get("HOMEWORLD_PSCALE") or shutil.which("pscale") or CACHE / "bin" / "pscale"
-    path = Path(named)
-    if not path.exists():
-        pytest.skip("no pscale on this machine: put it on PATH or name it by HOMEWORLD_PSCALE")
-    return path
 
 
 class Pscale:

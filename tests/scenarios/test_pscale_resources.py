@@ -22,7 +22,8 @@ import pytest
 from homeworld.cli.installation import Installation
 from homeworld.model.topology import Flavor
 from tests.conftest import FLAVORS
-from tests.scenarios.test_pscale import Pscale, program
+from tests.scenarios.test_pscale import Pscale
+from tests.support.clients import pscale as program
 from tests.support.mysqld import binary
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300), pytest.mark.one_flavor(Flavor.MYSQL)]
