@@ -496,3 +496,22 @@ def test_a_database_may_name_its_flavor(desk: Desk) -> None:
     assert answer.json()["flavor"] == "mariadb"
     with desk.store.read() as tx:
         assert tx.databases.by_name(desk.shop.organization.id, "maria").flavor is Flavor.MARIADB
+
+
+def test_a_path_may_have_ids(desk: Desk) -> None:
+    """Terraform's provider asks for what it has made by its id."""
+    shop = desk.shop
+    at = f"{ORG}/databases/{shop.database.id}"
+    assert desk.http.get(at).json()["name"] == "shop"
+    assert desk.http.get(f"{at}/branches/{shop.branch.id}").json()["name"] == "main"
+    shown = desk.http.get(f"{DB}/branches/{shop.branch.id}/keyspaces/{shop.source.id}").json()
+    assert shown["name"] == shop.source.name
+    # An id is one within what is above it in the path, and a name goes before an id.
+    with desk.store.write() as tx:
+        other = tx.databases.create(shop.organization.id, "other", shop.region.id)
+        elsewhere = tx.branches.create(other.id, "elsewhere", shop.region.id)
+        tx.branches.create(shop.database.id, elsewhere.id, shop.region.id)
+    refused(desk.http.get(f"{DB}/branches/{shop.source.id}"), "not_found")
+    assert desk.http.get(f"{DB}/branches/{elsewhere.id}").json()["name"] == elsewhere.id
+    assert desk.http.get(f"{ORG}/databases/other/branches/{elsewhere.id}").json()["name"] == "elsewhere"
+    refused(desk.http.get(f"{ORG}/databases/other/branches/{shop.branch.id}"), "not_found")

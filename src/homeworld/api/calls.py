@@ -399,11 +399,11 @@ def _resolve(call: Call, path: Path) -> None:
     if call.organization.id not in call.bearer.organization_ids:
         raise NotFoundError
     if path.database is not None:
-        call.database_ = call.tx.databases.by_name(call.organization.id, path.database)
+        call.database_ = call.tx.databases.named(call.organization.id, path.database)
     if path.branch is not None:
-        call.branch_ = call.tx.branches.by_name(call.database.id, path.branch)
+        call.branch_ = call.tx.branches.named(call.database.id, path.branch)
     if path.keyspace is not None:
-        call.keyspace_ = call.tx.keyspaces.by_name(call.branch.id, path.keyspace)
+        call.keyspace_ = call.tx.keyspaces.named(call.branch.id, path.keyspace)
 
 
 async def _api(request: Request) -> Api:

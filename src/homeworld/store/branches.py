@@ -13,7 +13,7 @@ from typing import TypedDict, Unpack
 from sqlalchemy import Integer, Select, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from homeworld.model.errors import InvalidError
+from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.machine import Transition
 from homeworld.model.names import check_resource_name, new_id
 from homeworld.model.sizes import DEFAULT_SIZE
@@ -172,6 +172,16 @@ class Branches:
         """
         table = resources.branches
         return self._work.only(self._live(database_id).where(table.c.name == name), Branch)
+
+    def named(self, database_id: str, named: str) -> Branch:
+        """The live branch of that name, or else of that id: paths may have either, and a name goes first.
+
+        :raises NotFoundError: no such branch.
+        """
+        try:
+            return self.by_name(database_id, named)
+        except NotFoundError:
+            return self._work.only(self._live(database_id).where(resources.branches.c.id == named), Branch)
 
     def default(self, database_id: str) -> Branch:
         """The database's default branch.

@@ -14,7 +14,7 @@ from typing import TypedDict, Unpack
 from sqlalchemy import Integer, Select, func, select
 from sqlalchemy.exc import IntegrityError
 
-from homeworld.model.errors import InvalidError
+from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.machine import Transition
 from homeworld.model.names import check_schema_resource_name, new_id
 from homeworld.model.states.lifecycle import Life, LifeTrigger
@@ -170,6 +170,17 @@ class Databases:
         """
         table = resources.databases
         return self._work.only(self._live(organization_id).where(table.c.name == name), Database)
+
+    def named(self, organization_id: str, named: str) -> Database:
+        """The live database of that name, or else of that id: paths may have either, and a name goes first.
+
+        :raises NotFoundError: no such database.
+        """
+        try:
+            return self.by_name(organization_id, named)
+        except NotFoundError:
+            of_id = self._live(organization_id).where(resources.databases.c.id == named)
+            return self._work.only(of_id, Database)
 
     def by_ids(self, ids: Iterable[str | None]) -> Mapping[str, Database]:
         """Databases by id in whatever state."""

@@ -15,7 +15,7 @@ from typing import TypedDict, Unpack
 from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 
-from homeworld.model.errors import InvalidError
+from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.keyranges import split_evenly
 from homeworld.model.machine import Transition
 from homeworld.model.names import check_schema_resource_name, fits_schema, new_id
@@ -217,6 +217,16 @@ class Keyspaces:
         """
         table = resources.keyspaces
         return self._work.only(self._live(branch_id).where(table.c.name == name), Keyspace)
+
+    def named(self, branch_id: str, named: str) -> Keyspace:
+        """The live keyspace of that name, or else of that id: paths may have either, and a name goes first.
+
+        :raises NotFoundError: no such keyspace.
+        """
+        try:
+            return self.by_name(branch_id, named)
+        except NotFoundError:
+            return self._work.only(self._live(branch_id).where(resources.keyspaces.c.id == named), Keyspace)
 
     def of_branch(self, branch_id: str) -> tuple[Keyspace, ...]:
         """The branch's live keyspaces, by name."""

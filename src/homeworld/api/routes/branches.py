@@ -82,7 +82,7 @@ def _create(call: Call, body: CreateBranch) -> BranchOut:
     parent = None
     if body.parent_branch:
         try:
-            parent = call.tx.branches.by_name(call.database.id, body.parent_branch)
+            parent = call.tx.branches.named(call.database.id, body.parent_branch)
         except NotFoundError:
             raise InvalidError(f"parent branch {body.parent_branch} does not exist") from None
     branch = provision.create_branch(
