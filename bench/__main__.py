@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[Taker, tuple[tuple[str, str, Goal], ...]]] = {
     ),
     "memory": (memory.take, (("memory", "MiB peak RSS", goals.MEMORY),)),
     "api": (api_reads.take, (("api-reads", "ms, p50", goals.API_READS),)),
+    "api-lists": (api_reads.take_lists, (("api-lists", "ms, p50", goals.API_READS),)),
     "branch": (
         branches.take,
         tuple((f"branch-ready-{replicas}", "s", goals.BRANCH_READY) for replicas in branches.REPLICAS),

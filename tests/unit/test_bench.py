@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
-from bench import report, tables
+from bench import lists, report, tables
 from bench.__main__ import FAMILIES, arguments, chosen, take, told
 from bench.context import Context
 from bench.harness import (
@@ -24,11 +25,14 @@ from bench.harness import (
 )
 from bench.lab import BenchError
 from bench.loads import stalls
+from bench.serving import NothingMoves
 from bench.sizes import QUICK
 from bench.stores import DATABASE, ORGANIZATION, populate
 
+from homeworld.api.calls import Settings
 from homeworld.model.topology import Flavor
 from homeworld.store.store import Store
+from tests.support.api import ServedApi
 
 MORE = Goal(target=1.0, beyond=1.3, higher_is_better=True)
 LESS = Goal(target=250.0, beyond=50.0, higher_is_better=False)
@@ -170,6 +174,24 @@ def test_a_store_of_many_branches_is_made_of_whole_branches(tmp_path: Path) -> N
             assert seen.isdisjoint(keyspaces)
             seen |= keyspaces
     store.close()
+
+
+def test_every_list_of_a_store_of_many_has_as_many_entries(tmp_path: Path, served_api: ServedApi) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    token = populate(url, 3)
+    paths = lists.fill(url, 3)
+    store = Store.open(url)
+    served_api.use(store, Settings(NothingMoves()))
+    with httpx.Client(
+        base_url=served_api.url, headers={"Authorization": token}, trust_env=False, timeout=30
+    ) as client:
+        shown = {name: client.get(path).raise_for_status().json() for name, path in paths.items()}
+    store.close()
+    # The token that reads, and the team that everybody is in.
+    beside = {"service tokens": 1, "teams": 1}
+    assert {name: len(page["data"]) for name, page in shown.items()} == {
+        name: 3 + beside.get(name, 0) for name in paths
+    }
 
 
 def test_a_figure_that_fails_is_a_line_and_does_not_stop_the_others(
