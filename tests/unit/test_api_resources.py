@@ -508,10 +508,11 @@ def test_a_path_may_have_ids(desk: Desk) -> None:
     assert shown["name"] == shop.source.name
     # An id is one within what is above it in the path, and a name goes before an id.
     with desk.store.write() as tx:
-        other = tx.databases.create(shop.organization.id, "other", shop.region.id)
+        other = tx.databases.create(shop.organization.id, "other", shop.region.id, Flavor.MARIADB)
         elsewhere = tx.branches.create(other.id, "elsewhere", shop.region.id)
         tx.branches.create(shop.database.id, elsewhere.id, shop.region.id)
-    refused(desk.http.get(f"{DB}/branches/{shop.source.id}"), "not_found")
+    assert refused(desk.http.get(f"{DB}/branches/{shop.source.id}")) == (404, "not_found")
     assert desk.http.get(f"{DB}/branches/{elsewhere.id}").json()["name"] == elsewhere.id
     assert desk.http.get(f"{ORG}/databases/other/branches/{elsewhere.id}").json()["name"] == "elsewhere"
-    refused(desk.http.get(f"{ORG}/databases/other/branches/{shop.branch.id}"), "not_found")
+    refusal = refused(desk.http.get(f"{ORG}/databases/other/branches/{shop.branch.id}"))
+    assert refusal == (404, "not_found")

@@ -317,7 +317,7 @@ class Maintenance:
         query = (
             select(table)
             .where(table.c.schedule_id == schedule_id)
-            .order_by(table.c.created_at.desc(), table.c.id)
+            .order_by(table.c.created_at.desc(), table.c.id.desc())
         )
         return fetch_page(self._work.connection, query, request, Window)
 

@@ -19,7 +19,7 @@ from sqlalchemy import Select, select
 from homeworld.model.errors import InvalidError
 from homeworld.model.names import new_id, new_secret
 from homeworld.model.topology import BackendRole
-from homeworld.store.pages import Page, PageRequest, fetch_counted_page, fetch_page
+from homeworld.store.pages import Page, PageRequest, fetch_counted_page
 from homeworld.store.routing import Routes
 from homeworld.store.tables import resources
 from homeworld.store.work import Work
@@ -160,17 +160,24 @@ class Passwords:
     def page_of_database(self, database_id: str, request: PageRequest) -> Page[Password]:
         """The live passwords of all live branches of a database, newest first."""
         table, branch = resources.passwords, resources.branches
-        query = (
-            select(table)
+        newest_first = (table.c.created_at.desc(), table.c.id.desc())
+        # Of all of them only what the index has is sorted; whole rows are read of the page alone.
+        page = (
+            select(table.c.id)
             .join(branch, branch.c.id == table.c.branch_id)
             .where(
                 branch.c.database_id == database_id,
                 branch.c.deleted_at.is_(None),
                 table.c.deleted_at.is_(None),
             )
-            .order_by(table.c.created_at.desc(), table.c.id.desc())
+            .order_by(*newest_first)
+            .limit(request.size + 1)
+            .offset((request.number - 1) * request.size)
         )
-        return fetch_page(self._work.connection, query, request, load_password)
+        ids = self._work.connection.execute(page).scalars().all()
+        query = select(table).where(table.c.id.in_(ids)).order_by(*newest_first)
+        rows = self._work.all(query, load_password)
+        return Page(rows[: request.size], request.number, request.size, len(rows) > request.size)
 
     @staticmethod
     def _live(branch_id: str) -> Select[tuple[object, ...]]:

@@ -10,6 +10,7 @@ import (
 
 const sharding = `{"sharded": true, "vindexes": {"xxhash": {"type": "xxhash"}}, "tables": {` +
 	`"orders": {"column_vindexes": [{"column": "id", "name": "xxhash"}]},` +
+	`"notes": {"column_vindexes": [{"column": "id", "name": "xxhash"}]},` +
 	`"parts": {"column_vindexes": [{"column": "order_id", "name": "xxhash"}]}}}`
 
 // equal compares two JSON texts by what they say.

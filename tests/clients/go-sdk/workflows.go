@@ -67,9 +67,13 @@ func create(name string, tables ...string) *planetscale.Workflow {
 
 // workflows walks one from its beginning to its end, with each step back.
 func workflows() {
+	safe := must(client.DatabaseBranches.EnableSafeMigrations(ctx, &planetscale.EnableSafeMigrationsRequest{
+		Organization: organization, Database: database, Branch: branch,
+	}))
+	check(safe.SafeMigrations, "migrations are safe")
 	made := create("walk", "orders", "parts")
 	number := made.Number
-	same(made.Actor.ID != "", true, "who made it")
+	check(made.Actor.ID != "" && made.Actor.Name != "", "who made it")
 	refused(of(client.Workflows.Create(ctx, &planetscale.CreateWorkflowRequest{
 		Organization: organization, Database: database, Branch: branch, Name: "second",
 		SourceKeyspace: "shop", TargetKeyspace: "wide", Tables: []string{"orders"},
@@ -81,8 +85,12 @@ func workflows() {
 	same(names(running.Tables, func(one *planetscale.WorkflowTable) string { return one.Name }), "orders parts", "tables")
 	same(running.Tables[0].RowsCopied, 60, "the rows that were copied")
 	same(running.Tables[0].RowsPercentage, 100, "how much of them")
-	same(len(running.Streams), 1, "the number of streams")
-	check(running.Streams[0].Position != "" && running.Streams[0].PublicID != "", "where the stream is")
+	same(len(running.Streams), 2, "the number of streams")
+	for _, stream := range running.Streams {
+		same(stream.SourceShard, "-", "where it is from")
+		check(stream.TargetShard == "-80" || stream.TargetShard == "80-", "where it leads to")
+		check(stream.Position != "" && stream.PublicID != "", "where the stream is")
+	}
 	refused(of(client.Workflows.Complete(ctx, &planetscale.CompleteWorkflowRequest{
 		Organization: organization, Database: database, WorkflowNumber: number,
 	})), planetscale.ErrRetry)

@@ -18,9 +18,14 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from homeworld.store.tables.base import Utc, created, metadata, public_id, updated
+
+LIVE = text("deleted_at IS NULL")
+NOT_REVOKED = text("revoked_at IS NULL")
+WAITING = text("accepted_at IS NULL AND cancelled_at IS NULL")
 
 # A user's id is an actor's. The email is kept in lower case, so that one person is one row. Without a
 # password the user comes in by the identity provider only.
@@ -122,7 +127,14 @@ invitations = Table(
     created(),
     UniqueConstraint("secret_sha256"),
     CheckConstraint("role IN ('admin', 'member')", name="role"),
-    Index("ix_invitations_list", "organization_id", "created_at", "id"),
+    Index(
+        "ix_invitations_list",
+        "organization_id",
+        "created_at",
+        "id",
+        sqlite_where=WAITING,
+        postgresql_where=WAITING,
+    ),
 )
 
 oauth_applications = Table(
@@ -140,7 +152,14 @@ oauth_applications = Table(
     created(),
     updated(),
     UniqueConstraint("client_id"),
-    Index("ix_oauth_applications_list", "organization_id", "created_at", "id"),
+    Index(
+        "ix_oauth_applications_list",
+        "organization_id",
+        "created_at",
+        "id",
+        sqlite_where=LIVE,
+        postgresql_where=LIVE,
+    ),
 )
 
 # application_id is null for clients that nobody registered: tools on the user's own machine, which act with
@@ -163,7 +182,14 @@ oauth_tokens = Table(
     updated(),
     UniqueConstraint("access_sha256"),
     UniqueConstraint("refresh_sha256"),
-    Index("ix_oauth_tokens_list", "application_id", "created_at", "id"),
+    Index(
+        "ix_oauth_tokens_list",
+        "application_id",
+        "created_at",
+        "id",
+        sqlite_where=NOT_REVOKED,
+        postgresql_where=NOT_REVOKED,
+    ),
     Index("ix_oauth_tokens_user", "user_id"),
 )
 

@@ -20,6 +20,8 @@ from sqlalchemy import (
 
 from homeworld.store.tables.base import Utc, created, metadata, public_id, updated
 
+LIVE = text("deleted_at IS NULL")
+
 organizations = Table(
     "organizations",
     metadata,
@@ -62,7 +64,16 @@ service_tokens = Table(
     Column("creator_id", String(12), nullable=True),
     created(),
     updated(),
-    Index("ix_service_tokens_list", "organization_id", "created_at", "id"),
+    # With what tells an expired one, so that all are counted without being read.
+    Index(
+        "ix_service_tokens_list",
+        "organization_id",
+        "created_at",
+        "id",
+        "expires_at",
+        sqlite_where=LIVE,
+        postgresql_where=LIVE,
+    ),
 )
 
 # resource_id is an organization's or a database's.
