@@ -149,7 +149,7 @@ func workflows() {
 
 // cancelled walks one that is given up.
 func cancelled() {
-	made := create("given up", "notes")
+	made := create("given-up", "notes")
 	reaches(made.Number, "running")
 	must(client.Workflows.Cancel(ctx, &planetscale.CancelWorkflowRequest{
 		Organization: organization, Database: database, WorkflowNumber: made.Number,
@@ -160,5 +160,5 @@ func cancelled() {
 		Organization: organization, Database: database,
 	}))
 	states := names(list, func(one *planetscale.Workflow) string { return one.Name + ": " + one.State })
-	same(states, "given up: cancelled walk: completed", "the workflows")
+	same(states, "given-up: cancelled walk: completed", "the workflows")
 }
