@@ -108,7 +108,9 @@ def test_sizes_and_regions(pscale: Pscale) -> None:
     assert "PS-10" in shown
     assert [one["slug"] for one in pscale.ask("region", "list")] == ["local"]
     assert pscale.ask("branch", "show", *AT)["ready"]
-    assert pscale.refused("database", "create", "odd", "--cluster-size", "PS-7")[0] == "unprocessable"
+    code, sentence = pscale.refused("database", "create", "odd", "--cluster-size", "PS-7")
+    # Before 0.308.0 the tool makes its code of the sentence, which says that there is no such size.
+    assert (code in {"unprocessable", "NOT_FOUND"}, "PS_7" in sentence) == (True, True), sentence
 
 
 def test_schema_diff_and_lint(pscale: Pscale, login: dict[str, Any]) -> None:
