@@ -72,6 +72,10 @@ class Pscale:
         text = self.run(*words, "--format", "json", expect=expect)
         return json.loads(text[min(at for at in (text.find("["), text.find("{")) if at >= 0) :])
 
+    def knows(self, *words: str) -> bool:
+        """Whether the tool at hand has the command; of one that it lacks it tells the family's usage."""
+        return f"pscale {' '.join(words)}" in self.run(*words, "--help")
+
     def refused(self, *words: str, expect: int = FAILURE) -> tuple[str, str]:
         """The code and sentence of a command that must fail. Before 0.308.0 the tool has one code of its own
         for whatever the API finds wrong in what was asked for.
