@@ -23,6 +23,7 @@ from homeworld.api.calls import Settings as ApiSettings
 from homeworld.cli.demo.command import demo
 from homeworld.cli.maintenance import app as maintenance_app
 from homeworld.cli.maintenance import usage
+from homeworld.cli.reparent import reparent, tablets
 from homeworld.cli.workflow import app as workflow_app
 from homeworld.edge.server import Edge
 from homeworld.engines.local import LocalEngine
@@ -52,6 +53,7 @@ from homeworld.roles.ground import (
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
+from homeworld.workflows.failover import catch_up
 from homeworld.workflows.inspection import ServerInspection
 from homeworld.workflows.placements import altering
 from homeworld.workflows.provisioning.ports import Placement
@@ -61,6 +63,8 @@ _log = logging.getLogger("homeworld")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(demo)
 app.command()(usage)
+app.command()(tablets)
+app.command()(reparent)
 app.add_typer(workflow_app, name="workflow")
 app.add_typer(maintenance_app, name="maintenance")
 app.add_typer(users.app, name="user")
@@ -119,6 +123,8 @@ class Homeworld:
         stack.callback(self._stop_servers, engine)
         for server_id, why in failures.items():
             _log.error("server %s did not start and is tried again: %s", server_id, why)
+        # So that the gateway's first routes name those that take writes.
+        catch_up(store, engine)
         watcher = Watcher(engine)
         watcher.start()
         stack.callback(lambda: watcher.stop(self._left()))

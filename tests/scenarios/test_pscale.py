@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -412,6 +413,77 @@ def test_a_whole_move_by_vtctld(pscale: Pscale, login: dict[str, Any]) -> None:
     assert orders(pscale, login, "wide") == 3
     names = [one["name"] for one in vtctld(pscale, "list-keyspaces")["keyspaces"]]
     assert names == ["shop", "wide"]
+
+
+def tablet(pscale: Pscale, role: str) -> str:
+    """The alias of the server of keyspace ``shop`` in that role."""
+    (group,) = vtctld(pscale, "list-tablets", "--keyspace", "shop", "--tablet-type", role)
+    (one,) = group["tablets"]
+    return str(one["alias"])
+
+
+def ticks(pscale: Pscale, login: dict[str, Any]) -> list[int]:
+    with connect(pscale, login) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM ticks ORDER BY id")
+        return [int(row[0]) for row in cursor.fetchall()]
+
+
+def test_planned_reparents(pscale: Pscale, login: dict[str, Any]) -> None:
+    at = ("--keyspace", "shop", "--shard", "-")
+    primary, replica = tablet(pscale, "primary"), tablet(pscale, "replica")
+    with connect(pscale, login) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE ticks (id BIGINT NOT NULL PRIMARY KEY)")
+    record = vtctld(pscale, "get-shard", *at)
+    assert record["shard"]["primary_alias"]["uid"] == primary.rpartition("-")[2]
+    ending, errors, written = threading.Event(), list[BaseException](), list[int]()
+
+    def write() -> None:
+        try:
+            with connect(pscale, login) as connection, connection.cursor() as cursor:
+                while not ending.wait(0.01):
+                    cursor.execute("INSERT INTO ticks VALUES (%s)", (len(written),))
+                    written.append(len(written))
+        except pymysql.MySQLError as error:
+            errors.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    told = vtctld(pscale, "planned-reparent-shard", *at, "--new-primary", replica)
+    assert f"local-{told['promoted_primary']['uid']}" == replica
+    ending.set()
+    writer.join()
+    assert (errors, bool(written)) == ([], True)
+    assert (tablet(pscale, "primary"), tablet(pscale, "replica")) == (replica, primary)
+    assert ticks(pscale, login) == written
+    vtctld(pscale, "refresh-state-by-shard", *at)
+    # Back again, and homeworld dies while it is at it.
+    asked = vtctld(pscale, "planned-reparent-shard", *at, "--new-primary", primary, "--wait=false")
+    pscale.installation.kill()
+    pscale.installation.start()
+    pscale.follow()
+    deadline = time.monotonic() + 90
+    while not (found := vtctld(pscale, "planned-reparent-shard status", asked["id"]))["completed"]:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+    assert (found["state"], found["error"]) == ("completed", "")
+    assert tablet(pscale, "primary") == primary
+    login["database_branch"]["mysql_edge_address"] = f"127.0.0.1:{pscale.installation.ready['gateway_port']}"
+    assert ticks(pscale, login) == written
+    words = (*VTCTLD, "planned-reparent-shard", "shop", "main", *at, "--new-primary", "nobody")
+    assert "there is no tablet nobody" in pscale.refused(*words)[1]
+
+
+def test_the_throttler(pscale: Pscale) -> None:
+    alias = ("--tablet-alias", tablet(pscale, "replica"))
+    config = ("throttler update-config", "--keyspace", "shop")
+    checked = vtctld(pscale, "throttler check", *alias)
+    assert (checked["response_code"], checked["threshold"]) == ("THROTTLER_RESPONSE_CODE_OK", 5)
+    told = vtctld(pscale, *config, "--enabled=true", "--threshold", "2.5")
+    assert (told["enabled"], told["threshold"]) == (True, 2.5)
+    status = vtctld(pscale, "throttler status", *alias)
+    assert (status["enabled"], status["default_threshold"]) == (True, 2.5)
+    assert not vtctld(pscale, *config, "--enabled=false")["enabled"]
+    assert vtctld(pscale, *config, "--enabled=true")["threshold"] == 2.5
 
 
 def test_deleting_the_database(pscale: Pscale, login: dict[str, Any]) -> None:

@@ -248,6 +248,8 @@ class Application(threading.Thread):
     """A client that inserts, updates and deletes through the gateway, and remembers what it was told.
 
     Every commit that was acknowledged is in :attr:`rows`; any error is in :attr:`errors`.
+
+    :param pause: seconds between two rows.
     """
 
     def __init__(
@@ -256,8 +258,10 @@ class Application(threading.Thread):
         schema: str = "shop",
         rows: dict[int, int] | None = None,
         gateway: Gateway | None = None,
+        pause: float = 0.002,
     ) -> None:
         super().__init__(name="application", daemon=True)
+        self.pause = pause
         self.stack = stack
         self.gateway = gateway
         self.schema = schema
@@ -290,7 +294,7 @@ class Application(threading.Thread):
                     cursor.execute("DELETE FROM orders WHERE id = %s", (key,))
                     del self.rows[key]
                 self.longest = max(self.longest, time.monotonic() - begun)
-                time.sleep(0.002)
+                time.sleep(self.pause)
 
     def finish(self) -> dict[int, int]:
         """Stop, and give what has to be in the table."""

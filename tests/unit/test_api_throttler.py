@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ from typer.testing import CliRunner
 from homeworld.cli.workflow import app
 from homeworld.client import HomeworldClient
 from homeworld.model.movers import ThrottleLimits
+from homeworld.model.throttling import limits_between, throttle_of
 from homeworld.store.store import Store
 from homeworld.store.workflows import Workflow
-from homeworld.workflows.move_tables.context import limits_of
 from tests.support.api import ServedApi
-from tests.support.desk import DB, Desk, open_desk, refused
+from tests.support.desk import BRANCH, DB, Desk, open_desk, refused
 from tests.support.stores import TestClock
 
 ONE = f"{DB}/workflows/1/throttler"
@@ -106,7 +107,13 @@ def test_a_workflow_s_limits_are_kept_and_its_movers_get_them(desk: Desk) -> Non
     assert desk.http.patch(ONE, json={}).json() == {**shown, "ratio": 30}
     with desk.store.read() as tx:
         stored, database = tx.workflows.get(workflow.id), tx.databases.get(workflow.database_id)
-    limits = limits_of(stored, database.throttler_ratios, "shop", "shop_sharded")
+    limits = limits_between(
+        stored.limits,
+        *(
+            throttle_of(name, database.throttler_ratios, database.throttler_configs, desk.clock.now())
+            for name in ("shop", "shop_sharded")
+        ),
+    )
     assert limits == ThrottleLimits(2.5, None, 1_000_000, 30)
     for wrong in (-1, "fast", 1e400, [1]):
         text = f'{{"replica_lag_seconds": {wrong!r}}}'.replace("'", '"').replace("inf", "1e999")
@@ -150,3 +157,85 @@ def test_the_command_line_shows_and_changes(desk: Desk, monkeypatch: pytest.Monk
     assert "1234567" in result.output
     assert runner.invoke(app, ["throttle", "shop", "1", "--replica-lag", "nan"]).exit_code == 2
     assert runner.invoke(app, ["throttle", "shop", "1", "--replica-lag", "much"]).exit_code == 2
+
+
+CONFIG = f"{BRANCH}/vtctld/throttler/config"
+
+
+def replica_of(desk: Desk) -> str:
+    with desk.store.read() as tx:
+        return tx.keyspaces.shards(desk.shop.source.id)[0].replica_server_ids[0]
+
+
+def test_vtctld_s_clients_set_a_keyspace_and_moves_get_it(desk: Desk) -> None:
+    begin(desk)
+    until = desk.clock.now() + timedelta(hours=1)
+    body = {
+        "keyspace": "shop",
+        "threshold": 2.5,
+        "apps": [{"name": "vreplication", "ratio": 0.4, "expire_at": until.isoformat()}],
+    }
+    told = desk.http.put(CONFIG, json=body).json()["data"]
+    assert (told["enabled"], told["threshold"]) == (True, 2.5)
+    assert told["throttled_apps"]["vreplication"]["ratio"] == 0.4
+    wanted = {**USUAL, "replica_lag_seconds": 2.5, "ratio": 40}
+    assert desk.http.get(ONE).json() == wanted
+    # A workflow's own limit counts before.
+    assert desk.http.patch(ONE, json={"replica_lag_seconds": 9}).json()["replica_lag_seconds"] == 9
+    desk.clock.forward(3601)
+    assert desk.http.get(ONE).json()["ratio"] == 0
+    assert desk.http.get(f"{DB}/throttler").json()["configurations"][0]["ratio"] == 0
+    desk.http.patch(f"{DB}/throttler", json={"ratio": 30})
+    assert desk.http.get(ONE).json()["ratio"] == 30, "a published ratio has no end"
+    desk.http.put(CONFIG, json={"keyspace": "shop", "enabled": False})
+    assert desk.http.get(ONE).json()["ratio"] == 30, "the other side's still counts"
+    desk.http.put(CONFIG, json={"keyspace": "shop_sharded", "enabled": False})
+    assert desk.http.get(ONE).json() == {
+        "replica_lag_seconds": None,
+        "source_threads_running": None,
+        "source_history_length": None,
+        "ratio": 0,
+    }
+    told = desk.http.put(CONFIG, json={"keyspace": "shop", "unthrottle_apps": ["vreplication"]}).json()
+    assert told["data"]["throttled_apps"] == {}
+
+
+def test_a_server_s_throttler_is_checked_and_shown(desk: Desk) -> None:
+    begin(desk)
+    replica = replica_of(desk)
+    check = f"{BRANCH}/vtctld/throttler/check"
+    told = desk.http.post(check, json={"tablet_alias": f"local-{replica}", "scope": "self"}).json()["data"]
+    assert (told["response_code"], told["value"], told["threshold"]) == ("THROTTLER_RESPONSE_CODE_OK", 0, 5)
+    status = f"{BRANCH}/vtctld/throttler/status?tablet_alias="
+    shown = desk.http.get(f"{status}{replica}").json()["data"]
+    assert (shown["tablet_alias"], shown["keyspace"], shown["shard"]) == (f"local-{replica}", "shop", "-")
+    assert shown["metric_thresholds"] == {"lag": 5, "threads_running": 100, "history_list": 1_000_000}
+    assert set(shown["aggregated_metrics"]) == {"self/lag", "shard/lag"}
+    desk.inspection.silent = True
+    told = desk.http.post(check, json={"tablet_alias": replica}).json()["data"]
+    assert told["response_code"] == "THROTTLER_RESPONSE_CODE_UNKNOWN_METRIC"
+    assert "does not answer" in told["error"]
+    fine = {"tablet_alias": replica, "ok_if_not_exists": True}
+    assert desk.http.post(check, json=fine).json()["data"]["response_code"] == "THROTTLER_RESPONSE_CODE_OK"
+    assert refused(desk.http.post(check, json={"tablet_alias": "local-none"}))[0] == 404
+    assert refused(desk.http.get(status))[0] == 422
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"threshold": -1},
+        {"threshold": True},
+        {"apps": [{"name": "online-ddl", "ratio": 0.5}]},
+        {"apps": [{"name": "vreplication"}]},
+        {"apps": [{"name": "vreplication", "ratio": 1.5}]},
+        {"apps": [{"name": "vreplication", "ratio": 0.5, "expire_at": "2020-01-01T00:00:00Z"}]},
+        {"apps": [{"name": "vreplication", "ratio": 0.5, "expire_at": "2050-01-01T00:00:00"}]},
+        {"unthrottle_apps": ["rowstreamer"]},
+        {"app_checked_metrics": {"vreplication": ["loadavg"]}},
+    ],
+)
+def test_what_a_keyspace_s_throttler_cannot_do_is_refused(desk: Desk, further: dict[str, Any]) -> None:
+    assert refused(desk.http.put(CONFIG, json={"keyspace": "shop", **further}))[0] == 422
+    assert refused(desk.http.put(CONFIG, json={**further, "keyspace": "none"}))[0] in (404, 422)
+    assert [one["ratio"] for one in desk.http.get(f"{DB}/throttler").json()["configurations"]] == [0, 0]

@@ -32,6 +32,7 @@ from homeworld.store import (
     outbox,
     passwords,
     progress,
+    reparents,
     resizes,
     teams,
     tokens,
@@ -49,6 +50,7 @@ from homeworld.store.tables import access, metadata, resources, tenants
 from homeworld.store.tables import gateways as gateway_tables
 from homeworld.store.tables import journal as journal_tables
 from homeworld.store.tables import maintenance as maintenance_tables
+from homeworld.store.tables import reparents as reparent_tables
 from homeworld.store.tables import resizes as resize_tables
 from homeworld.store.tables import usage as usage_tables
 from homeworld.store.tables import webhooks as webhook_tables
@@ -70,6 +72,7 @@ RECORDS: list[tuple[type[Any], Table]] = [
     (resizes.KeyspaceResize, resize_tables.keyspace_resizes),
     (resizes.ShardRollout, resize_tables.shard_rollouts),
     (gateway_resizes.GatewayResize, resize_tables.gateway_resizes),
+    (reparents.ReparentRecord, reparent_tables.reparents),
     (workflows.Workflow, workflow_tables.workflows),
     (progress.WorkflowTable, workflow_tables.workflow_tables),
     (progress.Stream, workflow_tables.workflow_streams),

@@ -172,6 +172,33 @@ class HomeworldClient:
         path = _branches(organization, database, branch, "routing-rules")
         return self._call("PATCH", path, {"routing_rules": _text(rules)})
 
+    # reparents
+
+    def list_tablets(self, organization: str, database: str, branch: str) -> list[Resource]:
+        """The branch's servers by keyspace, shard and type."""
+        found: Any = self._call("GET", _branches(organization, database, branch, "tablets"))
+        return cast("list[Resource]", found)
+
+    def reparent(
+        self,
+        organization: str,
+        database: str,
+        branch: str,
+        keyspace: str,
+        shard: str,
+        *,
+        new_primary: str = "",
+        emergency: bool = False,
+    ) -> Resource:
+        """Ask for another primary of a shard: ``new_primary`` by its alias, or the best replica."""
+        body = {"keyspace": keyspace, "shard": shard, "new_primary": new_primary}
+        what = "emergency-reparent" if emergency else "planned-reparent"
+        return self._call("POST", _branches(organization, database, branch, what), body)
+
+    def get_reparent(self, organization: str, database: str, branch: str, reparent_id: str) -> Resource:
+        """How a reparent goes."""
+        return self._call("GET", _branches(organization, database, branch, "planned-reparent", reparent_id))
+
     # keyspaces
 
     def list_keyspaces(self, organization: str, database: str, branch: str) -> list[Resource]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _DROP_SECONDS = 120
+_BUSY_SECONDS = 3.0  # for whoever is at work on a server, where something else waits as well
+_FOLLOWS_NOBODY = "it follows nobody yet"
 
 
 class LocalEngine:
@@ -187,7 +189,7 @@ class LocalEngine:
                     accepting = owner.value("SELECT 1") == 1
                     if record.replica_of is not None:
                         state = replicas.read(owner, rules(record.flavor))
-                        error = "it follows nobody yet" if state is None else state.error
+                        error = _FOLLOWS_NOBODY if state is None else state.error
                         lag = None if state is None or error else state.lag_seconds
             except UnavailableError as failure:
                 error = failure.message if record.replica_of is not None else ""
@@ -238,6 +240,37 @@ class LocalEngine:
             return self._layout.read(server_id).replica_of is None
         except NotFoundError:
             return False
+
+    def furthest(self, server_ids: Sequence[str], timeout_seconds: float = 10.0) -> str:
+        """The replica that has everything which any of these has received. Fetching stops on all of them
+        until they are connected anew, by the watcher if by nobody else. One that does not answer is left out.
+
+        :raises UnavailableError: none answers, or none has it all.
+        """
+        return self._promotions.furthest(server_ids, timeout_seconds)
+
+    def follows(self, server_id: str) -> str:
+        """Try to let a replica follow its primary; why it does not, or the empty string where it does. One
+        that was told to has nothing that its primary lacks, however late it is.
+
+        :raises NotFoundError: no such server.
+        """
+        record = self._layout.read(server_id)
+        if record.replica_of is None:
+            return "it is a primary"
+        try:
+            with self._locks.attempt(server_id, _BUSY_SECONDS) as ours:
+                if not ours:
+                    return "somebody is at work on it"
+                self._follow(self._layout.read(server_id))
+        except HomeworldError as error:
+            return error.message
+        status = self.status(server_id)
+        if not status.running:
+            return "its process does not run"
+        if not status.accepting:
+            return "it does not answer"
+        return _FOLLOWS_NOBODY if status.replication_error == _FOLLOWS_NOBODY else ""
 
     # -- all servers -----------------------------------------------------------------------------------------
 
@@ -324,6 +357,12 @@ class LocalEngine:
                 continue
             try:
                 self.start_server(record.server_id)
+            except HomeworldError as error:
+                failures[record.server_id] = error.message
+        for record in records:
+            try:
+                # Before anybody is served: who takes writes is who is said to.
+                self._promotions.settle(record.server_id)
             except HomeworldError as error:
                 failures[record.server_id] = error.message
         return failures

@@ -61,9 +61,9 @@ class NamedLocks:
             self._give(name)
 
     @contextmanager
-    def attempt(self, name: str) -> Generator[bool]:
-        """Hold the name if nobody has it; whether that is so."""
-        taken = self._take(name, 0.0)
+    def attempt(self, name: str, seconds: float = 0.0) -> Generator[bool]:
+        """Hold the name if nobody has it, or not for longer than that; whether that is so."""
+        taken = self._take(name, seconds)
         try:
             yield taken
         finally:

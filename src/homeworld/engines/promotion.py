@@ -72,6 +72,20 @@ class Promotions:
             elif record.replica_of is not None:
                 raise InvalidError(f"{heir} follows {record.replica_of} by now; ask again")
 
+    def furthest(self, server_ids: Sequence[str], timeout_seconds: float) -> str:
+        """As :meth:`LocalEngine.furthest`."""
+        positions: dict[str, Position] = {}
+        for server_id in server_ids:
+            try:
+                positions[server_id] = self._applied(self._layout.read(server_id), timeout_seconds)
+            except UnavailableError as error:
+                _log.warning("replica %s cannot be asked what it has: %s", server_id, error.message)
+        for server_id, position in positions.items():
+            if all(position.contains(other) for other in positions.values()):
+                return server_id
+        names = ", ".join(server_ids)
+        raise UnavailableError(f"of the replicas {names} none is known to have what all of them have")
+
     def unsettled(self, server_id: str) -> bool:
         """Whether a promotion of a replica of this server is under way or broke off.
 
@@ -207,13 +221,16 @@ class Promotions:
 
     def _check_furthest(self, position: str, others: Sequence[Record], timeout_seconds: float) -> None:
         for other in others:
-            rule = rules(other.flavor)
-            with self._fleet.owner(other.server_id) as owner:
-                replicas.apply_received(owner, rule, timeout_seconds)
-                theirs = str(owner.value(rule.position) or "")
-            mine = Position.parse(other.flavor, position)
-            if not mine.contains(Position.parse(other.flavor, theirs)):
+            theirs = self._applied(other, timeout_seconds)
+            if not Position.parse(other.flavor, position).contains(theirs):
                 raise InvalidError(f"replica {other.server_id} has more ({theirs}); promote that one")
+
+    def _applied(self, replica: Record, timeout_seconds: float) -> Position:
+        """What a replica has once it has applied all that it had received. It fetches nothing more."""
+        rule = rules(replica.flavor)
+        with self._fleet.owner(replica.server_id) as owner:
+            replicas.apply_received(owner, rule, timeout_seconds)
+            return Position.parse(replica.flavor, str(owner.value(rule.position) or ""))
 
 
 def _be_the_one(primary: Control) -> None:

@@ -75,7 +75,10 @@ class BranchFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A managed MySQL server; ``replica_of`` is None on a primary. Only the engine knows its address."""
+    """A managed MySQL server; ``replica_of`` is None on a primary. Only the engine knows its address.
+
+    :param barred: why no shard may name it, although it is a replica; empty: shards may.
+    """
 
     id: str
     branch_id: str
@@ -85,6 +88,7 @@ class Server:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    barred: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +338,7 @@ class Servers:
             self._work.now,
             self._work.now,
             None,
+            "",
         )
         self._work.add(resources.servers, {field: getattr(made, field) for field in made.__slots__})
         self._journal.born("server", made.id, made.state, actor_id=None, payload={"branch_id": branch_id})
@@ -347,9 +352,11 @@ class Servers:
         table = resources.servers
         return self._work.only(select(table).where(table.c.id == server_id), Server)
 
-    def promote(self, server_id: str) -> None:
+    def promote(self, server_id: str, *, barred: str = "") -> None:
         """A replica has become the primary of its former primary: shards are found there from now on, and
         gateways hear of it. No-op where it is a primary already.
+
+        :param barred: why the former primary may not be a replica of shards; empty: it is one from now on.
         """
         server = self.get(server_id)
         former = server.replica_of
@@ -357,17 +364,44 @@ class Servers:
             return
         table, shards, now = resources.servers, resources.shards, self._work.now
         run = self._work.connection.execute
-        run(update(table).where(table.c.id == server_id).values(replica_of=None, updated_at=now))
+        run(update(table).where(table.c.id == server_id).values(replica_of=None, barred="", updated_at=now))
         run(update(table).where(table.c.replica_of == former).values(replica_of=server_id, updated_at=now))
-        run(update(table).where(table.c.id == former).values(replica_of=server_id, updated_at=now))
+        values = {"replica_of": server_id, "barred": barred, "updated_at": now}
+        self._work.change(table, table.c.id, former, values)
         rows = run(select(shards).where(shards.c.primary_server_id == former)).mappings().all()
         for row in rows:
             replicas = [former if each == server_id else each for each in row["replica_server_ids"]]
+            if barred:
+                replicas.remove(former)
             changed = {"primary_server_id": server_id, "replica_server_ids": replicas, "updated_at": now}
             self._work.change(shards, shards.c.id, row["id"], changed)
         Outbox(self._work).emit(
             "branch.primary_promoted", KIND, server.branch_id, {"server_id": server_id, "former": former}
         )
+        Routes(self._work).bump(server.branch_id)
+
+    def tell_barred(self, server_id: str, why: str) -> None:
+        """Say why a server that is barred already is so."""
+        table = resources.servers
+        if self.get(server_id).barred not in ("", why):
+            self._work.change(table, table.c.id, server_id, {"barred": why, "updated_at": self._work.now})
+
+    def admit(self, server_id: str) -> None:
+        """A barred server follows its primary: it is a replica of that one's shards again, and gateways hear
+        of it. No-op where it is none any more, or not barred.
+        """
+        server = self.get(server_id)
+        if not server.barred:
+            return
+        table, shards, now = resources.servers, resources.shards, self._work.now
+        self._work.change(table, table.c.id, server_id, {"barred": "", "updated_at": now})
+        rows = self._work.connection.execute(
+            select(shards).where(shards.c.primary_server_id == server.replica_of)
+        ).mappings()
+        for row in rows.all():
+            if server_id not in row["replica_server_ids"]:
+                values = {"replica_server_ids": [*row["replica_server_ids"], server_id], "updated_at": now}
+                self._work.change(shards, shards.c.id, row["id"], values)
         Routes(self._work).bump(server.branch_id)
 
     def of_branch(self, branch_id: str) -> tuple[Server, ...]:

@@ -56,6 +56,7 @@ class Database:
     deletion_protected: bool
     last_workflow_number: int
     throttler_ratios: Mapping[str, int]
+    throttler_configs: Mapping[str, object]
     actor_id: str | None
     created_at: datetime
     updated_at: datetime
@@ -79,6 +80,7 @@ class DatabaseFields(TypedDict, total=False):
     production_branch_web_console: bool
     deletion_protected: bool
     throttler_ratios: Mapping[str, int]
+    throttler_configs: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ class Databases:
             deletion_protected=False,
             last_workflow_number=0,
             throttler_ratios={},
+            throttler_configs={},
             actor_id=actor_id,
             created_at=self._work.now,
             updated_at=self._work.now,

@@ -317,6 +317,14 @@ class Keyspaces:
         """The keyspace's shards in key order."""
         return self.shards_of([keyspace_id])
 
+    def shard(self, shard_id: str) -> Shard:
+        """The shard.
+
+        :raises NotFoundError: no such id.
+        """
+        table = resources.shards
+        return self._work.only(select(table).where(table.c.id == shard_id), Shard)
+
     def shards_of(self, keyspace_ids: Sequence[str]) -> tuple[Shard, ...]:
         """The shards of several keyspaces, each keyspace's in key order."""
         table = resources.shards

@@ -351,7 +351,7 @@ class Maintenance:
     # -- servers ---------------------------------------------------------------------------------------------
 
     def servers(self, database_id: str) -> tuple[Server, ...]:
-        """The ready servers of the database's ready branches, oldest first."""
+        """The ready servers of the database's ready branches, oldest first, but those that serve nobody."""
         table, branch = resources.servers, resources.branches
         query = (
             select(table)
@@ -360,6 +360,7 @@ class Maintenance:
                 branch.c.database_id == database_id,
                 branch.c.state == Life.READY,
                 table.c.state == Life.READY,
+                table.c.barred == "",
             )
             .order_by(table.c.created_at, table.c.id)
         )

@@ -12,8 +12,10 @@ from sqlalchemy import ColumnElement, Table, TextClause, false, or_, select
 
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.states.move_tables import WORKING, State
+from homeworld.model.states.reparenting import UNFINISHED as REPARENTING
+from homeworld.model.states.reparenting import Reparent
 from homeworld.model.states.resizing import UNFINISHED, Resize
-from homeworld.store.tables import maintenance, resizes, resources
+from homeworld.store.tables import maintenance, reparents, resizes, resources
 from homeworld.store.tables import workflows as workflow_tables
 from homeworld.store.tables.maintenance import WindowState
 from homeworld.store.work import Work
@@ -27,8 +29,8 @@ _NOTHING_ELSE = false()
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A resource to look at; ``kind`` is database, branch, keyspace, resize, gateway_resize, workflow or
-    maintenance (an open window).
+    """A resource to look at; ``kind`` is database, branch, keyspace, resize, gateway_resize, reparent,
+    workflow or maintenance (an open window).
     """
 
     kind: str
@@ -48,9 +50,9 @@ class Queue:
         self._work = work
 
     def resources_with_work(self) -> tuple[WorkItem, ...]:
-        """Databases, branches and keyspaces that are pending or being deleted, resizes that are not over,
-        workflows in a state where something is under way, a stream runs, or what the state asks is not
-        settled, and open maintenance windows. Oldest change first within a kind.
+        """Databases, branches and keyspaces that are pending or being deleted, resizes and reparents that
+        are not over, workflows in a state where something is under way, a stream runs, or what the state asks
+        is not settled, and open maintenance windows. Oldest change first within a kind.
         """
         return (
             *self._of("database", resources.databases, UNSETTLED),
@@ -58,6 +60,7 @@ class Queue:
             *self._of("keyspace", resources.keyspaces, UNSETTLED),
             *self._of("resize", resizes.keyspace_resizes, UNFINISHED),
             *self._of("gateway_resize", resizes.gateway_resizes, UNFINISHED),
+            *self._of("reparent", reparents.reparents, REPARENTING),
             *self._of("workflow", workflow_tables.workflows, WATCHED, workflow_tables.UNSETTLED),
             *self._of("maintenance", maintenance.maintenance_windows, (WindowState.OPEN,)),
         )
@@ -66,7 +69,11 @@ class Queue:
         self,
         kind: str,
         table: Table,
-        states: tuple[Life, ...] | tuple[State, ...] | tuple[Resize, ...] | tuple[WindowState, ...],
+        states: tuple[Life, ...]
+        | tuple[State, ...]
+        | tuple[Resize, ...]
+        | tuple[Reparent, ...]
+        | tuple[WindowState, ...],
         also: ColumnElement[bool] | TextClause = _NOTHING_ELSE,
     ) -> list[WorkItem]:
         rows = self._work.connection.execute(

@@ -38,6 +38,7 @@ from homeworld.store.outbox import Outbox
 from homeworld.store.passwords import Passwords
 from homeworld.store.progress import Progress
 from homeworld.store.queue import Queue
+from homeworld.store.reparents import Reparents
 from homeworld.store.resizes import KeyspaceResizes
 from homeworld.store.routing import Routes
 from homeworld.store.teams import Teams
@@ -151,6 +152,11 @@ class Transaction:
     def gateway_resizes(self) -> GatewayResizes:
         """Resizes of branches' gateways."""
         return GatewayResizes(self.work)
+
+    @cached_property
+    def reparents(self) -> Reparents:
+        """Reparents of shards."""
+        return Reparents(self.work)
 
     @cached_property
     def passwords(self) -> Passwords:

@@ -16,14 +16,16 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from homeworld.model.errors import InvalidError
-from homeworld.model.machine import Transition
+from homeworld.model.machine import Kind, Transition
 from homeworld.model.movers import OnDdl
 from homeworld.model.names import check_resource_name, new_id
-from homeworld.model.states.move_tables import TERMINAL, State, Trigger
+from homeworld.model.states.move_tables import MOVING_TRAFFIC, TERMINAL, State, Trigger
+from homeworld.model.states.reparenting import Reparent
 from homeworld.store.databases import Databases
 from homeworld.store.journal import Journal
 from homeworld.store.pages import Page, PageRequest, fetch_page
 from homeworld.store.routing import Routes
+from homeworld.store.tables import reparents
 from homeworld.store.tables import workflows as tables
 from homeworld.store.work import Work
 
@@ -289,12 +291,15 @@ class Workflows:
         Going to error or stopped, ``interrupted_state`` is ``expected`` unless ``fields`` says otherwise.
 
         :raises ConflictError: the workflow is not in ``expected`` any more, or facts contradict the state.
+        :raises InvalidError: traffic is asked to move while a primary of the branch is being replaced.
         """
         values: dict[str, object] = {"settled": False, **fields}
         if row.to in {State.ERROR, State.STOPPED}:
             values.setdefault("interrupted_state", expected)
         known = self.get(workflow_id)
         database_id = known.database_id
+        if row.kind is Kind.ASKED and row.to in MOVING_TRAFFIC:
+            self._await_reparent(known.branch_id)
         if row.to in TERMINAL:
             Routes(self._work).unguard(known.branch_id)
         self._journal.move(
@@ -309,3 +314,9 @@ class Workflows:
             payload={"database_id": database_id, "why": why},
         )
         return self.get(workflow_id)
+
+    def _await_reparent(self, branch_id: str) -> None:
+        table = reparents.reparents
+        query = select(table.c.id).where(table.c.branch_id == branch_id, table.c.state == Reparent.RUNNING)
+        if self._work.connection.execute(query).first() is not None:
+            raise InvalidError("a primary of the branch is being replaced; ask again when that is over")

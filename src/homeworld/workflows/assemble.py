@@ -8,7 +8,7 @@ from homeworld.model.ports import Engine, Gateways, Movers, Placements, Precondi
 from homeworld.store.store import Store
 from homeworld.workflows import provisioning
 from homeworld.workflows.executor import POLL_SECONDS, Executor, Handler
-from homeworld.workflows.failover import Promotes, catch_up
+from homeworld.workflows.failover import Promotes, PromotingEngine, catch_up
 from homeworld.workflows.leases import TTL_SECONDS
 from homeworld.workflows.maintenance.handler import Maintenance, Restarts
 from homeworld.workflows.maintenance.handler import Ports as MaintenancePorts
@@ -19,6 +19,8 @@ from homeworld.workflows.move_tables.servers import ServerTools
 from homeworld.workflows.placements import StillTables
 from homeworld.workflows.provisioning.branches import Branches, Databases
 from homeworld.workflows.provisioning.keyspaces import Keyspaces
+from homeworld.workflows.reparenting.context import Ports as ReparentPorts
+from homeworld.workflows.reparenting.handler import Reparents
 from homeworld.workflows.resizing.gateways import GatewayResizes
 from homeworld.workflows.resizing.keyspaces import KeyspaceResizes
 
@@ -67,6 +69,8 @@ def make_executor(
     )
     if isinstance(engine, Restarts):
         handlers = (*handlers, Maintenance(MaintenancePorts(store, engine, gateways, publish)))
+    if isinstance(engine, PromotingEngine):
+        handlers = (*handlers, Reparents(ReparentPorts(store, engine, gateways, publish)))
     return Executor(
         store,
         handlers,

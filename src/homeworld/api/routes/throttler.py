@@ -5,6 +5,9 @@ The second is homeworld's own. Both are only stored here; the executor tells mov
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, cast
+
 from fastapi import APIRouter
 
 from homeworld.api.calls import ApiDep, Call, CallerDep, InDatabase
@@ -18,6 +21,7 @@ from homeworld.api.schemas.throttler import (
     show_throttler,
 )
 from homeworld.model.errors import InvalidError
+from homeworld.model.throttling import UNTIL, limits_between, throttle_of
 from homeworld.store.workflows import Workflow
 
 router = APIRouter()
@@ -41,13 +45,17 @@ def update_database_throttler(
     with api.write(caller, "update_database_throttler", path) as call:
         names = _keyspaces(call)
         ratios = {name: ratio for name, ratio in call.database.throttler_ratios.items() if name in names}
-        if body.ratio is not None:
-            ratios = dict.fromkeys(names, body.ratio)
+        asked = {} if body.ratio is None else dict.fromkeys(names, body.ratio)
         for one in body.configurations or ():
             if one.keyspace_name not in names:
                 raise InvalidError(f"keyspace {one.keyspace_name} does not exist")
-            ratios[one.keyspace_name] = one.ratio
-        call.tx.databases.update(call.database.id, throttler_ratios=ratios)
+            asked[one.keyspace_name] = one.ratio
+        ratios |= asked
+        configs = {
+            name: {key: value for key, value in config.items() if key != UNTIL or name not in asked}
+            for name, config in cast("Mapping[str, Any]", call.database.throttler_configs).items()
+        }
+        call.tx.databases.update(call.database.id, throttler_ratios=ratios, throttler_configs=configs)
         call.audit(
             "database.throttler_updated", "database", call.database.id, call.database.name, ratios=ratios
         )
@@ -81,5 +89,9 @@ def _keyspaces(call: Call) -> list[str]:
 
 def _shown(call: Call, workflow: Workflow) -> LimitsOut:
     keyspaces = call.tx.keyspaces.by_ids((workflow.source_keyspace_id, workflow.target_keyspace_id))
-    ratios = call.database.throttler_ratios
-    return show_limits(workflow, max(ratios.get(keyspace.name, 0) for keyspace in keyspaces.values()))
+    database = call.database
+    sides = [
+        throttle_of(one.name, database.throttler_ratios, database.throttler_configs, call.now)
+        for one in keyspaces.values()
+    ]
+    return show_limits(limits_between(workflow.limits, *sides))

@@ -14,7 +14,7 @@ from homeworld.api.schemas.databases import Name
 from homeworld.model import json_text
 from homeworld.model.errors import InvalidError
 from homeworld.model.movers import ThrottleLimits
-from homeworld.store.workflows import Workflow
+from homeworld.model.throttling import throttle_of
 
 MOST_RATIO = 95
 Ratio = Annotated[int, Field(ge=0, le=MOST_RATIO)]
@@ -67,7 +67,10 @@ class ThrottlerOut(BaseModel):
 def show_throttler(call: Call, keyspaces: Sequence[str]) -> ThrottlerOut:
     """The throttler of the call's database as it is stored now."""
     database = call.tx.databases.get(call.database.id)
-    ratios = database.throttler_ratios
+    ratios = {
+        name: throttle_of(name, database.throttler_ratios, database.throttler_configs, call.now).ratio
+        for name in keyspaces
+    }
     return ThrottlerOut(
         keyspaces=keyspaces,
         configurable=ConfigurableOut(
@@ -108,13 +111,11 @@ class LimitsOut(BaseModel):
     ratio: int
 
 
-def show_limits(workflow: Workflow, ratio: int) -> LimitsOut:
+def show_limits(limits: ThrottleLimits) -> LimitsOut:
     """A workflow's limits, what was never asked included."""
-    asked: dict[str, Any] = dict(workflow.limits)
-    limits = ThrottleLimits(**asked)
     return LimitsOut(
         replica_lag_seconds=limits.replica_lag_seconds,
         source_threads_running=limits.source_threads_running,
         source_history_length=limits.source_history_length,
-        ratio=ratio,
+        ratio=limits.ratio,
     )

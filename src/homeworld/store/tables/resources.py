@@ -67,6 +67,8 @@ databases = Table(
     Column("last_workflow_number", Integer, nullable=False),
     # keyspace name to percent
     Column("throttler_ratios", JSON, nullable=False, server_default=text("'{}'")),
+    # keyspace name to what else was asked of giving way (model/throttling)
+    Column("throttler_configs", JSON, nullable=False, server_default=text("'{}'")),
     Column("actor_id", String(12), ForeignKey("actors.id"), nullable=True),
     created(),
     updated(),
@@ -132,7 +134,8 @@ branches = Table(
     Index("ix_branches_parent_branch_id", "parent_branch_id"),
 )
 
-# replica_of is empty on a primary. Endpoints and accounts are the engine's: only it knows how to reach one.
+# replica_of is empty on a primary. ``barred`` says why no shard may name the server; empty: one may.
+# Endpoints and accounts are the engine's: only it knows how to reach one.
 servers = Table(
     "servers",
     metadata,
@@ -144,6 +147,7 @@ servers = Table(
     created(),
     updated(),
     Column("deleted_at", Utc, nullable=True),
+    Column("barred", Text, nullable=False, server_default=text("''")),
     one_of("state", Life),
     one_of("flavor", Flavor),
     _deleted_is_said(),

@@ -28,6 +28,7 @@ from homeworld.model.ports import Engine, Gateways
 from homeworld.model.routing import EVERY_TABLE, HoldRequest
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.states.move_tables import MOVING_TRAFFIC
+from homeworld.model.states.reparenting import Reparent
 from homeworld.model.states.resizing import Resize
 from homeworld.model.topology import TabletType
 from homeworld.store.branches import Server
@@ -241,11 +242,12 @@ class Maintenance:
         with self._ports.store.read() as tx:
             active = tx.workflows.active_on([server.branch_id]).get(server.branch_id)
             resizes = tx.resizes.ahead(server.branch_id)
+            reparent = tx.reparents.unfinished([server.branch_id]).get(server.branch_id)
         if active is not None and active.state in MOVING_TRAFFIC:
             return f"workflow {active.number}, which moves traffic"
         if any(resize.state is Resize.RESIZING for resize in resizes):
             return "a resize"
-        return ""
+        return "a reparent" if reparent is not None and reparent.state is Reparent.RUNNING else ""
 
     # -- the window ------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 from homeworld.model import vschema as vschemas
 from homeworld.model.errors import HomeworldError, InvalidError, UnavailableError
@@ -158,15 +158,6 @@ class Side:
             for server in shard.replica_server_ids
         }
         return tuple(found.values())
-
-
-def limits_of(workflow: Workflow, ratios: Mapping[str, int], *keyspaces: str) -> ThrottleLimits:
-    """How a workflow's movers give way.
-
-    :param ratios: the database's, by keyspace name; of ``keyspaces`` the largest counts.
-    """
-    asked: dict[str, Any] = dict(workflow.limits)
-    return ThrottleLimits(**asked, ratio=max((ratios.get(name, 0) for name in keyspaces), default=0))
 
 
 def placements(side: Side, tables: Sequence[str]) -> tuple[Placement, ...]:

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import cast
 
 from homeworld.model.movers import MoverProgress, RowDifference, Verification
+from homeworld.model.throttling import limits_between, throttle_of
 from homeworld.store.guards import VERIFY_ID, facts
 from homeworld.store.journal import StepRecord, StepStatus
 from homeworld.store.store import Transaction
 from homeworld.store.workflows import Workflow
 from homeworld.workflows.leases import Lease
-from homeworld.workflows.move_tables.context import Context, Hand, Ports, Side, limits_of
+from homeworld.workflows.move_tables.context import Context, Hand, Ports, Side
 from homeworld.workflows.move_tables.decide import (
     FORWARD_STREAM,
     REVERSE_STREAM,
@@ -46,10 +47,16 @@ def look(ports: Ports, lease: Lease, hand: Hand, workflow_id: str) -> Context:
         target = _side(tx, workflow.target_keyspace_id)
         globals_ = _side(tx, workflow.global_keyspace_id) if workflow.global_keyspace_id else None
         run = _run(tx, workflow, hand)
-        ratios = tx.databases.get(workflow.database_id).throttler_ratios
+        database, now = tx.databases.get(workflow.database_id), tx.work.now
     if globals_ is None and not source.keyspace.sharded:
         globals_ = source
-    limits = limits_of(workflow, ratios, source.name, target.name)
+    limits = limits_between(
+        workflow.limits,
+        *(
+            throttle_of(side.name, database.throttler_ratios, database.throttler_configs, now)
+            for side in (source, target)
+        ),
+    )
     return Context(ports, lease, hand, workflow, tables, source, target, globals_, run, limits)
 
 

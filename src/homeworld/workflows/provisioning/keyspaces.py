@@ -102,7 +102,8 @@ def choose_places(context: Context) -> None:
             made = [
                 tx.servers.create(branch.id, database.flavor, replica_of=primary.id) for _ in range(missing)
             ]
-            tx.keyspaces.place(shard.id, primary.id, [server.id for server in (*replicas, *made)])
+            serving = [server.id for server in (*replicas, *made) if not server.barred]
+            tx.keyspaces.place(shard.id, primary.id, serving)
 
 
 def _shared_primary(tx: Transaction, branch: Branch) -> Server | None:
@@ -280,12 +281,20 @@ def end_servers(context: Context) -> None:
     """Servers of its own end with the keyspace, replicas first."""
     if context.ports.placement is not Placement.DEDICATED:
         return
-    for server in reversed(_servers_of(context)):
+    for server in (*_barred(context), *reversed(_servers_of(context))):
         with context.ports.store.read() as tx:
             primary = tx.servers.get(server.replica_of) if server.replica_of else server
             if _others(tx, context, primary):
                 continue
         end_server(context.ports, context.lease, server)
+
+
+def _barred(context: Context) -> list[Server]:
+    """Servers that no shard names, behind the keyspace's primaries."""
+    primaries = {shard.primary_server_id for shard in context.shards()}
+    with context.ports.store.read() as tx:
+        servers = tx.servers.of_branch(context.branch.id)
+    return [server for server in servers if server.barred and server.replica_of in primaries]
 
 
 def end_server(ports: Ports, lease: Lease, server: Server) -> None:

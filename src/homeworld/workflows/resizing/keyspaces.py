@@ -109,10 +109,13 @@ class KeyspaceResizes:
             ahead = tx.resizes.ahead(resize.branch_id, resize)
             workflow = tx.workflows.active_on([resize.branch_id]).get(resize.branch_id)
             window = _open_window(tx, resize.branch_id)
+            reparent = tx.reparents.unfinished([resize.branch_id])
         if ahead or keyspace.state is not Life.READY:
             return Rest(WAIT_SECONDS, keep=False)
         if resize.state is Resize.QUEUED:
             return self._take(resize, ResizeTrigger.ADMIT, lease)
+        if reparent:
+            return Rest(WAIT_SECONDS, keep=False)
         if workflow is not None and workflow.state in MOVING_TRAFFIC:
             return Rest(WAIT_SECONDS, keep=False)
         if window is not None:
@@ -192,7 +195,11 @@ def _place(tx: Transaction, shard: Shard, layout: Layout) -> None:
     """Have the shard served by every ready replica of its primary."""
     if shard.primary_server_id is None:
         return
-    ready = [s.id for s in layout.replicas_of(shard.primary_server_id) if s.state is Life.READY]
+    ready = [
+        server.id
+        for server in layout.replicas_of(shard.primary_server_id)
+        if server.state is Life.READY and not server.barred
+    ]
     if ready != list(shard.replica_server_ids):
         tx.keyspaces.place(shard.id, shard.primary_server_id, ready)
 
@@ -259,7 +266,7 @@ def size_servers(context: Context) -> None:
             # Anew for each: another may have been promoted meanwhile.
             now = context.layout()
             known = next((one for one in now.servers if one.id == server.id), None)
-            if known is not None and known.state is Life.READY:
+            if known is not None and known.state is Life.READY and not known.barred:
                 size = _wanted(context, now, known.replica_of or known.id)
                 _size_server(context, now, known, size)
         _roll_out(context, shard, "complete")

@@ -63,19 +63,20 @@ class Layout:
         return largest(keyspace.cluster_size for keyspace in self.on_primary(primary_id))
 
     def replicas_of(self, primary_id: str) -> list[Server]:
-        """Its replicas that are there or being made, oldest first."""
-        return [
+        """Its replicas that are there or being made, oldest first; behind them those that serve nobody."""
+        found = [
             server
             for server in self.servers
             if server.replica_of == primary_id and server.state in (Life.PENDING, Life.READY)
         ]
+        return sorted(found, key=lambda server: bool(server.barred))
 
     def missing(self, primary_id: str) -> int:
         """How many replicas have to be made."""
         return max(0, self._wanted(primary_id) - len(self.replicas_of(primary_id)))
 
     def surplus(self, primary_id: str) -> list[Server]:
-        """Replicas that nobody wants any more: the newest."""
+        """Replicas that nobody wants any more: those that serve nobody, then the newest."""
         return self.replicas_of(primary_id)[self._wanted(primary_id) :]
 
     def leaving(self, primary_id: str) -> list[Server]:
