@@ -117,7 +117,9 @@ func audit() {
 		for _, one := range page.Data {
 			check(!seen[one.ID], "each entry once")
 			seen[one.ID] = true
-			check(one.AuditAction != "" && one.ActorID != "" && one.AuditableType != "", "who did what to which")
+			check(one.AuditAction != "" && one.AuditableType != "" && one.AuditableID != "", "what was done to which")
+			check(one.ActorID != "" || one.ActorType == "System", "who did it; the installation itself has no id")
+			check(one.ActorDisplayName != "", "the name of who did it")
 			recent(one.CreatedAt, "created_at")
 		}
 		same(page.HasPrev, pages > 0, "a page before it")
