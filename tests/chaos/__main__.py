@@ -75,7 +75,7 @@ def main() -> int:
         if asked.cell or todo[number :: len(flavors)]
     ]
     outcomes: list[Outcome] = []
-    if asked.jobs > 1 and len(shares) > 1:
+    if asked.jobs > 1 and not asked.part:
         outcomes = beside_each_other(shares, asked, seed)
     else:
         for flavor, layout, mine in shares:
@@ -117,6 +117,14 @@ def beside_each_other(shares: list[Share], asked: argparse.Namespace, seed: int)
             raise RuntimeError(told)
         return found
 
+    # With more jobs than there are kinds of worlds some kinds have several.
+    pieces = -(-asked.jobs // len(shares))
+    shares = [
+        (flavor, layout, todo[number::pieces])
+        for flavor, layout, todo in shares
+        for number in range(pieces)
+        if todo[number::pieces]
+    ]
     with ThreadPoolExecutor(asked.jobs) as pool:
         try:
             parts = list(pool.map(run, range(len(shares)), shares))
