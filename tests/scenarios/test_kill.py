@@ -56,6 +56,7 @@ def works_again(tellers: list[Teller]) -> None:
 
 @pytest.mark.scenario
 @pytest.mark.timeout(600)
+@pytest.mark.one_flavor(Flavor.MYSQL)
 def test_killed_in_each_state(platform: Platform) -> None:
     login, bank, tellers = opened(platform)
     for teller in tellers:

@@ -17,6 +17,7 @@ from homeworld.engines.local import LocalEngine
 from homeworld.model.errors import InvalidError
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.model.states.reparenting import Reparent
+from homeworld.model.topology import Flavor
 from homeworld.store import reparents
 from homeworld.store.keyspaces import Shard
 from homeworld.store.reparents import ReparentRecord
@@ -146,6 +147,7 @@ def test_planned_reparents_among_writers(stack: Stack) -> None:
         assert [event.event for event in tx.outbox.after(0, 1000)].count("branch.primary_promoted") == 2
 
 
+@pytest.mark.one_flavor(Flavor.MARIADB)
 def test_whichever_step_the_worker_dies_at_another_one_goes_on(stack: Stack) -> None:
     stack.open(replicas=1)
     fill(stack)

@@ -1,13 +1,14 @@
 """Opening snapshots of both sides that show the same moment of each source.
 
-The appliers are held and the feeds give transactions one by one. A snapshot of each source is opened whose
-position *g* is known exactly: on MariaDB the snapshot says it; on MySQL the moving tables are locked for
-reading while position and snapshot are taken, so that nothing of them lies between. It shows everything that
-the feeds had read by then. The appliers go on, side by side, because one may wait for what another has to
-apply, each to the first end of a transaction that has all of its *g*, and are held again; what they have
-beyond *g* touches none of the tables. Then the targets' snapshots are opened and the appliers go on. Where a
-row goes from one server to another between their snapshots, one applier would wait for another that is held:
-then all is done again.
+The streams come close first, as fast as they can. The appliers are held then and the feeds give
+transactions one by one. A snapshot of each source is opened whose position *g* is known exactly: on
+MariaDB the snapshot says it; on MySQL the moving tables are locked for reading while position and
+snapshot are taken, so that nothing of them lies between. It shows everything that the feeds had read by
+then. The appliers go on, side by side, because one may wait for what another has to apply, each to the
+first end of a transaction that has all of its *g*, and are held again; what they have beyond *g* touches
+none of the tables. Then the targets' snapshots are opened and the appliers go on. Where a row goes from
+one server to another between their snapshots, one applier would wait for another that is held: then all
+is done again.
 
 Invariant: when :func:`meet` returns, the targets' snapshots show what their streams make of exactly what the
 sources' show; nobody is held any more, whatever happened.
@@ -32,6 +33,11 @@ from homeworld.replication.snapshots import log_end, open_snapshot, snapshot_coo
 
 HOLD_SECONDS = 30.0
 REACH_SECONDS = 600.0
+# How far behind a stream may be that is held: what is left comes transaction by transaction, maybe no faster
+# than writers make more, so that a stream which is held far behind falls behind further. Log entries tell
+# whole seconds.
+CLOSE_LAG_SECONDS = 2.0
+CLOSE_SECONDS = 300.0
 SNAPSHOT_SECONDS = 10.0
 LOCK_SECONDS = 1.0
 LOCK_ATTEMPTS = 60
@@ -83,6 +89,11 @@ def _meet(
     def crossed() -> bool:
         return any(follower.blocked for follower in followers.values())
 
+    deadline = time.monotonic() + CLOSE_SECONDS
+    while any(follower.lag_seconds > CLOSE_LAG_SECONDS for follower in followers.values()):
+        # One that never comes close is held as it is: it may be that its lag cannot be told.
+        if crossed() or time.monotonic() > deadline or stopping.wait(_BETWEEN_LOOKS):
+            break
     try:
         for follower in followers.values():
             follower.hold(HOLD_SECONDS, crossed)

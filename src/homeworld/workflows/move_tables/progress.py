@@ -63,6 +63,9 @@ class Teller:
         }.get(to)
         if found is None:
             return
+        if to is State.RUNNING and (mover := context.live_mover(FORWARD_STREAM)) is not None:
+            # A copy that has ended is told with its last figures, not with those of a second ago.
+            tx.progress.tell(context.workflow.id, FORWARD_STREAM, mover.progress())
         forward, reverse, serving = found
         for direction, state in ((FORWARD_STREAM, forward), (REVERSE_STREAM, reverse)):
             tx.progress.set_streams(
