@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -27,16 +27,17 @@ from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.replication.assembly import Assembly
 from homeworld.replication.connection import Connection
 from homeworld.replication.fence import locked_for_reading
-from homeworld.replication.follower import CrossedError
+from homeworld.replication.follower import CrossedError, Follower
 from homeworld.replication.positions import current_position, snapshot_position
 from homeworld.replication.snapshots import log_end, open_snapshot, snapshot_coordinates
 
 HOLD_SECONDS = 30.0
 REACH_SECONDS = 600.0
-# How far behind a stream may be that is held: what is left comes transaction by transaction, maybe no faster
-# than writers make more, so that a stream which is held far behind falls behind further. Log entries tell
-# whole seconds.
-CLOSE_LAG_SECONDS = 2.0
+# Until a stream is held it comes to where the log is, again until that takes so little. What is left comes
+# transaction by transaction, maybe no faster than writers make more: one that is held far behind falls behind
+# further.
+CLOSE_ENOUGH_SECONDS = 1.0
+CLOSE_ATTEMPTS = 5
 CLOSE_SECONDS = 300.0
 SNAPSHOT_SECONDS = 10.0
 LOCK_SECONDS = 1.0
@@ -89,11 +90,13 @@ def _meet(
     def crossed() -> bool:
         return any(follower.blocked for follower in followers.values())
 
-    deadline = time.monotonic() + CLOSE_SECONDS
-    while any(follower.lag_seconds > CLOSE_LAG_SECONDS for follower in followers.values()):
-        # One that never comes close is held as it is: it may be that its lag cannot be told.
-        if crossed() or time.monotonic() > deadline or stopping.wait(_BETWEEN_LOOKS):
-            break
+    for server, follower in followers.items():
+        asked = next(
+            session
+            for place, session in zip(spec.sources, sources, strict=True)
+            if place.endpoint.server_id == server
+        )
+        _come_close(follower, asked, crossed, stopping)
     try:
         for follower in followers.values():
             follower.hold(HOLD_SECONDS, crossed)
@@ -126,6 +129,21 @@ def _meet(
             follower.release()
     shown = {place.shard: reached[place.endpoint.server_id] for place in spec.sources}
     return Meeting(shown, after, until, passed)
+
+
+def _come_close(
+    follower: Follower, source: Connection, crossed: Callable[[], bool], stopping: threading.Event
+) -> None:
+    """Let a stream apply what has piled up, put together as it may be; give up where that takes very long."""
+    deadline = time.monotonic() + CLOSE_SECONDS
+    for _ in range(CLOSE_ATTEMPTS):
+        begun = time.monotonic()
+        end = current_position(source, follower.endpoint.flavor)
+        while not follower.passed(end, _BETWEEN_LOOKS):
+            if crossed() or stopping.is_set() or time.monotonic() > deadline:
+                return
+        if time.monotonic() - begun < CLOSE_ENOUGH_SECONDS:
+            return
 
 
 def _snapshot(
