@@ -16,6 +16,7 @@ sources' show; nobody is held any more, whatever happened.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -31,6 +32,7 @@ from homeworld.replication.follower import CrossedError, Follower
 from homeworld.replication.positions import current_position, snapshot_position
 from homeworld.replication.snapshots import log_end, open_snapshot, snapshot_coordinates
 
+_log = logging.getLogger(__name__)
 HOLD_SECONDS = 30.0
 REACH_SECONDS = 600.0
 # Until a stream is held it comes to where the log is, again until that takes so little. What is left comes
@@ -140,7 +142,10 @@ def _come_close(
         begun = time.monotonic()
         end = current_position(source, follower.endpoint.flavor)
         while not follower.passed(end, _BETWEEN_LOOKS):
-            if crossed() or stopping.is_set() or time.monotonic() > deadline:
+            if crossed() or stopping.is_set():
+                return
+            if time.monotonic() > deadline:
+                _log.warning("the stream did not come to %s in %g s", end, CLOSE_SECONDS)
                 return
         if time.monotonic() - begun < CLOSE_ENOUGH_SECONDS:
             return

@@ -9,6 +9,7 @@ Invariant: before the commit point nothing is changed that outlives the process 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 
@@ -23,6 +24,7 @@ from homeworld.workflows.failover import admit, tell
 from homeworld.workflows.reparenting.context import Context
 from homeworld.workflows.steps import Plan, Sort, Step
 
+_log = logging.getLogger(__name__)
 PLANNED = "reparent"
 EMERGENCY = "emergency-reparent"
 PROMOTE = "promote"
@@ -124,7 +126,8 @@ def hold(context: Context) -> None:
     for drain_seconds in DRAIN_SECONDS[:-1]:
         try:
             context.hold(drain_seconds)
-        except DeadlineExceededError:
+        except DeadlineExceededError as error:
+            _log.info("reparent %s: held for %g s in vain: %s", context.reparent.id, drain_seconds, error)
             context.lease.check()
             time.sleep(BETWEEN_SECONDS)
         else:
@@ -138,8 +141,8 @@ def hold_if_it_can_be(context: Context) -> None:
     """
     try:
         context.hold(EMERGENCY_DRAIN_SECONDS)
-    except UnavailableError:
-        return
+    except UnavailableError as error:
+        _log.warning("reparent %s goes on without a hold: %s", context.reparent.id, error)
 
 
 def promote(context: Context) -> None:
