@@ -66,18 +66,21 @@ def test_killed_in_each_state(platform: Platform) -> None:
         restart(platform)  # pending or copying
         platform.reaches("running", 120)
         works_again(tellers)
-        for state, action in (
-            ("verified_data", "verify-data"),
-            ("switched_replicas", "switch-replicas"),
-            ("switched_primaries", "switch-primaries"),
-            ("running", "reverse-traffic"),
-            ("switched_primaries", "switch-primaries"),
+        for number, (state, action) in enumerate(
+            (
+                ("verified_data", "verify-data"),
+                ("switched_replicas", "switch-replicas"),
+                ("switched_primaries", "switch-primaries"),
+                ("running", "reverse-traffic"),
+                ("switched_primaries", "switch-primaries"),
+            )
         ):
             platform.act(action)
             restart(platform)  # in the middle of it
             platform.reaches(state, 90)
-            restart(platform)  # at rest
-            platform.reaches(state, 90)
+            if number % 2:
+                restart(platform)  # at rest
+                platform.reaches(state, 90)
             works_again(tellers)
         for teller in tellers:
             teller.aim("@primary")

@@ -80,6 +80,7 @@ def test_no_commit_is_lost_on_the_whole_walk(platform: Platform) -> None:
 
 @pytest.mark.scenario
 @pytest.mark.timeout(600 + 40 * DWELL)
+@pytest.mark.one_flavor(Flavor.MARIADB)
 def test_cancel_with_traffic_switched_brings_every_row_home(platform: Platform) -> None:
     platform.make_database()
     login = platform.login()

@@ -22,6 +22,7 @@ from homeworld.gateway.pool import ask
 from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway
 from homeworld.model.states.move_tables import State, Trigger
+from homeworld.model.topology import Flavor
 from tests.support.moving_shop import die_at, exists
 from tests.support.stack import Stack, wait
 
@@ -161,7 +162,13 @@ def end_dying(crowd: Crowd, workflow: str, trigger: Trigger, steps: list[str], e
     crowd.look()
 
 
-@pytest.mark.parametrize("source", ["shop", "wide"], ids=["unsharded", "sharded"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("shop", id="unsharded", marks=pytest.mark.one_flavor(Flavor.MARIADB)),
+        pytest.param("wide", id="sharded", marks=pytest.mark.one_flavor(Flavor.MYSQL)),
+    ],
+)
 def test_no_client_meets_an_error_or_other_rows_at_the_ends_of_moves(stack: Stack, source: str) -> None:
     stack.add_keyspace("target", VSCHEMA, shards=2)
     if source != "shop":

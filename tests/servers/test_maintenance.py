@@ -12,6 +12,7 @@ import pytest
 from homeworld.engines.local import LocalEngine
 from homeworld.model.errors import DeadlineExceededError, UnavailableError
 from homeworld.model.maintenance import Action, Rhythm, Unit
+from homeworld.model.topology import Flavor
 from homeworld.store.maintenance import Window
 from homeworld.store.tables.maintenance import WindowState
 from tests.support.engines import pid_of
@@ -99,6 +100,7 @@ def test_where_every_server_runs_the_installed_program_nothing_is_done(stack: St
     assert servers(stack) == before
 
 
+@pytest.mark.one_flavor(Flavor.MARIADB)
 def test_what_fails_is_tried_again_and_another_process_goes_on(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +144,7 @@ def test_after_its_end_nothing_begins(stack: Stack) -> None:
     assert servers(stack) == before
 
 
+@pytest.mark.one_flavor(Flavor.MYSQL)
 def test_a_replica_that_does_not_catch_up_is_restarted_once(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,14 +148,15 @@ def test_planned_reparents_among_writers(stack: Stack) -> None:
 
 
 @pytest.mark.one_flavor(Flavor.MARIADB)
-def test_whichever_step_the_worker_dies_at_another_one_goes_on(stack: Stack) -> None:
+@pytest.mark.parametrize("moments", [1, pytest.param(2, marks=pytest.mark.long)], ids=["turn by turn", "all"])
+def test_whichever_step_the_worker_dies_at_another_one_goes_on(stack: Stack, moments: int) -> None:
     stack.open(replicas=1)
     fill(stack)
     stack.stop_executor()
     writer = Application(stack, pause=0.02)
     writer.start()
-    for step in all_plans()[PLANNED].steps:
-        for when in ("before", "after"):
+    for number, step in enumerate(all_plans()[PLANNED].steps):
+        for when in (("before", "after") if number % 2 else ("after", "before"))[:moments]:
             was = shard_of(stack)
             reparent = ask(stack)
             assert Acting(stack, reparent, dying(when, step.name)).run(), (when, step.name)
@@ -168,6 +169,7 @@ def test_whichever_step_the_worker_dies_at_another_one_goes_on(stack: Stack) -> 
     check(stack, rows, "shop")
 
 
+@pytest.mark.one_flavor(Flavor.MARIADB)
 def test_what_waits_for_a_transaction_is_given_up_in_the_end(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +228,7 @@ def test_a_dead_primary_is_replaced_and_serves_nobody_while_it_has_more_than_oth
     assert (refused.state, "has no replica that could" in refused.error) == (Reparent.FAILED, True)
 
 
+@pytest.mark.one_flavor(Flavor.MARIADB)
 def test_a_primary_that_hangs_is_killed_and_serves_again_once_it_follows(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +250,7 @@ def test_a_primary_that_hangs_is_killed_and_serves_again_once_it_follows(
     stack.engine.wait_replica(former, 30)
 
 
+@pytest.mark.one_flavor(Flavor.MYSQL)
 def test_moves_go_on_through_reparents_in_every_state_that_allows_them(stack: Stack) -> None:
     workflow = begin(stack, replicas=1)
     writer = Application(stack, pause=0.02)

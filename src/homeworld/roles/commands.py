@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -146,6 +147,10 @@ def run(make: Callable[[ExitStack], Role], ready_file: Path | None) -> None:
         with ExitStack() as stack:
             role = make(stack)
             ready = {**role.start(), "pid": os.getpid()}
+            # What has been made by now stays: the collector need not look at it again and again, while clients
+            # of a gateway wait for it.
+            gc.collect()
+            gc.freeze()
             _log.info("serving")
             if ready_file is not None:
                 write_private(ready_file, json.dumps(ready, indent=2) + "\n")

@@ -19,7 +19,7 @@ from sqlalchemy import Select, select
 from homeworld.model.errors import InvalidError
 from homeworld.model.names import new_id, new_secret
 from homeworld.model.topology import BackendRole
-from homeworld.store.pages import Page, PageRequest, fetch_counted_page
+from homeworld.store.pages import Page, PageRequest, fetch_counted_page, fetch_page
 from homeworld.store.routing import Routes
 from homeworld.store.tables import resources
 from homeworld.store.work import Work
@@ -34,6 +34,7 @@ class Password:
 
     id: str
     branch_id: str
+    database_id: str
     name: str
     username: str
     role: BackendRole
@@ -105,10 +106,14 @@ class Passwords:
         if ttl_seconds is not None and ttl_seconds <= 0:
             raise InvalidError("ttl must be a positive number of seconds")
         plain = PREFIX + new_secret()
-        now = self._work.now
+        now, branches = self._work.now, resources.branches
+        database_id = self._work.connection.execute(
+            select(branches.c.database_id).where(branches.c.id == branch_id)
+        ).scalar_one()
         made = Password(
             id=new_id(),
             branch_id=branch_id,
+            database_id=database_id,
             name=name,
             username=new_secret(20).lower(),
             role=role,
@@ -158,26 +163,14 @@ class Passwords:
         return fetch_counted_page(self._work.connection, query, request, load_password)
 
     def page_of_database(self, database_id: str, request: PageRequest) -> Page[Password]:
-        """The live passwords of all live branches of a database, newest first."""
-        table, branch = resources.passwords, resources.branches
-        newest_first = (table.c.created_at.desc(), table.c.id.desc())
-        # Of all of them only what the index has is sorted; whole rows are read of the page alone.
-        page = (
-            select(table.c.id)
-            .join(branch, branch.c.id == table.c.branch_id)
-            .where(
-                branch.c.database_id == database_id,
-                branch.c.deleted_at.is_(None),
-                table.c.deleted_at.is_(None),
-            )
-            .order_by(*newest_first)
-            .limit(request.size + 1)
-            .offset((request.number - 1) * request.size)
+        """The live passwords of all branches of a database, newest first; a branch takes its own with it."""
+        table = resources.passwords
+        query = (
+            select(table)
+            .where(table.c.database_id == database_id, table.c.deleted_at.is_(None))
+            .order_by(table.c.created_at.desc(), table.c.id.desc())
         )
-        ids = self._work.connection.execute(page).scalars().all()
-        query = select(table).where(table.c.id.in_(ids)).order_by(*newest_first)
-        rows = self._work.all(query, load_password)
-        return Page(rows[: request.size], request.number, request.size, len(rows) > request.size)
+        return fetch_page(self._work.connection, query, request, load_password)
 
     @staticmethod
     def _live(branch_id: str) -> Select[tuple[object, ...]]:

@@ -221,6 +221,8 @@ passwords = Table(
     metadata,
     public_id(),
     Column("branch_id", String(12), ForeignKey("branches.id"), nullable=False),
+    # The branch's, which never changes: lists of a whole database are read by it.
+    Column("database_id", String(12), nullable=False, server_default=text("''")),
     Column("name", String(255), nullable=False),
     Column("username", String(32), nullable=False),
     Column("role", String(20), nullable=False),
@@ -240,4 +242,12 @@ passwords = Table(
     UniqueConstraint("username"),
     CheckConstraint("role IN ('reader', 'writer', 'readwriter', 'admin')", name="role"),
     Index("ix_passwords_list", "branch_id", "created_at", "id", sqlite_where=LIVE, postgresql_where=LIVE),
+    Index(
+        "ix_passwords_of_database",
+        "database_id",
+        "created_at",
+        "id",
+        sqlite_where=LIVE,
+        postgresql_where=LIVE,
+    ),
 )
