@@ -147,8 +147,8 @@ def run(make: Callable[[ExitStack], Role], ready_file: Path | None) -> None:
         with ExitStack() as stack:
             role = make(stack)
             ready = {**role.start(), "pid": os.getpid()}
-            # What has been made by now stays: the collector need not look at it again and again, while clients
-            # of a gateway wait for it.
+            # What has been made by now stays: the collector need not look at it again and again, while a
+            # gateway's clients wait.
             gc.collect()
             gc.freeze()
             _log.info("serving")
