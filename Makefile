@@ -34,11 +34,11 @@ lint: setup                    ## ruff and pyright
 
 test: setup mysql pscale lint  ## everything, on MariaDB and on MySQL
 	scripts/install-debian test
-	HOMEWORLD_REQUIRE_MYSQL=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+	HOMEWORLD_REQUIRE_MYSQL=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 test-long: setup mysql         ## everything that test leaves out for its length besides: all of it, on both flavours
 	scripts/install-debian test
-	HOMEWORLD_REQUIRE_MYSQL=1 HOMEWORLD_LONG=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+	HOMEWORLD_REQUIRE_MYSQL=1 HOMEWORLD_LONG=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 soak: setup mysql              ## the ledger under every step of a move for several minutes, on both flavours
 	scripts/install-debian test

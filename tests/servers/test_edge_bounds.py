@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 from homeworld.edge.sessions import Limits
-from homeworld.model.topology import BackendRole
+from homeworld.model.topology import BackendRole, Flavor
 from tests.support import mysqld
 from tests.support.edge import SERVICE, HttpSqlError, JsonClient, ProtoClient, basic
 from tests.support.gateway import GatewayFixture, secret, sessions_of
 
-pytestmark = [pytest.mark.servers]
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MYSQL)]
 
 LIMITS = Limits(transaction_seconds=30.0)
 Connect = Callable[..., JsonClient]

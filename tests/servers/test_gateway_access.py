@@ -13,7 +13,7 @@ import pymysql
 import pytest
 
 from homeworld.gateway.server import TlsMode
-from homeworld.model.topology import BackendRole
+from homeworld.model.topology import BackendRole, Flavor
 from tests.support import mysqld
 from tests.support.gateway import (
     GatewayFixture,
@@ -25,7 +25,7 @@ from tests.support.gateway import (
     unsharded,
 )
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MARIADB)]
 
 # ------------------------------------------------------------------------ who may what
 

@@ -17,12 +17,12 @@ from homeworld.gateway.server import Gateway
 from homeworld.model.errors import FencedError
 from homeworld.model.names import new_id
 from homeworld.model.routing import Closing, HoldRequest, RoutingSnapshot
-from homeworld.model.topology import TabletType
+from homeworld.model.topology import Flavor, TabletType
 from tests.support import mysqld
 from tests.support.gateway import BRANCH, GatewayFixture, rows, unsharded
 from tests.support.gateways import expire
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MYSQL)]
 
 SUBJECT = "workflow-7"
 

@@ -8,12 +8,13 @@ import socket
 import pytest
 
 from homeworld.model.errors import ConnectionLostError, ServerError
+from homeworld.model.topology import Flavor
 from homeworld.wire.results import parse_err
 from tests.support.crowded import Crowded, crowded
 from tests.support.hostile import settles
 from tests.support.wire import WireClient
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MARIADB)]
 DESCRIPTORS = 220
 
 

@@ -25,7 +25,7 @@ from tests.support import mysqld
 from tests.support.gateway import BRANCH, GatewayFixture, rows, secret, start_gateway, unsharded
 from tests.support.wire import WireClient
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MYSQL)]
 
 TYPES = """CREATE TABLE kinds (
     id INT PRIMARY KEY, a TINYINT, b TINYINT UNSIGNED, c SMALLINT, d MEDIUMINT, e INT UNSIGNED, f BIGINT,

@@ -18,6 +18,7 @@ from homeworld.gateway.server import Gateway
 from homeworld.gateway.tracker import SchemaTracker
 from homeworld.model.errors import InvalidError, UnavailableError
 from homeworld.model.routing import BranchRoutes, RoutingSnapshot
+from homeworld.model.topology import Flavor
 from tests.support import mysqld
 from tests.support.gateway import (
     BRANCH,
@@ -28,7 +29,7 @@ from tests.support.gateway import (
     unsharded,
 )
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MYSQL)]
 
 # ------------------------------------------------------------------------ what ends
 

@@ -18,6 +18,7 @@ import pytest
 from homeworld.gateway import pool
 from homeworld.gateway.connection import Patience
 from homeworld.model.errors import ConnectionLostError, HomeworldError, MalformedPacketError, ServerError
+from homeworld.model.topology import Flavor
 from homeworld.wire import commands
 from homeworld.wire.client import Credentials, Login, LoginState, drive
 from homeworld.wire.handshake import Greeting, build_ssl_request
@@ -39,7 +40,7 @@ from tests.support.hostile import (
     usual,
 )
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MARIADB)]
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ import pytest
 
 from homeworld.model.names import new_id
 from homeworld.model.routing import Closing, HoldRequest, Moving, RoutingSnapshot
-from homeworld.model.topology import TabletType
+from homeworld.model.topology import Flavor, TabletType
 from tests.support import mysqld
 from tests.support.gateway import BRANCH, GatewayFixture, rows, start_gateway, unsharded
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MYSQL)]
 
 SUBJECT = "workflow-7"
 

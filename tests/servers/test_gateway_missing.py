@@ -17,7 +17,7 @@ from tests.conftest import ServerFactory
 from tests.support.gateway import GatewayFixture, start_gateway, unsharded
 from tests.support.mysqld import TestServer
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MARIADB)]
 
 KEYED = {"column_vindexes": [{"column": "id", "name": "xxhash"}]}
 VSCHEMA: dict[str, Any] = {

@@ -24,11 +24,11 @@ from homeworld.model.errors import DeadlineExceededError
 from homeworld.model.names import new_id
 from homeworld.model.routing import Closing, HoldRequest, KeyspaceRoute
 from homeworld.model.routing_rules import TrafficPhase, rules_for
-from homeworld.model.topology import TabletType
+from homeworld.model.topology import Flavor, TabletType
 from tests.support import mysqld
 from tests.support.gateway import BRANCH, GatewayFixture, connector, unsharded
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MYSQL)]
 
 SUBJECT = "workflow-9"
 CLIENTS = 8

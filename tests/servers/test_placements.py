@@ -18,7 +18,7 @@ from homeworld.engines.local import LocalEngine
 from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway
 from homeworld.model.errors import InvalidError, UnavailableError
-from homeworld.model.topology import BackendRole, Endpoint
+from homeworld.model.topology import BackendRole, Endpoint, Flavor
 from homeworld.model.vschema import parse
 from homeworld.store.vschemas import judge_vschema, replace_vschema
 from homeworld.workflows import placements as module
@@ -28,7 +28,7 @@ from tests.support.api import ServedApi, StatedPreconditions, client_of
 from tests.support.gateways import Several
 from tests.support.stack import Stack, wait
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MARIADB)]
 
 
 def vschema(vindex: str = "xxhash", *tables: str, name: str = "v") -> dict[str, Any]:

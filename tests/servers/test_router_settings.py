@@ -17,7 +17,7 @@ from homeworld.model.topology import BackendRole, Flavor
 from tests.support.gateway import DATABASE, GatewayFixture, rows, secret, start_gateway, unsharded
 from tests.support.mysqld import TestServer, start_server
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MARIADB)]
 
 VSCHEMA: dict[str, Any] = {
     "sharded": True,

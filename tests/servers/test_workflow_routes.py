@@ -16,13 +16,14 @@ import pytest
 from homeworld.engines.local import LocalEngine
 from homeworld.gateway.server import Gateway
 from homeworld.model.states.move_tables import State, Trigger
+from homeworld.model.topology import Flavor
 from homeworld.workflows.executor import Executor
 from homeworld.workflows.move_tables import decide as d
 from tests.support.gateways import expire
 from tests.support.moving_shop import ROWS, Acting, Hook, begin, check, die_at, dying
 from tests.support.stack import Application, Stack, wait
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MYSQL)]
 
 S, T = State, Trigger
 INSERT = "INSERT INTO orders (customer, amount) VALUES (7, 7)"
