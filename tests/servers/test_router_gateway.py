@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -264,6 +265,42 @@ def test_several_statements_in_one_text(gw: GatewayFixture) -> None:
         assert cursor.fetchall() == ((2,),)
         assert cursor.nextset()
         assert cursor.fetchall() == (("a;b",),)
+
+
+def test_large_texts_are_read_while_others_are_answered(gw: GatewayFixture, server: TestServer) -> None:
+    numbers = range(1, 20_001)
+    settings = ", ".join(f"('{number}', {number})" for number in numbers)
+    orders = ", ".join(f"({number}, {number}, NULL)" for number in numbers)
+    listed = ", ".join(map(str, numbers))
+    answered: list[int] = []
+    over = threading.Event()
+
+    def ask_all_the_time() -> None:
+        with contextlib.closing(gw.connect(autocommit=True)) as connection, connection.cursor() as cursor:
+            while not over.is_set():
+                answered.append(len(rows(cursor, "SELECT 1")))
+
+    asking = threading.Thread(target=ask_all_the_time)
+    asking.start()
+    try:
+        several = gw.connect(client_flag=CLIENT.MULTI_STATEMENTS, autocommit=True)
+        with contextlib.closing(several) as connection, connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO settings VALUES {settings}")
+            cursor.execute(f"INSERT INTO orders VALUES {orders}")
+            begun = len(answered)
+            assert rows(cursor, f"SELECT COUNT(*) FROM settings WHERE v IN ({listed})") == [(20_000,)]
+            assert rows(cursor, f"SELECT COUNT(*) FROM orders WHERE user_id IN ({listed})") == [(20_000,)]
+            assert len(answered) - begun > 5, "nobody else was answered meanwhile"
+            cursor.execute(f"SELECT COUNT(*) FROM orders; DELETE FROM settings WHERE v IN ({listed})")
+            assert cursor.fetchall() == ((20_000,),)
+            assert cursor.nextset()
+            assert cursor.rowcount == 20_000
+    finally:
+        over.set()
+        asking.join()
+    on_shards = [server.query("SELECT COUNT(*) FROM orders", schema)[0][0] for schema in SHARDS.values()]
+    assert sum(map(int, on_shards)) == 20_000
+    assert all(map(int, on_shards))
 
 
 def test_rules_move_a_table_under_the_session(gw: GatewayFixture, server: TestServer) -> None:

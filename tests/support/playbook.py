@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from homeworld.gateway.branch import Branch, RouterFactory
-from homeworld.gateway.dialogue import Connect, Effect, LoadSchema, TakeSequence, WaitHold
+from homeworld.gateway.dialogue import Connect, Effect, LoadSchema, Ponder, TakeSequence, WaitHold
 from homeworld.gateway.handlers import HANDLERS
 from homeworld.gateway.link import Link
 from homeworld.gateway.session import PHASES, Phase, Session
@@ -177,6 +177,8 @@ class Playbook:
                 self.out.append(f"take {count} of {keyspace}.{table}")
             case LoadSchema(keyspace):
                 self.out.append(f"load {keyspace}")
+            case Ponder():
+                self.out.append("ponder")
             case _:
                 self.out.append(type(effect).__name__)
 
@@ -252,6 +254,10 @@ class Playbook:
                 self.branch.look()
             case "ids":
                 self._resume(self._pending(TakeSequence), tuple(map(int, what.split())))
+            case "pondered":
+                effect = self._pending(Ponder)
+                assert isinstance(effect, Ponder)
+                self._resume(effect, effect.work())
             case "loaded":
                 effect = self._pending(LoadSchema)
                 assert isinstance(effect, LoadSchema)

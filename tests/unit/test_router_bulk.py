@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from homeworld.gateway.plan import NeedSequence, Pass, Plan, Refuse, Scatter, SessionView
 from homeworld.gateway.router import Router
-from homeworld.gateway.router_bulk import SMALLEST, Bulk, BulkInsert
+from homeworld.gateway.router_bulk import SMALLEST, Bulk, BulkInsert, BulkPass
 from homeworld.gateway.router_errors import NeedsError, RefusedError
 from homeworld.gateway.sql_tokens import SqlSyntaxError
 from tests.support.routing_world import router, view
@@ -41,9 +41,8 @@ def parsed(sql: bytes, seen: SessionView) -> Plan:
 
 
 def in_bulk(sql: bytes, seen: SessionView, bulk: Bulk | None = None) -> Plan | None:
-    def compile_(sample: bytes) -> BulkInsert | None:
-        compiled = ONE.compile(sample, seen)
-        return None if compiled.bulk is None else compiled.bulk()
+    def compile_(sample: bytes) -> BulkInsert | BulkPass | None:
+        return ONE.compile(sample, seen).of_many(sample, seen)
 
     return outcome(lambda: (bulk or Bulk()).plan(sql, seen, compile_))
 
@@ -120,6 +119,19 @@ def test_each_text_has_its_own_rows_and_tail() -> None:
             assert in_bulk(sql, view(), bulk) == parsed(sql, view()), sql
 
 
+def test_rows_of_an_unsharded_keyspace_pass_whatever_they_are() -> None:
+    bulk = Bulk()
+    for rows in ("(1),(2)", "(3), (null), ('x')", "(default)"):
+        sql = f"insert into main.flat values {rows} on duplicate key update n = 1".encode()
+        found = in_bulk(sql, view(), bulk)
+        assert isinstance(found, Pass)
+        assert found.sql is sql
+        assert found == parsed(sql, view())
+    assert (
+        in_bulk(b"insert into main.flat values (1),(2,3) on duplicate key update n = 1", view(), bulk) is None
+    )
+
+
 def test_rows_of_one_shard_pass_as_they_are() -> None:
     sql = b"insert into h (id, n) values (1,2),(1,3) , (1, 4)"
     found = in_bulk(sql, view())
@@ -131,7 +143,7 @@ def test_rows_of_one_shard_pass_as_they_are() -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        b"insert into main.flat values (1),(2)",
+        b"insert into main.flat values (1),(now())",
         b"insert into r values (1,'a'),(2,'b')",
         b"insert into h values (1,2),(now(),3)",
         b"insert into h values (1,2),(null,3)",

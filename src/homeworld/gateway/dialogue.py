@@ -7,7 +7,7 @@ a test performs the effects itself and reads as a transcript.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -107,6 +107,13 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Ponder:
+    """Work that takes long and touches nothing of the session. Result: what it gives."""
+
+    work: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadClient:
     """Wait for the client's next packet in the middle of a command. Result: its payload."""
 
@@ -136,6 +143,7 @@ Effect = (
     | TakeSequence
     | StoreVschema
     | Kill
+    | Ponder
 )
 R = TypeVar("R")
 Dialogue = Generator[Effect, Any, R]

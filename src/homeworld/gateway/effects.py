@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from homeworld.gateway.accounts import Accounts, Proof
+from homeworld.gateway.beside import Threads
 from homeworld.gateway.branch import Branch
 from homeworld.gateway.dialogue import (
     Authenticate,
@@ -20,6 +21,7 @@ from homeworld.gateway.dialogue import (
     Effect,
     Kill,
     LoadSchema,
+    Ponder,
     ReadAgain,
     StoreVschema,
     TakeSequence,
@@ -73,6 +75,7 @@ class Effects:
         self._on_alter_vschema = on_alter_vschema
         self._sequences: dict[str, Sequences] = {}
         self._loads = SchemaLoads(self._read_schema)
+        self._threads = Threads()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def forget_sequences(self, branch_id: str) -> None:
@@ -86,6 +89,7 @@ class Effects:
 
     async def close(self) -> None:
         """End everything that is under way."""
+        self._threads.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -128,6 +132,8 @@ class Effects:
         match effect:
             case Connect(endpoint, capabilities, charset, schema):
                 return await self._pool.lease(endpoint, capabilities, charset, schema)
+            case Ponder(work):
+                return await self._threads.do(work)
             case LoadSchema(keyspace):
                 await self._loads.load(branch, keyspace, since=1)
             case ReadAgain(keyspaces):

@@ -31,7 +31,7 @@ from homeworld.gateway.plan import (
     Target,
     Verb,
 )
-from homeworld.gateway.router_bulk import SMALLEST, Bulk, BulkInsert
+from homeworld.gateway.router_bulk import SMALLEST, Bulk, BulkInsert, BulkPass
 from homeworld.gateway.router_compound import check_compound
 from homeworld.gateway.router_context import Compiled, Context, Template, apply, passing_edited
 from homeworld.gateway.router_ddl import on_shards
@@ -192,11 +192,10 @@ class Router:
     # --- what is behind it
 
     def _in_bulk(self, sql: bytes, view: SessionView) -> Plan | None:
-        """The plan of an INSERT of many plain rows into a sharded table; None: it is something else."""
+        """The plan of an INSERT of many plain rows; None: it is something else."""
 
-        def compile_(sample: bytes) -> BulkInsert | None:
-            compiled = self.compile(sample, view)
-            return None if compiled.bulk is None else compiled.bulk()
+        def compile_(sample: bytes) -> BulkInsert | BulkPass | None:
+            return self.compile(sample, view).of_many(sample, view)
 
         aim = (view.target, view.replica_only)
         found = self._bulks.get(aim)

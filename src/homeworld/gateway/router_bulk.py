@@ -91,18 +91,27 @@ class BulkInsert:
         return tuple(sorted(places))
 
 
+@dataclass(frozen=True, slots=True)
+class BulkPass:
+    """One INSERT that goes to one place as it stands, whatever its rows are."""
+
+    destination: Destination
+    footprint: Footprint
+
+
 @dataclass(slots=True)
 class Head:
     """What is known of texts that begin alike: how many values a row has, and plans by the text behind it."""
 
     width: int
     wanted: tuple[int, ...] | None = None
+    passes: dict[bytes, BulkPass] = field(default_factory=dict[bytes, BulkPass])
     tails: dict[bytes, BulkInsert] = field(default_factory=dict[bytes, BulkInsert])
 
 
 Rows = list[re.Match[bytes]]
-Compile = Callable[[bytes], BulkInsert | None]
-"""Plans a text with one row; None: it is no INSERT into a sharded table.
+Compile = Callable[[bytes], BulkInsert | BulkPass | None]
+"""Plans a text with one row; None: it is nothing that many rows could be planned by.
 
 May raise what the router turns into plans.
 """
@@ -141,32 +150,51 @@ class Bulk:
             tail = sql[end:]
             if not rows or len(tail) > _LONGEST_TAIL:
                 return None
-            if tail not in head.tails:
-                row = rows[0]
-                made = compile_(begin + row[1] + tail)
-                if made is None or made.row_start != len(begin):
-                    self._keep(begin, None)
-                    return None
-                if head.wanted is None:
-                    head.wanted = made.wanted
-                    rows, _ = _rows(sql, found.end(), _row_pattern(head.width, made.wanted))
-                if (
-                    made.width != head.width
-                    or made.wanted != head.wanted
-                    or not rows
-                    or rows[-1].end() != end
-                ):
-                    return None
-                if len(head.tails) >= _MOST_TAILS:
-                    head.tails.clear()
-                head.tails[tail] = made
-                self._keep(begin, head)
+            passing = head.passes.get(tail)
+            if passing is None and tail not in head.tails:
+                made = compile_(begin + rows[0][1] + tail)
+                if isinstance(made, BulkPass):
+                    passing = self._keep_pass(begin, head, tail, made)
+                else:
+                    rows = self._learn(sql, found.end(), end, rows, head, made)
+                    if not rows:
+                        return None
+            if passing is not None:
+                return Pass(passing.destination, sql, passing.footprint)
         self._last = None
         try:
             return _split(sql, head.tails[tail], rows, view)
         except NeedsError:
             self._last = (sql, head, rows, tail)
             raise
+
+    def _learn(self, sql: bytes, at: int, end: int, rows: Rows, head: Head, made: BulkInsert | None) -> Rows:
+        """Keep how texts of this head and tail are split; the rows as they are read for it, none where they
+        are not.
+
+        :param at: where the rows begin; ``end``: where the tail does.
+        """
+        begin, tail = sql[:at], sql[end:]
+        if made is None or made.row_start != at:
+            self._keep(begin, None)
+            return []
+        if head.wanted is None:
+            head.wanted = made.wanted
+            rows, _ = _rows(sql, at, _row_pattern(head.width, made.wanted))
+        if made.width != head.width or made.wanted != head.wanted or not rows or rows[-1].end() != end:
+            return []
+        if len(head.tails) >= _MOST_TAILS:
+            head.tails.clear()
+        head.tails[tail] = made
+        self._keep(begin, head)
+        return rows
+
+    def _keep_pass(self, begin: bytes, head: Head, tail: bytes, made: BulkPass) -> BulkPass:
+        if len(head.passes) >= _MOST_TAILS:
+            head.passes.clear()
+        head.passes[tail] = made
+        self._keep(begin, head)
+        return made
 
     def _keep(self, begin: bytes, head: Head | None) -> None:
         if len(self._heads) >= 1000:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from homeworld.gateway.plan import Destination, Footprint, Pass, Plan, SessionView, Verb
-from homeworld.gateway.router_bulk import BulkInsert
+from homeworld.gateway.router_bulk import BulkInsert, BulkPass
 from homeworld.gateway.router_names import Aim, Edit, Found, Names
 from homeworld.gateway.sql_tables import Scan
 from homeworld.gateway.sql_tokens import Kind
@@ -33,6 +33,18 @@ class Compiled:
     fixed: bool = False
     prepare: Pass | None = None
     bulk: Callable[[], BulkInsert] | None = None
+
+    def of_many(self, sample: bytes, view: SessionView) -> BulkInsert | BulkPass | None:
+        """What plans the same INSERT with any number of rows; None: nothing does.
+
+        :param sample: the text with one row, of which this was made.
+        """
+        if self.bulk is not None:
+            return self.bulk()
+        plan = self.template(sample, view) if self.fixed else None
+        if isinstance(plan, Pass) and plan.sql == sample:
+            return BulkPass(plan.destination, plan.footprint)
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 from homeworld.gateway import control, roles, scatter
+from homeworld.gateway.beside import LARGE, planned_beside
 from homeworld.gateway.bonds import use_of
 from homeworld.gateway.branch import Place
 from homeworld.gateway.dialogue import (
     Connect,
     Dialogue,
     LoadSchema,
+    Ponder,
     ReadAgain,
     Relay,
     Request,
@@ -94,7 +96,11 @@ def query(session: Session, payload: bytes) -> Dialogue[None]:
     sql = payload[1:]
     first, session.preplanned = session.preplanned, None
     if first is None and 0 <= sql.find(b";") < len(sql.rstrip(b"; \t\r\n\0")):
-        parts = session.branch.router.split(sql)
+        router = session.branch.router
+        # How a text is split depends on nothing but the text.
+        parts: Sequence[bytes] = (
+            router.split(sql) if len(sql) < LARGE else (yield Ponder(lambda: router.split(sql)))
+        )
         if len(parts) > 1:
             yield from _script(session, sql, parts)
             return
@@ -109,7 +115,7 @@ def query(session: Session, payload: bytes) -> Dialogue[None]:
         found, first = first, None
         return found or session.branch.router.plan(sql, view)
 
-    yield from carry_out(session, plan, lambda found: perform(session, found))
+    yield from carry_out(session, plan, lambda found: perform(session, found), sql)
 
 
 def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[None]:
@@ -121,7 +127,7 @@ def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[No
             "You have an error in your SQL syntax: several statements, but multi-statements are off",
         )
     router = session.branch.router
-    whole = _one_pass(session, sql, parts)
+    whole = _one_pass(session, sql, parts) if len(sql) < LARGE else None
     if whole is not None:
         # Looked at once more where the routes have changed while it waited.
         def plan(_view: SessionView) -> Plan:
@@ -137,20 +143,24 @@ def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[No
             session,
             lambda view, part=part: session.branch.router.plan(part, view),
             lambda found: perform(session, found),
+            part,
         )
         if not went:
             return
         _withdraw(session)
 
 
-def carry_out(session: Session, plan: PlanOnce, act: Callable[[Plan], Dialogue[T]]) -> Dialogue[T]:
+def carry_out(
+    session: Session, plan: PlanOnce, act: Callable[[Plan], Dialogue[T]], sql: bytes = b""
+) -> Dialogue[T]:
     """Let a statement in and carry it out. One whose connections were not there before this gateway's lease
     ended has not been sent: it is let in anew, and waits then as any that comes now.
 
     :param act: carries out the admitted plan.
+    :param sql: the text that ``plan`` plans, where it is nothing but that: a large one is planned elsewhere.
     """
     while True:
-        found = yield from admitted(session, plan)
+        found = yield from admitted(session, plan, sql)
         try:
             return (yield from act(found))
         except NotSentError:
@@ -190,9 +200,10 @@ def _one_pass(session: Session, sql: bytes, parts: Iterable[bytes]) -> Pass | No
 # -------------------------------------------------------------------- before a statement
 
 
-def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
+def planned(session: Session, plan: PlanOnce, sql: bytes = b"") -> Dialogue[Plan]:
     """Have a statement planned, giving the router what it asks for.
 
+    :param sql: see :func:`carry_out`.
     :raises ServerError: the router refuses the statement.
     :raises UnavailableError: something is missing, or is where nobody can be asked.
     """
@@ -200,7 +211,8 @@ def planned(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
     tracker = session.branch.tracker
     doubted: dict[Refuse, dict[str, UnavailableError]] = {}
     for _ in range(_PATIENCE):
-        found = plan(replace(session.view, sequence_ids=ids) if ids else session.view)
+        view = replace(session.view, sequence_ids=ids) if ids else session.view
+        found = plan(view) if len(sql) < LARGE else (yield from planned_beside(session.branch, sql, view))
         match found:
             case NeedSchema(keyspace):
                 yield LoadSchema(keyspace)
@@ -240,14 +252,15 @@ def ask_last_id(session: Session) -> Dialogue[None]:
         session.learn_last_id(link, int(value or 0))
 
 
-def admitted(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
+def admitted(session: Session, plan: PlanOnce, sql: bytes = b"") -> Dialogue[Plan]:
     """Plan a statement and let it in: from here on holds see it.
 
+    :param sql: see :func:`carry_out`.
     :raises ServerError: refused by the router, the role or the state of the transaction, or its transaction
         would see a table that was moved as it was before that.
     """
     while True:
-        found = yield from planned(session, plan)
+        found = yield from planned(session, plan, sql)
         if not isinstance(found, Pass | Scatter):
             return found
         if session.transaction.lost:

@@ -1,0 +1,75 @@
+"""Large texts are read beside the event loop, so that nobody else's statement waits for them.
+
+A text of a megabyte takes a good part of a second to plan. It is done in one of a few threads, each with a
+router of its own: a router is made for one thread, and what it knows of statements is of no use to others.
+
+Invariant: a plan that is given was made for the routes and tables that are served when it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+from homeworld.gateway.branch import Branch
+from homeworld.gateway.dialogue import Dialogue, Ponder
+from homeworld.gateway.plan import Plan, RouterPort, SessionView
+from homeworld.model.errors import UnavailableError
+from homeworld.model.routing import BranchRoutes
+
+LARGE = 1 << 15
+"""Texts of so many bytes are read beside the loop; shorter ones take less than it does to hand them over."""
+_THREADS = 2
+_TRIES = 16
+T = TypeVar("T")
+
+
+class _Routers(threading.local):
+    """A thread's own routers, each with the one that it stands in for."""
+
+    def __init__(self) -> None:
+        self.of: WeakKeyDictionary[Branch, tuple[RouterPort, RouterPort]] = WeakKeyDictionary()
+
+
+_ROUTERS = _Routers()
+
+
+def planned_beside(branch: Branch, sql: bytes, view: SessionView) -> Dialogue[Plan]:
+    """Plan a large text.
+
+    :raises UnavailableError: routes or tables change faster than it is read.
+    """
+    for _ in range(_TRIES):
+        router, version, routes = branch.router, branch.tracker.version, branch.routes
+        found: Plan = yield Ponder(partial(_plan, branch, router, routes, sql, view))
+        if branch.router is router and branch.tracker.version == version:
+            return found
+    raise UnavailableError("the branch's tables change faster than the statement can be read; try again")
+
+
+def _plan(branch: Branch, router: RouterPort, routes: BranchRoutes, sql: bytes, view: SessionView) -> Plan:
+    """In a thread: plan by this thread's own router for the routes that ``router`` is for."""
+    known = _ROUTERS.of.get(branch)
+    if known is None or known[0] is not router:
+        known = _ROUTERS.of[branch] = (router, branch.router_for(routes))
+    return known[1].plan(sql, view)
+
+
+class Threads:
+    """The few threads of one gateway."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ponder")
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """Do it there; what nobody waits for any more is brought to its end all the same."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
