@@ -116,7 +116,10 @@ class Runner:
 
     def stop(self) -> None:
         if self._mover is not None:
-            self._mover.stop(PATIENCE)
+            try:
+                self._mover.stop(PATIENCE)
+            except DeadlineExceededError as error:
+                raise Failure(f"{error}: {self._mover.progress()}") from error
 
     def restart(self) -> None:
         self.stop()
