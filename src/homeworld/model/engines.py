@@ -1,0 +1,56 @@
+"""Which engine a database runs on, and what each of them can do: one table that API, documents and CLI read.
+
+Invariant: whatever differs between engines for a user is a row here; nobody asks for an engine's name to
+decide what to offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from homeworld.model.topology import Flavor
+
+
+class EngineKind(StrEnum):
+    """What plans and carries statements of a database."""
+
+    LOCAL = "local"
+    VITESS = "vitess"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do.
+
+    :param flavors: the servers it can stand on.
+    :param repair: whether a verification can repair what differs.
+    :param resumable_verification: whether a verification goes on where it was interrupted.
+    :param any_statement_over_shards: whether it plans all that Vitess plans, or refuses beyond what is exact.
+    :param atomic_over_shards: how a transaction over several shards ends: ``one after the other`` or ``two-phase``.
+    """
+
+    flavors: frozenset[Flavor]
+    repair: bool
+    resumable_verification: bool
+    any_statement_over_shards: bool
+    atomic_over_shards: str
+
+
+CAPABILITIES: Mapping[EngineKind, Capabilities] = {
+    EngineKind.LOCAL: Capabilities(
+        flavors=frozenset(Flavor),
+        repair=True,
+        resumable_verification=True,
+        any_statement_over_shards=False,
+        atomic_over_shards="one after the other",
+    ),
+    EngineKind.VITESS: Capabilities(
+        flavors=frozenset({Flavor.MYSQL}),
+        repair=False,
+        resumable_verification=True,
+        any_statement_over_shards=True,
+        atomic_over_shards="one after the other",
+    ),
+}
