@@ -46,9 +46,9 @@ class Clusters(Protocol):
     """The clusters of an installation, one a branch."""
 
     def follow(self, spec: ClusterSpec, timeout_seconds: float) -> None:
-        """Make the cluster what the spec says: etcd, vtctld, vtgate, keyspaces, shards, a tablet for each shard
-        on each of its servers, primaries as the spec has them, vschemas. The servers and schemas exist. Returns
-        once vtgate serves every shard's primary.
+        """Make the cluster what the spec says: etcd, vtctld, vtgate, keyspaces, shards, a tablet for each
+        shard on each of its servers, primaries as the spec has them, vschemas. The servers and schemas exist.
+        Returns once vtgate serves every shard's primary.
 
         :raises UnavailableError: not in time; calling again goes on.
         :raises InvalidError: this cannot be had (a vschema that Vitess refuses, servers of a wrong flavor).
@@ -60,15 +60,17 @@ class Clusters(Protocol):
         ...
 
     def vtgate(self, branch_id: str) -> Endpoint:
-        """Where the branch's vtgate takes MySQL clients; user and password are empty (each role has its own:
-        :meth:`credentials`).
+        """Where the branch's vtgate takes MySQL clients. User and password are empty: it takes the accounts
+        of the engine's roles.
 
         :raises NotFoundError: the branch has no cluster.
         """
         ...
 
     def rules(self, branch_id: str) -> Mapping[str, str]:
-        """The routing rules that the cluster has now, in homeworld's form (``t``, ``ks.t@replica`` to ``ks.t``)."""
+        """The routing rules as the cluster has them now, in homeworld's form: ``t``, ``ks.t@replica`` … to
+        ``ks.t``.
+        """
         ...
 
     def apply_rules(self, branch_id: str, rules: Mapping[str, str]) -> None:
@@ -92,7 +94,8 @@ class ClusterMove:
     """One MoveTables as Vitess is asked for it.
 
     :param name: of the workflow in Vitess; the reverse one has ``_reverse`` behind it.
-    :param global_keyspace: where sequences are made for AUTO_INCREMENT tables that become sharded; empty: none.
+    :param global_keyspace: where sequences are made for AUTO_INCREMENT tables that become sharded; empty:
+        none.
     """
 
     branch_id: str

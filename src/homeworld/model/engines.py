@@ -28,7 +28,8 @@ class Capabilities:
     :param repair: whether a verification can repair what differs.
     :param resumable_verification: whether a verification goes on where it was interrupted.
     :param any_statement_over_shards: whether it plans all that Vitess plans, or refuses beyond what is exact.
-    :param atomic_over_shards: how a transaction over several shards ends: ``one after the other`` or ``two-phase``.
+    :param atomic_over_shards: how a transaction over several shards ends: ``one after the other`` or
+        ``two-phase``.
     """
 
     flavors: frozenset[Flavor]
