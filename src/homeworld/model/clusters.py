@@ -88,6 +88,15 @@ class Clusters(Protocol):
         """The keyspace's vschema as the cluster has it now."""
         ...
 
+    def check_vschema(self, branch_id: str, keyspace: str, vschema: Mapping[str, object]) -> None:
+        """Ask whether the cluster would take this vschema; nothing changes. A keyspace that it does not have
+        yet is judged alike as far as that can be done.
+
+        :raises InvalidError: it would not; in Vitess's words.
+        :raises UnavailableError: the cluster does not say.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterMove:
