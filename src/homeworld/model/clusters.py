@@ -26,7 +26,9 @@ class ClusterShard:
 
 @dataclass(frozen=True, slots=True)
 class ClusterKeyspace:
-    """A keyspace with its vschema in Vitess's JSON form. Shards are ordered by range."""
+    """A keyspace with its vschema in Vitess's JSON form. Shards are ordered by range, and no two of them share
+    a server: Vitess keeps one sidecar schema a keyspace on it, whose journal has room for one shard.
+    """
 
     name: str
     sharded: bool
@@ -51,7 +53,8 @@ class Clusters(Protocol):
         Returns once vtgate serves every shard's primary.
 
         :raises UnavailableError: not in time; calling again goes on.
-        :raises InvalidError: this cannot be had (a vschema that Vitess refuses, servers of a wrong flavor).
+        :raises InvalidError: this cannot be had (a vschema that Vitess refuses, servers of a wrong flavor,
+            two shards of a keyspace on one server).
         """
         ...
 
