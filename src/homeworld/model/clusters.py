@@ -26,8 +26,8 @@ class ClusterShard:
 
 @dataclass(frozen=True, slots=True)
 class ClusterKeyspace:
-    """A keyspace with its vschema in Vitess's JSON form. Shards are ordered by range, and no two of them share
-    a server: Vitess keeps one sidecar schema a keyspace on it, whose journal has room for one shard.
+    """A keyspace with its vschema in Vitess's JSON form. Shards are ordered by range, and no two of them are
+    on one server: Vitess keeps one sidecar schema a keyspace on it, whose journal has room for one shard.
     """
 
     name: str
