@@ -39,7 +39,6 @@ from homeworld.replication.fence import TableFence
 from homeworld.replication.mover_process import MoverProcesses
 from homeworld.roles import commands, users
 from homeworld.roles.access import FAILURES_PER_MINUTE, AccessOptions
-from homeworld.roles.engine import app as engine_app
 from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import (
     ApiServer,
@@ -69,7 +68,6 @@ app.command()(reparent)
 app.add_typer(workflow_app, name="workflow")
 app.add_typer(maintenance_app, name="maintenance")
 app.add_typer(users.app, name="user")
-app.add_typer(engine_app, name="engine")
 for command in (commands.api, commands.worker, commands.gateway):
     app.command()(command)
 

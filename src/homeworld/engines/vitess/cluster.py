@@ -19,7 +19,7 @@ from homeworld.engines.vitess import arguments, binaries, crew, looks, records, 
 from homeworld.engines.vitess.crew import Crew
 from homeworld.engines.vitess.records import Branch, Tablet
 from homeworld.engines.vitess.topology import Topology, in_line
-from homeworld.engines.vitess.vtctldclient import Vtctldclient
+from homeworld.engines.vitess.vtctldclient import Vtctldclient, json_of
 from homeworld.engines.vitess.watcher import ClusterWatcher
 from homeworld.model.clusters import ClusterSpec
 from homeworld.model.errors import (
@@ -34,6 +34,7 @@ from homeworld.model.topology import BackendRole, Endpoint, Flavor
 
 log = logging.getLogger(__name__)
 
+home_of = crew.home_of
 _ASK_SECONDS = 30.0
 _RULES_SECONDS = 30.0
 _PATIENCE_SECONDS = 60.0
@@ -205,6 +206,16 @@ class LocalClusters:
         """
         self._records.branch(branch_id)
         return self._crew.client(branch_id)
+
+    def run(self, branch_id: str, *arguments: str, timeout_seconds: float) -> object:
+        """Run a command of vtctldclient in the branch's cluster.
+
+        :returns: the JSON that it prints, parsed; None where it prints none.
+        :raises UnavailableError: it was not reached, or did not say in time what came of it.
+        :raises HomeworldError: it refuses, in its words.
+        """
+        text = self.vtctldclient(branch_id).run("--compact", *arguments, timeout_seconds=timeout_seconds)
+        return json_of(text) if "{" in text or "[" in text else None
 
     def record(self, branch_id: str) -> Branch:
         """The branch's record: spec, tablets, ports.
