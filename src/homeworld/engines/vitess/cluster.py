@@ -19,7 +19,7 @@ from homeworld.engines.vitess import arguments, binaries, crew, looks, records, 
 from homeworld.engines.vitess.crew import Crew
 from homeworld.engines.vitess.records import Branch, Tablet
 from homeworld.engines.vitess.topology import Topology, in_line
-from homeworld.engines.vitess.vtctldclient import Vtctldclient, json_of
+from homeworld.engines.vitess.vtctldclient import Vtctldclient, json_in
 from homeworld.engines.vitess.watcher import ClusterWatcher
 from homeworld.model.clusters import ClusterSpec
 from homeworld.model.errors import (
@@ -214,8 +214,7 @@ class LocalClusters:
         :raises UnavailableError: it was not reached, or did not say in time what came of it.
         :raises HomeworldError: it refuses, in its words.
         """
-        text = self.vtctldclient(branch_id).run("--compact", *arguments, timeout_seconds=timeout_seconds)
-        return json_of(text) if "{" in text or "[" in text else None
+        return json_in(self.vtctldclient(branch_id).run(*arguments, timeout_seconds=timeout_seconds))
 
     def record(self, branch_id: str) -> Branch:
         """The branch's record: spec, tablets, ports.

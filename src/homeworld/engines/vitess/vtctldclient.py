@@ -59,14 +59,27 @@ def error_of(stderr: str, what: str) -> HomeworldError:
     return InvalidError(message)
 
 
+def json_in(stdout: str) -> Any:
+    """The first JSON in an answer; some commands print a line before it, or after. None where there is none,
+    and for an empty list of Vitess's.
+    """
+    for start in sorted(at for at in (stdout.find("{"), stdout.find("[")) if at >= 0):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(stdout, start)
+        except ValueError:
+            continue
+        return value
+    return None
+
+
 def json_of(stdout: str) -> Any:
-    """The JSON in an answer; some commands print a line before it, or after. None for an empty list."""
-    if stdout.strip() == "null":
-        return None
-    starts = [at for at in (stdout.find("{"), stdout.find("[")) if at >= 0]
-    if not starts:
+    """The JSON in an answer that has to have some; None for an empty list of Vitess's.
+
+    :raises HomeworldError: there is none.
+    """
+    value = json_in(stdout)
+    if value is None and stdout.strip() != "null":
         raise HomeworldError(f"Vitess answered without JSON: {stdout[:200]!r}")
-    value, _ = json.JSONDecoder().raw_decode(stdout, min(starts))
     return value
 
 
