@@ -28,7 +28,7 @@ from homeworld.cli.workflow import app as workflow_app
 from homeworld.edge.server import Edge
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.watcher import Watcher
-from homeworld.gateway.router import Router
+from homeworld.gateway.routers import make_router
 from homeworld.gateway.server import Gateway
 from homeworld.gateway.tls import context_for
 from homeworld.metering.prices import Prices
@@ -146,7 +146,7 @@ class Homeworld:
             altering(store, placements, publish)(branch_id, keyspace, text, base_text)
 
         gateway = Gateway(
-            router_factory=Router,
+            router_factory=make_router,
             port=gateway_port,
             tls=context_for(certificate, key),
             on_alter_vschema=alter_vschema,

@@ -29,6 +29,11 @@ MOST_COLLECTED = 256 << 20
 """Bytes of an answer that has no budget of its own; the largest are those that tell what a schema has."""
 
 
+_OF_CLIENTS = range(2000, 3000)
+"""Errors that client libraries keep for themselves."""
+_UNKNOWN = 1105
+
+
 class Channel(Protocol):
     """What a link writes to; an asyncio transport is one."""
 
@@ -125,6 +130,17 @@ class _Pending:
         self.size = 0
 
 
+def _for_clients(data: bytes, error: bytes) -> bytes:
+    """An answer that ends in an error, with a number that clients take from a server: vtgate hands on what
+    its tablets had as clients themselves (2013), and to a client such a number is no answer.
+
+    :param error: the error's payload.
+    """
+    if int.from_bytes(error[1:3], "little") not in _OF_CLIENTS or not data.endswith(error):
+        return data
+    return data[: len(data) - len(error)] + error[:1] + _UNKNOWN.to_bytes(2, "little") + error[3:]
+
+
 def _nowhere(data: bytes) -> None:
     """Bytes of an answer whose client is gone."""
 
@@ -139,6 +155,7 @@ class Link:
     * ``began``: BEGIN of the session's transaction was sent to it.
     * ``multi``: whether it takes several statements in one text.
     * ``locked``: LOCK TABLES is in force on it.
+    * ``vtgate``: it leads to a vtgate and not to a server.
     * ``turn``: the branch's (``Branch.turn``) when the transaction on it may have begun, or where none has,
       when the link was last made ready for a statement.
     """
@@ -163,6 +180,7 @@ class Link:
         "started",
         "thread_id",
         "turn",
+        "vtgate",
         "walker",
     )
 
@@ -176,6 +194,7 @@ class Link:
         self.thread_id = thread_id
         self.key: object = None
         self.endpoint: Endpoint | None = None
+        self.vtgate = False
         self.walker = Walker(capabilities)
         self.send: Callable[[bytes], object] = _nowhere
         self.alive = True
@@ -264,6 +283,8 @@ class Link:
                     return
                 if end != len(data):
                     raise MalformedPacketError("the server sent bytes nobody asked for")
+                if self.vtgate and self.walker.error:
+                    data = _for_clients(data, self.walker.error)
                 self.send(data)
                 self.relaying = False
                 self.owner.relayed(self)

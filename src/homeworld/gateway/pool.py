@@ -2,7 +2,8 @@
 
 asyncio lives here and in ``server``. A connection that comes back is reset at once (which rolls back what was
 open and frees what was locked) and waits, clean, for the next session of the same account with the same
-capabilities. The invariant: what is lent carries nothing of an earlier session.
+capabilities; one to a vtgate, which no reset cleans, is closed. The invariant: what is lent carries nothing
+of an earlier session.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeworld.gateway.link import Channel, Link, LinkOwner, Reply
+from homeworld.gateway.vtgate import CAPABILITIES as OF_VTGATE
 from homeworld.model.errors import ConnectionLostError, HomeworldError, ServerError, UnavailableError
 from homeworld.model.topology import Endpoint
 from homeworld.wire import commands
@@ -181,7 +183,7 @@ class Pool(LinkOwner):
             endpoint.server_id,
             endpoint.socket or f"{endpoint.host}:{endpoint.port}",
             endpoint.user,
-            capabilities & _AS_CLIENT,
+            capabilities & (OF_VTGATE if endpoint.vtgate else _AS_CLIENT),
             charset & 0xFF,
         )
         idle = self._idle.get(key)
@@ -232,7 +234,8 @@ class Pool(LinkOwner):
             transport.set_protocol(link)
             link.schema = schema
             link.endpoint = endpoint
-            if key not in self._restore:
+            link.vtgate = endpoint.vtgate
+            if not link.vtgate and key not in self._restore:
                 await self._learn_charsets(key, link)
         except TimeoutError as error:
             _abort(transport)
@@ -282,7 +285,8 @@ class Pool(LinkOwner):
         link.owner = self
         if not link.alive:
             return
-        if link.busy or self._closing:
+        if link.busy or self._closing or link.vtgate:
+            # A vtgate rolls back and unlocks by either, and by a reset keeps settings, variables and target.
             link.close()
             return
         link.channel.resume_reading()

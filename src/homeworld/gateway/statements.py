@@ -173,6 +173,8 @@ def _one_pass(session: Session, sql: bytes, parts: Iterable[bytes]) -> Pass | No
         plan = session.branch.router.plan(part, session.view)
         if not isinstance(plan, Pass) or plan.sql != part or plan.footprint.verb not in session.plain:
             return None
+        if plan.destination.vtgate:  # where a statement ends is for one reader to say
+            return None
         if plans and plan.destination != plans[0].destination:
             return None
         plans.append(plan)
@@ -246,6 +248,8 @@ def admitted(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
     :raises ServerError: refused by the router, the role or the state of the transaction, or its transaction
         would see a table that was moved as it was before that.
     """
+    if session.doubt is not None:
+        yield from control.settle(session)
     while True:
         found = yield from planned(session, plan)
         if not isinstance(found, Pass | Scatter):
@@ -362,7 +366,7 @@ def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialog
     if not session.may_view(link):
         link.turn = session.branch.turn
     transaction = session.transaction
-    multi = bool(session.capabilities & Cap.MULTI_STATEMENTS)
+    multi = bool(session.capabilities & Cap.MULTI_STATEMENTS) and not link.vtgate
     packets: list[bytes] = []
     turns, moves = link.multi != multi, link.schema != schema
     if turns:
@@ -515,7 +519,8 @@ def after(session: Session, plan: Pass, link: Link) -> None:
     if verb is Verb.CALL:
         session.said_id(link, 0)  # a procedure's inserts are not in its answer
     if verb is Verb.DDL:
-        session.branch.tracker.forget(plan.destination.keyspace)
+        for keyspace in touch_of(plan).keyspaces:
+            session.branch.tracker.forget(keyspace)
     elif verb is Verb.LOCK:
         link.locked = not _UNLOCK.match(bare(plan.sql))
         session.transaction.lock(plan.footprint, plan.destination, locked=link.locked)

@@ -24,7 +24,7 @@ from homeworld.control.several import SeveralGateways
 from homeworld.edge.server import Edge
 from homeworld.engines.layout import SOCKET_LIMIT
 from homeworld.engines.local import LocalEngine
-from homeworld.gateway.router import Router
+from homeworld.gateway.routers import make_router
 from homeworld.gateway.server import Gateway
 from homeworld.gateway.tls import context_for
 from homeworld.metering.prices import Prices
@@ -300,7 +300,7 @@ class GatewayRole:
         server = ControlServer(control, ground.secret, member)
         stack.callback(server.stop)
         self._gateway = Gateway(
-            router_factory=Router,
+            router_factory=make_router,
             listener=listener,
             tls=context_for(certificate, key),
             on_alter_vschema=altering(ground.store, ground.placements, ground.publish),

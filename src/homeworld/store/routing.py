@@ -11,11 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import func, select
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import NotFoundError
 from homeworld.model.routing import (
     Account,
@@ -28,7 +29,7 @@ from homeworld.model.routing import (
 )
 from homeworld.model.sizes import gateway_size_named
 from homeworld.model.states.lifecycle import Life
-from homeworld.model.topology import BackendRole, Endpoint
+from homeworld.model.topology import BackendRole, Endpoint, Flavor
 from homeworld.store.outbox import Outbox
 from homeworld.store.tables import resources, routing, tenants
 from homeworld.store.work import Work
@@ -40,6 +41,7 @@ _COUNTER = "routing"
 _log = logging.getLogger(__name__)
 
 Endpoints = Callable[[str], Endpoint]
+Vtgates = Callable[[str], Endpoint | None]
 Credentials = Callable[[str], Mapping[BackendRole, tuple[str, str]]]
 
 
@@ -175,12 +177,22 @@ class Routing:
 
     :param endpoints: server id to its address; the account in it does not matter.
     :param credentials: branch id to the backend account of each role.
+    :param vtgates: branch id to its vtgate's address, without an account; asked for branches whose database
+        runs on Vitess only. None, or NotFoundError: it has none, and nothing of the branch is served by
+        anybody else instead.
     """
 
-    def __init__(self, store: Store, endpoints: Endpoints, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        store: Store,
+        endpoints: Endpoints,
+        credentials: Credentials,
+        vtgates: Vtgates = lambda _branch_id: None,
+    ) -> None:
         self._store = store
         self._endpoints = endpoints
         self._credentials = credentials
+        self._vtgates = vtgates
         self._lock = threading.Lock()
         self._version = 0
         self._branches: dict[str, BranchRoutes] = {}
@@ -206,6 +218,10 @@ class Routing:
                 if read.routes is not None:
                     self._branches[branch_id] = read.routes
                     self._accounts[branch_id] = read.accounts
+            for branch_id, routes in self._branches.items():
+                # A vtgate that was begun anew may have another address, of which no version tells.
+                if routes.vtgate is not None and branch_id not in found:
+                    self._branches[branch_id] = replace(routes, vtgate=self._vtgate(branch_id))
             self._version = version
             accounts = {a.username: a for several in self._accounts.values() for a in several}
             return RoutingSnapshot(version, dict(self._branches), accounts)
@@ -235,6 +251,7 @@ class Routing:
             closing=tx.routes.closing(branch_id),
             moving=tx.routes.moving(branch_id),
             most_clients=size.most_clients if size else 0,
+            vtgate=self._vtgate(branch_id) if database.engine is EngineKind.VITESS else None,
         )
         return _Read(routes, self._passwords(tx, branch_id))
 
@@ -258,6 +275,17 @@ class Routing:
             for k in ready
             if len(shards.get(k.id, [])) == k.shard_count
         }
+
+    def _vtgate(self, branch_id: str) -> Endpoint:
+        """The branch's vtgate; where it has none, one that nobody can connect to."""
+        try:
+            found = self._vtgates(branch_id)
+        except NotFoundError:
+            found = None
+        if found is None:
+            _log.warning("branch %s has no vtgate: its statements cannot be served", branch_id)
+            found = Endpoint("", Flavor.MYSQL, "", 0, "", "", "")
+        return replace(found, server_id=f"vtgate {branch_id}", vtgate=True)
 
     def _endpoint(self, server_id: str) -> Endpoint | None:
         try:
