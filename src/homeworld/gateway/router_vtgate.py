@@ -84,7 +84,8 @@ class VtgateRouter(Router):
     def plan_prepared(self, sql: bytes, view: SessionView) -> Prepared:
         """Plan COM_STMT_PREPARE."""
         prepared = super().plan_prepared(sql, view)
-        return replace(prepared, plan=read_alike(prepared.plan, view))
+        plan = read_alike(prepared.plan, view)
+        return Prepared(plan, fixed=prepared.fixed and isinstance(plan, Pass))
 
     # --- what is behind it
 

@@ -51,7 +51,7 @@ def show(context: Context, touches: Touches, keyspace: str) -> Compiled:
         own = answered_here(context, what, at)
         if own is not None:
             return Compiled(lambda _sql, _view: own, shape=False)
-    edits = _named_by_database(context, keyspace)
+    edits = _named_by_database(context, keyspace, at + (3 if what in _OF_TABLE else 1))
     if what in _OF_TABLE:
         return _passed(context, _of_table(context, touches, at + 1), keyspace, edits)
     if what == b"CREATE" and following in {b"TABLE", b"VIEW"}:
@@ -103,8 +103,11 @@ def _meant(context: Context, touches: Touches, ref: TableRef) -> frozenset[Physi
     return touches.may_mean(ref, context.aim)
 
 
-def _named_by_database(context: Context, keyspace: str) -> list[Edit]:
-    """The database's own name, where it stands for a keyspace's."""
+def _named_by_database(context: Context, keyspace: str, first: int) -> list[Edit]:
+    """The database's own name, where it stands for a keyspace's.
+
+    :param first: the word from which on FROM names a schema and no table.
+    """
     routes = context.names.routes
     words = context.scan.words
     if routes.database in routes.keyspaces:
@@ -116,6 +119,6 @@ def _named_by_database(context: Context, keyspace: str) -> list[Edit]:
         dotted = at + 1 < len(words) and words[at + 1].text == b"."
         if dotted and at + 2 < len(words):
             edits.append((token.start, words[at + 2].start, b""))
-        elif words[at - 1].upper in _FROM and at > 2:
+        elif words[at - 1].upper in _FROM and at > first:
             edits.append((token.start, token.end, identifier(keyspace)))
     return edits

@@ -73,6 +73,7 @@ _PATIENCE = 16
 """How often one statement may ask for something before it is planned; more is a fault of the router."""
 _MOST_READY = 1024
 _LAST_ID = b"SELECT LAST_INSERT_ID()"
+_LAST_ID_SET = re.compile(rb"set last_insert_id = \d+$", re.IGNORECASE)
 _ENDS_TRANSACTION = frozenset({Verb.DDL, Verb.LOCK})
 _OF_LAST = re.compile(
     rb"^\s*show\s+(?:count\s*\(\s*\*\s*\)\s+)?(?:warnings|errors)\b|\b(?:found_rows|row_count)\s*\(",
@@ -374,6 +375,8 @@ def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialog
     if moves:
         packets.append(commands.init_db(schema))
     settings = session.settings.since(link.sets)
+    if link.vtgate:  # it does not have this one, and is told the id in each statement that asks for it
+        settings = tuple(sql for sql in settings if not _LAST_ID_SET.match(sql))
     packets += map(commands.query, settings)
     opening: list[bytes] = []
     if begin and not link.open and (session.tracking or transaction.next_settings):
