@@ -285,7 +285,7 @@ class Routing:
         if found is None:
             _log.warning("branch %s has no vtgate: its statements cannot be served", branch_id)
             found = Endpoint("", Flavor.MYSQL, "", 0, "", "", "")
-        return replace(found, server_id=f"vtgate {branch_id}", vtgate=True)
+        return replace(found, server_id=f"vtgate-{branch_id}", vtgate=True)
 
     def _endpoint(self, server_id: str) -> Endpoint | None:
         try:
