@@ -200,6 +200,8 @@ class VtgateRouter(Router):
     ) -> Destination:
         """What vtgate has to be aimed at: what the session is, and where it is aimed at nothing, at nothing
         unless the statement needs something.
+
+        :raises NeedsError: a keyspace's tables must be known first.
         """
         aim, found = context.aim, context.scan
         target = aim.target
@@ -209,9 +211,12 @@ class VtgateRouter(Router):
             return aim.at(keyspace, "")
         opaque = found.verb in {Verb.CALL, Verb.DDL, Verb.LOCK, Verb.OTHER}
         if opaque or found.unknown_functions or _takes_ids(found):
-            among = {where for where, _ in meant}
-            return aim.at(among.pop() if len(among) == 1 else keyspace, "")
-        return aim.at("", "")
+            among = {where for where, _ in meant} or {keyspace}
+            if len(among) == 1:
+                return aim.at(among.pop(), "")
+            for where in among & self._routes.keyspaces.keys():
+                self._names.all_tables(where)  # it may be that nobody knows yet which of them is meant
+        return aim.at("", "")  # vtgate says that the name is ambiguous
 
     def _check_one_server(self, context: Context, meant: set[Physical], keyspace: str) -> None:
         """Refuse what vtgate sends to any one shard of the keyspace that the session is aimed at.
