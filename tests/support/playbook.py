@@ -242,10 +242,9 @@ class Playbook:
                 for wake in hold.waiters:
                     wake()
             case "move":
-                table, _, keyspace = what.partition(" ")
-                routes = replace(
-                    self.branch.routes, rules={**self.branch.routes.rules, table: f"{keyspace}.{table}"}
-                )
+                name, _, keyspace = what.partition(" ")
+                to = f"{keyspace}.{name.rpartition('.')[2]}"
+                routes = replace(self.branch.routes, rules={**self.branch.routes.rules, name: to})
                 self.branch.replace_routes(routes, self.branch.router_for(routes))
                 self.session.renew()
             case "lapse":

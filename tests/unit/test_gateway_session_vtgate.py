@@ -291,8 +291,8 @@ def test_a_hold_waits_for_a_transaction_on_its_table_and_holds_by_any_name() -> 
         >> client QUERY commit
         << gate QUERY COMMIT
         >> gate OK
-        << client OK
         << held h
+        << client OK
         >> client QUERY select * from a.t1
         << wait h
         >> move t1 b
