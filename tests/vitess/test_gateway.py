@@ -299,7 +299,8 @@ def test_what_is_made_is_seen_at_once(gw: GatewayFixture) -> None:
 
 def test_kill_ends_a_statement(gw: GatewayFixture) -> None:
     with closing(gw.connect()) as one, closing(gw.connect()) as two:
-        number, heard = one.thread_id(), []
+        number = one.thread_id()
+        heard: list[int] = []
 
         def sleep() -> None:
             with pytest.raises(pymysql.MySQLError) as caught:
@@ -348,7 +349,7 @@ def test_passwords_for_replicas(gw: GatewayFixture, vitess: VitessWorld) -> None
     gw.query("INSERT INTO items VALUES (1, 'a', 1)")
     gw.query("INSERT INTO buyers VALUES (1, 'a')")
     vitess.engine.wait_replica(vitess.copy, 30)
-    options = {"user": REPLICA, "password": f"pw-{REPLICA}"}
+    options: dict[str, Any] = {"user": REPLICA, "password": f"pw-{REPLICA}"}
     with closing(gw.connect(**options)) as one, one.cursor() as cursor:
         cursor.execute("USE shop")
         assert rows(cursor, "SELECT label FROM items") == [("a",)]
