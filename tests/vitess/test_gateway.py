@@ -14,18 +14,18 @@ from typing import Any
 
 import pymysql
 import pytest
+from pymysql.constants import CLIENT
+
 from homeworld.engines.vitess.members import known
 from homeworld.engines.vitess.processes import Runner
-from pymysql.constants import CLIENT
+from homeworld.model.errors import DeadlineExceededError
+from homeworld.model.routing import HoldRequest
+from homeworld.model.topology import BackendRole, TabletType
 from tests.support import mysqld
 from tests.support.edge import HttpSqlError, JsonClient
 from tests.support.gateway import DATABASE, GatewayFixture, connector, rows, secret
 from tests.support.vitess import CUSTOMER, VitessWorld
 from tests.support.vitess_gateway import REPLICA, gateway_of
-
-from homeworld.model.errors import DeadlineExceededError
-from homeworld.model.routing import HoldRequest
-from homeworld.model.topology import BackendRole, TabletType
 
 READER, WRITER, READWRITER = BackendRole.READER, BackendRole.WRITER, BackendRole.READWRITER
 
