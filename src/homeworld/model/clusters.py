@@ -126,7 +126,11 @@ class MoveLook:
 
     :param exists: Vitess knows it. ``reverse_exists``: and a stream back.
     :param replicas_switched: replica reads are the target's; ``primaries_switched``: writes are.
-    :param frozen: Vitess lets it only be completed or cancelled.
+    :param frozen: the streams to the target are at their end, traffic has gone there; ``reverse_frozen``:
+        those back are.
+    :param journaled: a switch of primaries to the target has passed the point from which Vitess only goes
+        forward. ``reverse_journaled``: one back has.
+    :param denied: the side that has the writes refuses them: a switch was begun, and not brought to its end.
     """
 
     exists: bool
@@ -134,6 +138,30 @@ class MoveLook:
     replicas_switched: bool = False
     primaries_switched: bool = False
     frozen: bool = False
+    reverse_frozen: bool = False
+    journaled: bool = False
+    reverse_journaled: bool = False
+    denied: bool = False
+
+    def at(self, *, back: bool) -> bool:
+        """Whether writes are the target's (``back``: the source's), with nothing left to be done for it."""
+        if back:
+            return not self.primaries_switched and (self.reverse_frozen or not self.reverse_journaled)
+        return self.primaries_switched and (self.frozen or not self.exists)
+
+    @property
+    def begun_back(self) -> bool:
+        """Of one that is :attr:`halfway`: whether it is on its way back to the source."""
+        if self.primaries_switched:
+            return self.denied or self.reverse_journaled
+        return self.reverse_journaled and not self.reverse_frozen and not self.denied
+
+    @property
+    def halfway(self) -> bool:
+        """A switch of primaries, either way, was begun and not brought to its end."""
+        if self.primaries_switched:
+            return not self.at(back=False) or self.reverse_journaled or self.denied
+        return self.journaled or (self.reverse_journaled and not self.reverse_frozen) or self.denied
 
 
 class ClusterMoves(Protocol):
@@ -165,10 +193,27 @@ class ClusterMoves(Protocol):
         """How far a direction is, with the verification of that id, if any."""
         ...
 
+    def check(self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool) -> None:
+        """Ask Vitess what a switch would do, and let it do nothing.
+
+        :raises InvalidError: it would refuse; in Vitess's words.
+        """
+        ...
+
+    def settle(self, move: ClusterMove, *, back: bool, timeout_seconds: float) -> None:
+        """Bring a switch of primaries that was begun to an end, whatever Vitess has done of it, so that
+        writes are the target's (``back``: the source's) and go on there. A no-op where they are.
+
+        :raises UnavailableError: it is not there yet; calling again goes on.
+        """
+        ...
+
     def switch(
         self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool, timeout_seconds: float
     ) -> None:
         """Move traffic to the target (or ``back`` to the source); done already: a no-op.
+
+        Replica reads and writes are moved one after the other, by a call each.
 
         :raises DeadlineExceededError: Vitess could not in time, and has left traffic where it was.
         :raises UnavailableError: Vitess did not say what came of it: :meth:`look`.
@@ -179,10 +224,18 @@ class ClusterMoves(Protocol):
         """Begin a VDiff under this id, or go on with it."""
         ...
 
+    def stop_verifying(self, move: ClusterMove, verify_id: str) -> None:
+        """Let the VDiff compare no more; what it found stays. No such VDiff: a no-op."""
+        ...
+
     def complete(self, move: ClusterMove) -> None:
-        """End the move: the source's tables and all streams go, the rules stay as they are."""
+        """End the move: the source's tables and all streams go, the rules stay as they are. No such move: a
+        no-op.
+        """
         ...
 
     def cancel(self, move: ClusterMove) -> None:
-        """End the move with traffic on the source: the target's tables, streams and its rules go."""
+        """End the move with traffic on the source: the target's tables and all streams go, the rules stay as
+        they are. No such move: a no-op.
+        """
         ...
