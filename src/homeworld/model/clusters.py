@@ -101,6 +101,10 @@ class Clusters(Protocol):
         ...
 
 
+HANDED_OVER = "a switch of traffic has ended it"
+"""What :meth:`ClusterMoves.progress` says (as ``unmeasured``) of a stream that must not run again."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterMove:
     """One MoveTables as Vitess is asked for it.

@@ -219,6 +219,15 @@ class Movers(Protocol):
 
 
 @runtime_checkable
+class Outliving(Protocol):
+    """Movers whose streams live elsewhere, and go on when nobody here looks after them."""
+
+    def leave(self, workflow_id: str) -> None:
+        """Look after the workflow's streams no more; they go on."""
+        ...
+
+
+@runtime_checkable
 class Holding(Protocol):
     """What a fence gives may tell whether it still holds."""
 

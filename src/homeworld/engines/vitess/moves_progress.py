@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from homeworld.engines.vitess import moves_look as look
 from homeworld.engines.vitess.answers import object_of
 from homeworld.engines.vitess.moves_look import VMove, VStream
-from homeworld.model.clusters import ClusterMove
+from homeworld.model.clusters import HANDED_OVER, ClusterMove
 from homeworld.model.movers import MoverProgress, Phase, StreamProgress, TableProgress, Verification
 
 ROWS = "VReplicationTableCopyRowCounts"
@@ -53,7 +53,9 @@ def progress_of(
                 lag_seconds=lag,
                 throttled_by=stream.throttled,
                 # Vitess goes on by itself after an error that it does not call final.
-                unmeasured="" if failed else look.error_of((stream,)),
+                unmeasured=HANDED_OVER
+                if stream.handed_over
+                else ("" if failed else look.error_of((stream,))),
             )
             for stream, lag in zip(found.streams, lags, strict=True)
         ),
