@@ -1,6 +1,6 @@
 """Blocks of ids that a vttablet has in hand of a sequence: used up, so that it takes a new one.
 
-A tablet reads a sequence's row only when its block is used up. A sequence that was raised in the row meanwhile
+A tablet reads a sequence's row only when its block is used up. A sequence that was raised there meanwhile
 would give ids of the old block still, which the other side may have given by then. It knows no workflow.
 """
 
