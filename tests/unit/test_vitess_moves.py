@@ -344,6 +344,7 @@ class FakeVtctld:
     rounds: int = 0
 
     def run(self, branch_id: str, *args: str, timeout_seconds: float) -> object:
+        assert timeout_seconds > 0
         assert branch_id == "branch"
         command = next((one for one in args if one in _COMMANDS), args[0])
         self.calls.append(command)
@@ -400,17 +401,15 @@ class FakeVtctld:
         return {"-80" if keyspace == "wide" else "0": {"keyspace": keyspace, "shard": shard}}
 
     def _journaled(self, query: str) -> bool:
+        """Whether the query asks for the number of streams that have, or had, their switch behind them."""
         number = int(query.rpartition(" ")[2])
-        reverse = self.switched
-        told = look.move_of(
-            self._workflows("shop" if reverse else "wide"), "move_1_reverse" if reverse else "move_1"
-        )
-        mine = told is not None and number == look.journal_id("shop" if reverse else "wide", told.streams)
-        other = look.move_of(
-            self._workflows("wide" if reverse else "shop"), "move_1" if reverse else "move_1_reverse"
-        )
-        old = other is not None and number == look.journal_id("wide" if reverse else "shop", other.streams)
-        return (mine and self.stage >= 2) or (old and self.rounds > 0 and self.stage < 2)
+        for reverse in (False, True):
+            keyspace, name = ("shop", "move_1_reverse") if reverse else ("wide", "move_1")
+            told = look.move_of(self._workflows(keyspace), name)
+            if told is not None and number == look.journal_id(keyspace, told.streams):
+                under_way = self.switched is reverse
+                return self.stage >= 2 if under_way else self.rounds > 0
+        return False
 
     def _switch(self, *, back: bool) -> None:
         if self.refusal:
