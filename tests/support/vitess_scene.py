@@ -37,7 +37,7 @@ from tests.support.workflow_world import FakeGateways, FakeMovers, World, make_f
 
 @dataclass
 class Streams:
-    """One direction: ``running``, ``stopped`` or ``frozen``."""
+    """One direction: ``running``, ``stopped``, stopped for a ``cutover``, or ``frozen``."""
 
     state: str = "stopped"
     position: int | None = None
@@ -167,7 +167,11 @@ class FakeMoves:
 
     def start(self, move: ClusterMove, *, reverse: bool) -> None:
         streams, seen = self._streams(reverse=reverse), self.look(move)
-        if streams.state == "stopped" and not seen.halfway and seen.primaries_switched is reverse:
+        if (
+            streams.state in ("stopped", "cutover")
+            and not seen.halfway
+            and seen.primaries_switched is reverse
+        ):
             streams.state = "running"
 
     def stop(self, move: ClusterMove, *, reverse: bool) -> None:
@@ -178,7 +182,7 @@ class FakeMoves:
     def progress(self, move: ClusterMove, *, reverse: bool, verify_id: str = "") -> MoverProgress:
         streams = self._streams(reverse=reverse)
         self.world.pump(move.source, move.target)
-        over = streams.state == "frozen"
+        over = streams.state in ("frozen", "cutover")
         phase = Phase.STOPPED if streams.state == "stopped" else Phase.FOLLOWING
         told = StreamProgress("-", "-80", "", 0, 0, 0.0, unmeasured=HANDED_OVER if over else "")
         found = self.cluster.verified.get(verify_id)
@@ -219,7 +223,7 @@ class FakeMoves:
             self.at("denied")
             streams.state = "running"
             self.world.pump(move.source, move.target)
-            streams.state = "stopped"
+            streams.state = "cutover"
             other = Streams(position=len(self.world.logs.setdefault(to, [])), copied=True)
             if back:
                 cluster.forward = other

@@ -63,7 +63,7 @@ def progress_of(
         rows_per_second=0.0,
         eta_seconds=0.0,
         verification=verification,
-        ddl="; ".join(dict.fromkeys(filter(None, map(look.ddl_of, found.streams)))),
+        ddl="; ".join(dict.fromkeys(ddl for stream in found.streams if (ddl := look.ddl_of(stream)))),
         error=error if failed else "",
     )
 
