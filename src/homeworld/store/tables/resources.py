@@ -88,6 +88,7 @@ databases = Table(
         postgresql_where=LIVE,
     ),
     Index("ix_databases_state", "state"),
+    Index("ix_databases_engine", "engine"),
 )
 
 branches = Table(
