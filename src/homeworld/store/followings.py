@@ -6,7 +6,8 @@ follow and writes down the version it has. Whoever needs the cluster to have som
 :meth:`Followings.behind`.
 
 Invariants: a cluster that may have a process is *standing*, from before the first one is begun until after
-the last has ended; ``followed`` is never a version that the cluster was not made to have.
+the last has ended; ``followed`` is never a version that the cluster was not made to have. Nobody is served
+through a cluster of which nobody knows what it has (:meth:`Followings.known`).
 """
 
 from __future__ import annotations
@@ -130,8 +131,13 @@ class Followings:
             self._set(found, standing=True)
 
     def have(self, branch_id: str, version: int, digest: str) -> None:
-        """The cluster has what was stored at that version."""
-        self._set(self.get(branch_id), followed=version, digest=digest, error=_NOTHING)
+        """The cluster has what was stored at that version. Where nobody knew before, gateways hear of it."""
+        found = self.get(branch_id)
+        if found.followed == 0:
+            newest = self.version(branch_id)
+            bumped = Routes(self._work).bump(branch_id)
+            version = bumped if version == newest else version
+        self._set(found, followed=version, digest=digest, error=_NOTHING)
 
     def tell(self, branch_id: str, error: str) -> None:
         """Say why it does not follow."""
@@ -139,16 +145,19 @@ class Followings:
         if found.error != error:
             self._set(found, error=error)
 
-    def doubt(self, branch_id: str) -> None:
-        """Nobody knows any more what the cluster has: it is to be looked at again."""
-        found = self.get(branch_id)
-        if found.followed or found.digest:
-            self._set(found, followed=0, digest=_NOTHING)
+    def known(self, branch_id: str) -> bool:
+        """Whether somebody knows what the cluster has, be it what is stored or something before that."""
+        return self.get(branch_id).followed > 0
 
     def doubt_all(self) -> None:
-        """The same of every cluster: the machine or its processes were started anew."""
+        """Nobody knows of any cluster what it has: everything was away, and is only being started."""
         for branch_id in self.standing():
-            self.doubt(branch_id)
+            self._set(self.get(branch_id), followed=0, digest=_NOTHING)
+
+    def look_again(self, branch_id: str) -> None:
+        """The cluster is to be looked at again, whatever it has; it goes on serving."""
+        found = self.get(branch_id)
+        self._set(found, followed=min(found.followed, self.version(branch_id) - 1), digest=_NOTHING)
 
     def ended(self, branch_id: str) -> None:
         """No process of it is left."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from homeworld.model.clusters import Clusters
 from homeworld.model.ports import Engine, Gateways, Movers, Placements, Preconditions, SourceFence
 from homeworld.store.store import Store
 from homeworld.workflows import provisioning
+from homeworld.workflows.clusters.handler import Followers
+from homeworld.workflows.engine_changes.context import Ports as EnginePorts
+from homeworld.workflows.engine_changes.handler import EngineChanges
+from homeworld.workflows.engine_changes.looking import ServerSight
 from homeworld.workflows.executor import POLL_SECONDS, Executor, Handler
 from homeworld.workflows.failover import Promotes, PromotingEngine, catch_up
 from homeworld.workflows.leases import TTL_SECONDS
@@ -31,10 +36,14 @@ def make_preconditions(store: Store, engine: Engine) -> Preconditions:
 
 
 def make_placements(
-    store: Store, engine: Engine, gateways: Gateways, publish: Callable[[], None]
+    store: Store,
+    engine: Engine,
+    gateways: Gateways,
+    publish: Callable[[], None],
+    clusters: Clusters | None = None,
 ) -> Placements:
     """What keeps tables empty while a vschema places them anew."""
-    return StillTables(store, engine, gateways, publish)
+    return StillTables(store, engine, gateways, publish, clusters)
 
 
 def make_executor(
@@ -46,6 +55,7 @@ def make_executor(
     publish: Callable[[], None],
     *,
     owner: str,
+    clusters: Clusters | None = None,
     placement: provisioning.Placement = provisioning.Placement.SHARED,
     workers: int = 6,
     poll_seconds: float = POLL_SECONDS,
@@ -55,6 +65,7 @@ def make_executor(
 
     :param publish: reads the routes from the store and returns once every gateway serves them.
     :param owner: this executor's name among all, at most 64 characters.
+    :param clusters: what carries databases of Vitess; None: nothing here does.
     :param placement: how shards are spread over servers.
     """
     making = provisioning.Ports(store, engine, publish, placement)
@@ -67,6 +78,9 @@ def make_executor(
         GatewayResizes(making),
         MoveTables(moving, make_preconditions(store, engine)),
     )
+    if clusters is not None:
+        changing = EnginePorts(store, engine, gateways, clusters, ServerSight(), publish)
+        handlers = (*handlers, Followers(store, clusters), EngineChanges(changing))
     if isinstance(engine, Restarts):
         handlers = (*handlers, Maintenance(MaintenancePorts(store, engine, gateways, publish)))
     if isinstance(engine, PromotingEngine):

@@ -16,6 +16,7 @@ from homeworld.model.errors import NotFoundError
 from homeworld.model.ports import Engine
 from homeworld.model.states.lifecycle import Life
 from homeworld.store.store import Store, Transaction
+from homeworld.workflows.clusters.following import await_serving
 
 _log = logging.getLogger(__name__)
 
@@ -75,13 +76,14 @@ def promote(
 
     :param accept_loss: the former primary is gone, and what it had not sent may be lost.
     :raises NotFoundError: no such server; nothing has changed.
-    :raises HomeworldError: as the engine, and the store is as before; or the store or a gateway does not
-        answer, and will hear of it later.
+    :raises HomeworldError: as the engine, and the store is as before; or the store, the branch's cluster or a
+        gateway does not answer, and will hear of it later.
     """
     with store.read() as tx:
-        tx.servers.get(server_id)
+        branch_id = tx.servers.get(server_id).branch_id
     engine.promote(server_id, accept_loss=accept_loss)
     tell(store, engine, server_id)
+    await_serving(store, branch_id)
     publish()
 
 

@@ -1,7 +1,8 @@
 """Keyspaces: where their shards go, their servers and schemas, and how all of it ends.
 
 Invariants: a server or a place is written into the store before it is made, so that a death never leaves a
-server that nobody knows of; a schema is dropped only when no gateway is told of it any more.
+server that nobody knows of; a schema is dropped only when no gateway is told of it any more, and no cluster
+has it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import NotFoundError
 from homeworld.model.sizes import ClusterSize, given, largest
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
@@ -19,6 +21,7 @@ from homeworld.store.keyspaces import Keyspace, Shard
 from homeworld.store.store import Transaction
 from homeworld.workflows.leases import Lease
 from homeworld.workflows.provisioning.copying import copy_definitions
+from homeworld.workflows.provisioning.following import settled
 from homeworld.workflows.provisioning.ports import Placement, Ports
 from homeworld.workflows.provisioning.runner import NotYetError, Runner
 from homeworld.workflows.steps import Plan, Rest, Step
@@ -37,6 +40,11 @@ class Context:
         """The shards as they are placed now."""
         with self.ports.store.read() as tx:
             return tx.keyspaces.shards(self.keyspace.id)
+
+    def placement(self, tx: Transaction) -> Placement:
+        """How the keyspace's shards are spread: a tablet of Vitess wants a server of its own."""
+        database = tx.databases.get(self.branch.database_id)
+        return Placement.DEDICATED if database.engine is EngineKind.VITESS else self.ports.placement
 
 
 class Keyspaces:
@@ -91,7 +99,7 @@ def choose_places(context: Context) -> None:
         for shard in tx.keyspaces.shards(keyspace.id):
             if shard.primary_server_id is not None:
                 continue
-            if context.ports.placement is Placement.DEDICATED:
+            if context.placement(tx) is Placement.DEDICATED:
                 primary = tx.servers.create(branch.id, database.flavor)
             else:
                 shared = primary = (
@@ -214,6 +222,22 @@ def places(ports: Ports, keyspace: Keyspace, shards: Sequence[Shard]) -> list[Sh
     ]
 
 
+def join_cluster(context: Context) -> None:
+    """Where the branch has a cluster, that has the keyspace before anybody is told of it.
+
+    :raises NotYetError: it has it not yet.
+    """
+    with context.ports.store.read() as tx:
+        if not tx.followings.serves(context.branch.id):
+            return
+        joined = context.keyspace.id in tx.followings.get(context.branch.id).joining
+    if not joined:
+        with context.ports.store.write() as tx:
+            context.lease.require(tx)
+            tx.followings.join(context.branch.id, context.keyspace.id)
+    settled(context.ports.store, context.branch.id)
+
+
 def become_ready(context: Context) -> None:
     """From now on the keyspace is served."""
     with context.ports.store.write() as tx:
@@ -232,6 +256,7 @@ MAKE: Plan[Context] = Plan(
         Step("size servers", size_servers),
         Step("make schemas", make_schemas),
         Step("copy from the parent", copy_from_parent),
+        Step("join the cluster", join_cluster),
         Step("become ready", become_ready),
     ),
     forward_only=True,
@@ -257,6 +282,17 @@ def await_resizes(context: Context) -> None:
         raise NotYetError("a resize of the keyspace is at work on its servers")
 
 
+def leave_cluster(context: Context) -> None:
+    """No cluster has the keyspace any more.
+
+    :raises NotYetError: one has.
+    """
+    with context.ports.store.read() as tx:
+        serves = tx.followings.serves(context.branch.id)
+    if serves:
+        settled(context.ports.store, context.branch.id)
+
+
 def drop_schemas(context: Context) -> None:
     """Drop each shard's schema, unless its server goes as a whole."""
     for shard in context.shards():
@@ -264,7 +300,7 @@ def drop_schemas(context: Context) -> None:
             continue
         with context.ports.store.read() as tx:
             server = tx.servers.get(shard.primary_server_id)
-            alone = context.ports.placement is Placement.DEDICATED and not _others(tx, context, server)
+            alone = context.placement(tx) is Placement.DEDICATED and not _others(tx, context, server)
         if server.state is Life.READY and context.branch.state is not Life.DELETING and not alone:
             context.ports.engine.drop_schema(
                 server.id, shard.schema_name, lambda: context.lease.confirm(context.ports.store)
@@ -279,8 +315,9 @@ def _others(tx: Transaction, context: Context, server: Server) -> bool:
 
 def end_servers(context: Context) -> None:
     """Servers of its own end with the keyspace, replicas first."""
-    if context.ports.placement is not Placement.DEDICATED:
-        return
+    with context.ports.store.read() as tx:
+        if context.placement(tx) is not Placement.DEDICATED:
+            return
     for server in (*_barred(context), *reversed(_servers_of(context))):
         with context.ports.store.read() as tx:
             primary = tx.servers.get(server.replica_of) if server.replica_of else server
@@ -327,6 +364,7 @@ UNMAKE: Plan[Context] = Plan(
     (
         Step("publish", publish),
         Step("await resizes", await_resizes),
+        Step("leave the cluster", leave_cluster),
         Step("drop schemas", drop_schemas),
         Step("end servers", end_servers),
         Step("be gone", be_gone),
