@@ -55,3 +55,26 @@ CAPABILITIES: Mapping[EngineKind, Capabilities] = {
         atomic_over_shards="one after the other",
     ),
 }
+
+NO_VITESS: Mapping[EngineKind, str] = {EngineKind.VITESS: "there is no Vitess on this machine"}
+"""What an installation lacks that has looked for nothing."""
+
+
+def refusal(engine: EngineKind, flavor: Flavor, missing: Mapping[EngineKind, str]) -> str:
+    """Why a database cannot be this engine's, in a sentence that says what to do; empty: it can.
+
+    :param missing: engines that an installation does not have, and why.
+
+    >>> refusal(EngineKind.VITESS, Flavor.MARIADB, {})
+    'engine vitess stands on mysql servers only, not on mariadb; ask for engine local'
+    >>> refusal(EngineKind.LOCAL, Flavor.MARIADB, NO_VITESS)
+    ''
+    """
+    others = ", ".join(one for one in EngineKind if one is not engine)
+    flavors = CAPABILITIES[engine].flavors
+    if flavor not in flavors:
+        on = ", ".join(sorted(flavors))
+        return f"engine {engine} stands on {on} servers only, not on {flavor}; ask for engine {others}"
+    if why := missing.get(engine):
+        return f"engine {engine} cannot be had here: {why}; until then ask for engine {others}"
+    return ""
