@@ -111,7 +111,7 @@ class Settings:
     :param inspection: looks at servers.
     :param flavor: of databases whose request names none.
     :param engine: of databases whose request names none.
-    :param missing_engines: those that no database can have here, and why.
+    :param missing_engines: tells those that no database can have here, and why.
     :param public_url: how clients reach this API, without a path; empty: as each request came in.
     :param gateway_address: host or ``host:port`` where branches are reached, told in passwords and branches.
     :param http_address: the same for clients that speak HTTPS, told in passwords; empty: none is told apart.
@@ -133,7 +133,7 @@ class Settings:
     inspection: Inspection = field(default_factory=Uninspected)
     flavor: Flavor = Flavor.MYSQL
     engine: EngineKind = EngineKind.LOCAL
-    missing_engines: Mapping[EngineKind, str] = field(default_factory=lambda: NO_VITESS)
+    missing_engines: Callable[[], Mapping[EngineKind, str]] = lambda: NO_VITESS
     public_url: str = ""
     gateway_address: str = "127.0.0.1"
     http_address: str = ""

@@ -157,7 +157,7 @@ def engine_for(settings: Settings, flavor: Flavor, asked: EngineKind | None) -> 
     :raises InvalidError: it cannot be had here, or not on these servers.
     """
     engine = asked or settings.engine
-    if why := refusal(engine, flavor, settings.missing_engines):
+    if why := refusal(engine, flavor, settings.missing_engines()):
         raise InvalidError(why)
     return engine
 

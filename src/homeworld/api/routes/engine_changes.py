@@ -33,7 +33,7 @@ def create_engine_change(
                 f"a database goes from local to vitess only, not to {body.engine}; make one of that engine "
                 "and copy the data"
             )
-        if why := refusal(body.engine, database.flavor, call.settings.missing_engines):
+        if why := refusal(body.engine, database.flavor, call.settings.missing_engines()):
             raise InvalidError(why)
         if why := call.tx.engine_changes.in_the_way(database.id):
             raise InvalidError(f"{why}; ask again when that is over")
