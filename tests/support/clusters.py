@@ -28,16 +28,15 @@ from homeworld.store.provision import create_database
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.clusters.handler import Followers
-from homeworld.workflows.engine_changes.context import Context, Ports
+from homeworld.workflows.engine_changes.context import Ports
 from homeworld.workflows.engine_changes.handler import EngineChanges
 from homeworld.workflows.engine_changes.looking import Content
-from homeworld.workflows.executor import Executor
+from homeworld.workflows.executor import Executor, Handler
 from homeworld.workflows.placements import StillTables
 from homeworld.workflows.provisioning import Placement
 from homeworld.workflows.provisioning import Ports as MakingPorts
 from homeworld.workflows.provisioning.branches import Branches, Databases
 from homeworld.workflows.provisioning.keyspaces import Keyspaces
-from homeworld.workflows.steps import Plan
 
 PATIENCE_SECONDS = 20.0
 
@@ -315,10 +314,17 @@ class Platform:
         """As the composition root does."""
         self.gateways.publish(self.routing.snapshot())
 
-    def start(self, steps: Plan[Context] | None = None) -> None:
-        """An executor of its own name, with every handler that works with clusters."""
+    @property
+    def changing(self) -> Ports:
+        """What changes of engine act on."""
+        return Ports(self.store, self.servers, self.gateways, self.clusters, self.sight, self.publish)
+
+    def start(self, *others: Handler) -> None:
+        """An executor of its own name, with every handler that works with clusters.
+
+        :param others: instead of the usual handler of changes of engine.
+        """
         making = MakingPorts(self.store, self.servers, self.publish, self.placement)
-        changing = Ports(self.store, self.servers, self.gateways, self.clusters, self.sight, self.publish)
         self.running = Executor(
             self.store,
             [
@@ -326,9 +332,10 @@ class Platform:
                 Branches(making),
                 Keyspaces(making),
                 Followers(self.store, self.clusters),
-                EngineChanges(changing, steps),
+                *(others or [EngineChanges(self.changing)]),
             ],
             f"one-{new_id()}",
+            publish=self.publish,
             poll_seconds=0.02,
             ttl_seconds=30.0,
         )
