@@ -2,8 +2,8 @@
 one of the workers, by a lease.
 
 Invariant: at most one process has a watcher of each; one that loses the lease stops its own before it does
-anything else with servers. What a watcher has begun when its lease ends (starting a process) is begun under the
-server's own lock, so that two never start one server.
+anything else with servers. What a watcher has begun when its lease ends (starting a process) is begun under
+the server's own lock, so that two never start one server.
 """
 
 from __future__ import annotations
