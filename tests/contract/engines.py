@@ -53,7 +53,7 @@ what `homeworld up --engine` (or `homeworld api --engine`) says, which is `local
 answer tells it in `engine`, and so does `homeworld engine show DATABASE`. An engine that cannot be had,
 because its programs are missing or the servers are of another flavor, is refused with 422 and what to do.
 
-Databases of `vitess` have a server for each shard, whatever `--placement` says, because Vitess wants one.
+Keyspaces of `vitess` have a server for each shard, whatever `--placement` says, because Vitess wants one.
 
 ## Taking a running database into Vitess
 
@@ -62,13 +62,13 @@ Databases of `vitess` have a server for each shard, whatever `--placement` says,
 (By the API: `POST …/databases/{database}/engine-changes` with `{"engine": "vitess"}`, polled at the `id`
 below it.)
 
-Clusters of Vitess are made beside the database's branches, on the servers that they have;
-every table is looked at through vtgate; then statements wait for a moment, and go on through Vitess. No row
-moves, and nothing is copied. It is refused, with all reasons, where Vitess could not serve what is there: a
-table of a sharded keyspace without an entry in the vschema, triggers or views in a sharded keyspace, names
-that Vitess takes for its own (`_vt_…`); and while a workflow, a resize, a reparent or a maintenance window
-of the database is not over. Foreign keys stay what they are, each within its shard. There is no way back
-but a copy of the data.
+Clusters of Vitess are made beside the database's branches, on the servers that they have; every table is
+looked at through vtgate; then statements wait for a moment, and go on through Vitess. No row moves, and
+nothing is copied. It is refused, with all reasons, where Vitess could not serve what is there: a table of a
+sharded keyspace without an entry in the vschema, triggers or views in a sharded keyspace, two of its shards
+on one server (`--placement shared`), names that Vitess takes for its own (`_vt_…`); and while a workflow, a
+resize, a reparent or a maintenance window of the database is not over. Foreign keys stay what they are,
+each within its shard. There is no way back but a copy of the data.
 """
 
 

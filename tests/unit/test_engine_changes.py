@@ -253,4 +253,6 @@ def test_what_hinders_is_said_of_sharded_keyspaces_only_where_it_hinders() -> No
     assert "no triggers in sharded keyspaces; drop fires (on orders)" in found[1]
     assert "drop seen" in found[2]
     assert hindrances("main", "shop", {"tables": {}}, [content]) == []
-    assert hindrances("main", "wide", WIDE, [Content(("orders",))]) == []
+    assert hindrances("main", "wide", WIDE, [Content(("orders",))], ["a", "b"]) == []
+    (shared,) = hindrances("main", "wide", WIDE, [Content(("orders",))], ["a", "a"])
+    assert "its shards share a server" in shared

@@ -1,5 +1,5 @@
-"""``homeworld up --engine vitess`` as a person meets it: databases, keyspaces, vschemas and branches of it, what
-a restart finds again, and a running local database that is taken over while a client writes.
+"""``homeworld up --engine vitess`` as a person meets it: databases, keyspaces, vschemas and branches of it,
+what a restart finds again, and a running local database that is taken over while a client writes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 
 import pymysql
 import pytest
-from homeworld.engines.vitess import binaries
-from homeworld.engines.vitess.cluster import home_of
 
 from homeworld.client import ApiError
+from homeworld.engines.local import LocalEngine
+from homeworld.engines.vitess import binaries
+from homeworld.engines.vitess.cluster import home_of
 from homeworld.model.errors import InvalidError
-from homeworld.model.topology import Flavor
+from homeworld.model.topology import BackendRole, Flavor
 from tests.support import mysqld
 from tests.support.bank import Login
 from tests.support.platform import Platform
@@ -55,7 +56,7 @@ def installed(folder: Path, program: Path, engine: str) -> Iterator[Platform]:
     home = home_of(folder)
     guard(folder)
     guard(home, delete=True)
-    platform = Platform(folder, program, 0, "--engine", engine)
+    platform = Platform(folder, program, 0, "--engine", engine, "--placement", "dedicated")
     try:
         platform.start()
         yield platform
@@ -231,15 +232,13 @@ def test_a_running_database_is_taken_over_while_a_client_writes(platform: Platfo
     writer.writes_on()
 
     # What Vitess could not serve is told, and the database goes on as it was.
-    with pymysql.connect(**_owner(platform)) as owner, owner.cursor() as cursor:
-        cursor.execute("CREATE TABLE `shop_sharded_-80`.stray (id INT PRIMARY KEY)")
+    on_a_shard(platform, "CREATE TABLE stray (id INT PRIMARY KEY)")
     ready_file = str(platform.installation.ready_file)
     refused = engine_command("change", "shop", "vitess", "--ready-file", ready_file)
     assert refused.returncode == 1
     assert "no entry for stray" in refused.stderr
     assert client.get_database(organization, Platform.DATABASE)["engine"] == "local"
-    with pymysql.connect(**_owner(platform)) as owner, owner.cursor() as cursor:
-        cursor.execute("DROP TABLE `shop_sharded_-80`.stray")
+    on_a_shard(platform, "DROP TABLE stray")
     writer.writes_on()
 
     changed = engine_command("change", "shop", "vitess", "--ready-file", ready_file)
@@ -266,12 +265,16 @@ def engine_command(*words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def _owner(platform: Platform) -> dict[str, Any]:
-    """How to reach the installation's only server as its owner."""
-    from homeworld.engines.local import LocalEngine
-    from homeworld.model.topology import BackendRole
-
+def on_a_shard(platform: Platform, statement: str) -> None:
+    """Run a statement on the first shard of the sharded keyspace, as its server's owner."""
     engine = LocalEngine(platform.installation.data_dir, mysqld.binary(Flavor.MYSQL))
-    (server_id,) = engine.list_servers()
-    at = engine.endpoint(server_id, BackendRole.OWNER)
-    return {"unix_socket": at.socket, "user": at.user, "password": at.password}
+    schema = f"{Platform.TARGET}_-80"
+    for server_id in engine.list_servers():
+        at = engine.endpoint(server_id, BackendRole.OWNER)
+        reached = pymysql.connect(unix_socket=at.socket, user=at.user, password=at.password)
+        with reached as connection, connection.cursor() as cursor:
+            if cursor.execute("SHOW DATABASES LIKE %s", (schema,)):
+                cursor.execute(f"USE `{schema}`")
+                cursor.execute(statement)
+                return
+    raise AssertionError(f"no server has {schema}")

@@ -83,11 +83,15 @@ class ServerSight:
 
 
 def hindrances(
-    branch: str, keyspace: str, vschema: Mapping[str, object], contents: Sequence[Content]
+    branch: str,
+    keyspace: str,
+    vschema: Mapping[str, object],
+    contents: Sequence[Content],
+    servers: Sequence[str] = (),
 ) -> list[str]:
     """Why Vitess could not serve what a keyspace has; empty: it can, as far as that can be seen beforehand.
 
-    :param contents: of its shards.
+    :param contents: of its shards. ``servers``: of its primaries, one for each shard.
     """
     where = f"keyspace {keyspace} of branch {branch}"
     wanted = parse(vschema)
@@ -111,6 +115,11 @@ def hindrances(
                 f"{where}: a view in a sharded keyspace would be one of each shard for itself; drop "
                 f"{_listed(seen)}"
             )
+    if len(set(servers)) < len(servers):
+        found.append(
+            f"{where}: its shards share a server, and Vitess wants one for each; start homeworld with "
+            "--placement dedicated and move the tables to a new keyspace first"
+        )
     taken = sorted(name for name in tables if name.lower().startswith(INTERNAL))
     if taken:
         found.append(f"{where}: names that begin with {INTERNAL} are Vitess's own; rename {_listed(taken)}")

@@ -44,7 +44,8 @@ def check(context: Context) -> None:
     for holding in context.holdings():
         contents = [context.ports.sight.content(place) for place in context.places(holding)]
         keyspace = holding.keyspace
-        found += hindrances(holding.branch.name, keyspace.name, keyspace.vschema, contents)
+        servers = [shard.primary_server_id or "" for shard in holding.shards]
+        found += hindrances(holding.branch.name, keyspace.name, keyspace.vschema, contents, servers)
     if found:
         raise InvalidError("; ".join(found))
 
