@@ -310,7 +310,7 @@ def down(
         with data_dir_lock(folder):
             engine = LocalEngine(folder)
             try:
-                stop_clusters(engine, folder)
+                stop_clusters(folder)
             finally:
                 engine.stop_all()
     except HomeworldError as error:

@@ -21,7 +21,7 @@ import pytest
 from homeworld.client import ApiError
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.vitess import binaries
-from homeworld.engines.vitess.cluster import home_of
+from homeworld.engines.vitess.crew import home_of
 from homeworld.model.errors import InvalidError
 from homeworld.model.topology import BackendRole, Flavor
 from tests.support import mysqld

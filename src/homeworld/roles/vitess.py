@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from homeworld.engines.local import LocalEngine
+from homeworld.engines.vitess import crew
 from homeworld.engines.vitess import install as building
 from homeworld.engines.vitess.cluster import LocalClusters
 from homeworld.engines.vitess.watcher import ClusterWatcher
@@ -179,13 +180,10 @@ class Vitess:
         self._real().check_vschema(branch_id, keyspace, vschema)
 
 
-def stop_clusters(engine: LocalEngine, data_dir: Path) -> None:
-    """End the processes of clusters that a killed homeworld left running.
-
-    :raises InvalidError: there are some, and Vitess is not here any more.
-    """
-    if (data_dir / "vitess").exists():
-        LocalClusters(engine, data_dir).stop_all()
+def stop_clusters(data_dir: Path) -> None:
+    """End the processes of clusters that a killed homeworld left running; needs no programs of Vitess."""
+    for name in crew.stop_all(data_dir):
+        _log.warning("%s did not end in time and was killed", name)
 
 
 def install(
