@@ -179,6 +179,12 @@ class Vitess:
         """See Clusters."""
         self._real().check_vschema(branch_id, keyspace, vschema)
 
+    # -- for moves -------------------------------------------------------------------------------------------
+
+    def run(self, branch_id: str, *arguments: str, timeout_seconds: float) -> object:
+        """See LocalClusters: a command of vtctldclient in the branch's cluster."""
+        return self._real().run(branch_id, *arguments, timeout_seconds=timeout_seconds)
+
 
 def stop_clusters(data_dir: Path) -> None:
     """End the processes of clusters that a killed homeworld left running; needs no programs of Vitess."""
