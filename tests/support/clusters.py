@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+
+import pytest
 
 from homeworld.model.clusters import ClusterSpec
 from homeworld.model.engines import EngineKind
@@ -33,7 +35,7 @@ from homeworld.workflows.engine_changes.handler import EngineChanges
 from homeworld.workflows.engine_changes.looking import Content
 from homeworld.workflows.executor import Executor, Handler
 from homeworld.workflows.placements import StillTables
-from homeworld.workflows.provisioning import Placement
+from homeworld.workflows.provisioning import Placement, keyspaces
 from homeworld.workflows.provisioning import Ports as MakingPorts
 from homeworld.workflows.provisioning.branches import Branches, Databases
 from homeworld.workflows.provisioning.keyspaces import Keyspaces
@@ -293,14 +295,17 @@ class StatedSight:
 
 @dataclass
 class Platform:
-    """An installation in memory; executors come and go."""
+    """An installation in memory; executors come and go. What is read from real servers reads nothing here."""
 
     store: Store
+    patch: InitVar[pytest.MonkeyPatch]
     placement: Placement = Placement.SHARED
     events: Events = field(default_factory=Events)
     running: Executor | None = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(keyspaces, "copy_definitions", lambda _source, _target, _vschema: None)
+        patch.setattr(StillTables, "_look", lambda _self, _keyspace, _places, _tables: None)
         self.servers = MemoryServers(self.events)
         self.clusters = MemoryClusters(self.servers)
         self.gateways = MemoryGateways(self.events)
@@ -319,10 +324,10 @@ class Platform:
         """What changes of engine act on."""
         return Ports(self.store, self.servers, self.gateways, self.clusters, self.sight, self.publish)
 
-    def start(self, *others: Handler) -> None:
+    def start(self, changes: Sequence[Handler] | None = None) -> None:
         """An executor of its own name, with every handler that works with clusters.
 
-        :param others: instead of the usual handler of changes of engine.
+        :param changes: who handles changes of engine; None: as usual.
         """
         making = MakingPorts(self.store, self.servers, self.publish, self.placement)
         self.running = Executor(
@@ -332,7 +337,7 @@ class Platform:
                 Branches(making),
                 Keyspaces(making),
                 Followers(self.store, self.clusters),
-                *(others or [EngineChanges(self.changing)]),
+                *([EngineChanges(self.changing)] if changes is None else changes),
             ],
             f"one-{new_id()}",
             publish=self.publish,

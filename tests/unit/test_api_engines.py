@@ -119,7 +119,7 @@ def test_the_command_line_says_the_apis_sentence(desk: Desk, monkeypatch: pytest
     shown = CliRunner().invoke(app, ["engine", "show", "shop"])
     assert (shown.exit_code, shown.stdout.strip()) == (0, "local")
     wrong = CliRunner().invoke(app, ["engine", "change", "shop", "local"])
-    assert wrong.exit_code == 1
+    assert wrong.exit_code == 2
     assert "is local already" in wrong.output
     asked = CliRunner().invoke(app, ["engine", "change", "shop", "vitess", "--no-wait"])
     assert asked.exit_code == 0

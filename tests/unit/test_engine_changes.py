@@ -21,7 +21,7 @@ from homeworld.workflows.engine_changes.handler import EngineChanges
 from homeworld.workflows.engine_changes.looking import Content, hindrances
 from homeworld.workflows.engine_changes.plans import COMMIT, plan
 from homeworld.workflows.leases import Lease
-from homeworld.workflows.steps import Plan, Rest, Step
+from homeworld.workflows.steps import Plan, Step
 from tests.support.clusters import Platform, until
 from tests.support.stores import SqliteStores, TestClock
 
@@ -36,28 +36,13 @@ class DiedError(BaseException):
     """The executor's process is killed here."""
 
 
-class Idle:
-    """Handles changes of engine by leaving them to the test."""
-
-    kind = "engine_change"
-
-    def tick(self, _resource_id: str, _lease: Lease) -> Rest | None:
-        return Rest(60.0, keep=False)
-
-    def lost(self, _resource_id: str) -> None: ...
-
-    def loosen(self, _resource_id: str) -> None: ...
-
-    def let_go(self, _resource_id: str) -> None: ...
-
-
 @pytest.fixture
-def platform(sqlite_stores: SqliteStores) -> Iterator[Platform]:
+def platform(sqlite_stores: SqliteStores, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
     """A local database with a second branch, all of it ready."""
     with sqlite_stores.fresh(TestClock()) as made:
         store = Store(made.engine, SystemClock())
         bootstrap(store, "acme", "local", "Local")
-        platform = Platform(store)
+        platform = Platform(store, monkeypatch)
         database = platform.make(EngineKind.LOCAL)
         with platform.works():
             until(lambda: platform.database().state is Life.READY, "the database is ready")
@@ -162,7 +147,7 @@ def test_it_waits_for_what_is_at_work_also_where_that_began_at_the_last_moment(p
 
         until(made, "the keyspace is ready")
     change_id = ask(platform)
-    platform.start(EngineChanges(platform.changing, _with(plan(), COMMIT, before=busy)))
+    platform.start([EngineChanges(platform.changing, _with(plan(), COMMIT, before=busy))])
     until(lambda: "is not over" in record(platform, change_id).error, "it says what it waits for")
     assert platform.database().engine is EngineKind.LOCAL
     until(lambda: platform.gateways.holds == {}, "nobody waits meanwhile")
@@ -232,7 +217,7 @@ def test_whoever_goes_on_after_a_death_brings_it_to_its_end(platform: Platform, 
     steps = [step.name for step in plan().steps]
     committed = steps.index(name) + (when == "after") > steps.index(COMMIT)
     change_id = ask(platform)
-    platform.start(Idle())
+    platform.start([])
     assert Acting(platform, change_id, _with(plan(), name, **{when: die})).run()
     assert (platform.database().engine is EngineKind.VITESS) == committed
     assert not Acting(platform, change_id, plan()).run()
