@@ -40,7 +40,7 @@ def test_an_engine_that_cannot_be_had_is_refused_with_what_to_do(
     body = {"name": "new", "cluster_size": "homeworld"}
     with open_desk(sqlite_store, clock, served_api) as desk:
         unknown = desk.http.post(f"{ORG}/databases", json={**body, "engine": "warp"})
-        assert refused(unknown) == (422, "unprocessable")
+        assert refused(unknown) == (422, "invalid_params")
         answer = desk.http.post(f"{ORG}/databases", json={**body, "engine": "vitess"})
         assert refused(answer) == (422, "unprocessable")
         why = NO_VITESS[EngineKind.VITESS]
@@ -91,7 +91,8 @@ def test_a_running_database_is_asked_into_vitess_and_polled(desk: Desk) -> None:
 )
 def test_a_change_that_cannot_be_is_refused(desk: Desk, body: dict[str, str], says: str) -> None:
     answer = desk.http.post(CHANGES, json=body)
-    assert refused(answer) == (422, "unprocessable")
+    code = "unprocessable" if body.get("engine") == "local" else "invalid_params"
+    assert refused(answer) == (422, code)
     assert says in answer.json()["message"]
 
 

@@ -50,9 +50,10 @@ def ready(platform: Platform) -> None:
     until(lambda: platform.database().state is Life.READY, "the database is ready")
 
 
-def add_keyspace(platform: Platform, name: str = "wide", shards: int = 2) -> Keyspace:
+def add_keyspace(platform: Platform) -> Keyspace:
     with platform.store.write() as tx:
-        return tx.keyspaces.create(platform.main().id, name, shards=shards)
+        database = platform.database()
+        return tx.keyspaces.create(platform.main().id, "wide", shards=2, replicas=database.replicas)
 
 
 def keyspace_of(platform: Platform, keyspace_id: str) -> Keyspace:
