@@ -311,7 +311,10 @@ class Platform:
         self.gateways = MemoryGateways(self.events)
         self.sight = StatedSight()
         self.routing = Routing(
-            self.store, lambda server_id: self.servers.endpoint(server_id, BackendRole.READER), lambda _id: {}
+            self.store,
+            lambda server_id: self.servers.endpoint(server_id, BackendRole.READER),
+            lambda _branch_id: {},
+            self.clusters.vtgate,
         )
         self.placements = StillTables(self.store, self.servers, self.gateways, self.publish, self.clusters)
 
