@@ -43,6 +43,10 @@ from homeworld.workflows.provisioning.keyspaces import Keyspaces
 PATIENCE_SECONDS = 20.0
 
 
+def _nothing(*_given: object) -> None:
+    """What is done of what needs real servers."""
+
+
 class Events:
     """What was done, in order."""
 
@@ -304,8 +308,8 @@ class Platform:
     running: Executor | None = None
 
     def __post_init__(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(keyspaces, "copy_definitions", lambda _source, _target, _vschema: None)
-        patch.setattr(StillTables, "_look", lambda _self, _keyspace, _places, _tables: None)
+        patch.setattr(keyspaces, "copy_definitions", _nothing)
+        patch.setattr(StillTables, "_look", _nothing)
         self.servers = MemoryServers(self.events)
         self.clusters = MemoryClusters(self.servers)
         self.gateways = MemoryGateways(self.events)

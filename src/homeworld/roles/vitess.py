@@ -55,7 +55,7 @@ class Vitess:
 
         :raises InvalidError: they cannot; what to do.
         """
-        missing = self.missing() if engine is EngineKind.VITESS else {}
+        missing: Mapping[EngineKind, str] = self.missing() if engine is EngineKind.VITESS else {}
         if why := refusal(engine, self._engine.flavor, missing):
             raise InvalidError(why)
 
