@@ -40,7 +40,7 @@ from homeworld.workflows.provisioning import Ports as MakingPorts
 from homeworld.workflows.provisioning.branches import Branches, Databases
 from homeworld.workflows.provisioning.keyspaces import Keyspaces
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 120.0
 
 
 def _nothing(*_given: object) -> None:
