@@ -254,6 +254,8 @@ def _common(folder: Folder, http_port: int) -> tuple[str, ...]:
         "--security-policy=read-only",
         "--onterm-timeout=3s",
         "--onclose-timeout=3s",
+        # Else it looks for one in whatever folder homeworld was started in.
+        f"--config-path={folder.work}",
         "--config-file-not-found-handling=ignore",
     )
 

@@ -6,8 +6,10 @@ do is refused here, before anything is made. Knows nothing of clusters or runnin
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -118,30 +120,28 @@ def _version(path: Path, pattern: re.Pattern[str]) -> tuple[int, int, int]:
     return int(found[1]), int(found[2]), int(found[3])
 
 
-def links(binaries: Binaries, folder: Path) -> Mapping[str, Path]:
-    """The programs where another user can run them: linked, else copied, into ``folder``, once each version.
+def linked(binaries: Binaries, folder: Path) -> Mapping[str, Path]:
+    """The programs where another user can run them: linked, else copied, once each build.
 
-    A user's cache is closed to others. Made whole or not at all.
+    A user's cache is closed to others. Each build has a folder, which is there whole or not at all; what
+    still runs from an older one goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Path] = {}
-    for name, source in binaries.paths.items():
-        facts = source.stat()
-        # What is built anew has another time; a running process keeps its own.
-        target = folder / f"{name}-{facts.st_mtime_ns:x}-{facts.st_size:x}"
-        made[name] = target
-        if target.exists():
-            continue
-        scratch = folder / f".{target.name}.{os.getpid()}"
-        scratch.unlink(missing_ok=True)
-        try:
-            os.link(source.resolve(), scratch)
-        except OSError:
-            shutil.copy2(source, scratch)
-            scratch.chmod(0o755)
+    facts = {name: path.stat() for name, path in sorted(binaries.paths.items())}
+    # What is built anew has another time.
+    text = "".join(f"{name}:{fact.st_mtime_ns}:{fact.st_size}\n" for name, fact in facts.items())
+    target = folder / hashlib.sha256(text.encode()).hexdigest()[:12]
+    if not target.is_dir():
+        scratch = folder / f".new-{secrets.token_hex(4)}"
+        scratch.mkdir()
+        for name, source in binaries.paths.items():
+            try:
+                os.link(source.resolve(), scratch / name)
+            except OSError:  # another file system
+                shutil.copy2(source, scratch / name)
+        scratch.chmod(0o755)
         scratch.rename(target)
     for other in folder.iterdir():
-        # Another process may be making one at this moment: only whole ones of other builds go.
-        if other not in made.values() and not other.name.startswith("."):
-            other.unlink(missing_ok=True)
-    return made
+        if other != target:
+            shutil.rmtree(other)
+    return {name: target / name for name in binaries.paths}

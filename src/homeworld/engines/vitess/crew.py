@@ -139,7 +139,7 @@ class Crew:
             self.runner.share(identity.ca, identity.certificate, identity.key)
             programs = self._binaries.paths
             if self.runner.other_user:
-                programs = binaries.links(self._binaries, home / "bin")
+                programs = binaries.linked(self._binaries, home / "bin")
             around = Surroundings(programs, identity, installation, self._engine.version)
             self._built = around, Members(self._engine, around, home)
             return self._built

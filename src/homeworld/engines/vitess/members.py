@@ -81,7 +81,7 @@ class Members:
             try:
                 tablets.append(self.vttablet(branch, tablet))
             except NotFoundError as error:
-                log.warning("tablet %s of branch %s: %s", tablet.alias, branch.branch_id, error.message)
+                log.debug("tablet %s of branch %s: %s", tablet.alias, branch.branch_id, error.message)
         return [self.etcd(), self.vtctld(branch), *tablets, self.vtgate(branch)]
 
     def _folder(self, branch: Branch, name: str) -> Folder:
