@@ -37,7 +37,8 @@ class NotBuiltError(Exception):
 
 
 def _pinned(module: Path, name: str) -> str:
-    found = re.search(rf"^require {re.escape(name)} (v\S+)$", (module / "go.mod").read_text(), re.MULTILINE)
+    line = rf"^(?:require|\t)\s*{re.escape(name)} (v\S+)"
+    found = re.search(line, (module / "go.mod").read_text(), re.MULTILINE)
     if found is None:
         raise NotBuiltError(f"{module / 'go.mod'} pins no {name}")
     return found[1]
