@@ -81,7 +81,7 @@ def test_a_keyspace_too_many_is_not_in_line() -> None:
 
 
 def test_vschemas_that_mean_the_same_are_the_same() -> None:
-    noisy = {
+    noisy: dict[str, object] = {
         "sharded": True,
         "require_explicit_routing": False,
         "vindexes": {"hash": {"type": "xxhash", "params": {}, "owner": ""}},
@@ -173,8 +173,8 @@ def around() -> Surroundings:
 
 def test_no_secret_is_on_a_command_line_and_all_listens_on_loopback(tmp_path: Path) -> None:
     branch = adjusted(None, SPEC, Ports(set(), range(45600, 45700)))
-    server = Endpoint("s1", Flavor.MYSQL, "127.0.0.1", 3306, "/s", "homeworld_admin", "secret-a")
-    owner = Endpoint("s1", Flavor.MYSQL, "127.0.0.1", 3306, "/s", "homeworld_owner", "secret-o")
+    server = Endpoint("s1", Flavor.MYSQL, "127.0.0.1", 3306, "/s", "homeworld_admin", "hidden-a")
+    owner = Endpoint("s1", Flavor.MYSQL, "127.0.0.1", 3306, "/s", "homeworld_owner", "hidden-o")
     folder = Folder(tmp_path)
     commands = [
         arguments.etcd(around(), folder),
@@ -184,7 +184,7 @@ def test_no_secret_is_on_a_command_line_and_all_listens_on_loopback(tmp_path: Pa
         arguments.vtctldclient(around(), branch, 5.0),
     ]
     for command in commands:
-        assert not [part for part in command if "secret" in part]
+        assert not [part for part in command if "hidden" in part]
         assert len({part.partition("=")[0] for part in command}) == len(command), "a flag stands twice"
     for command in commands[1:4]:
         assert "--bind-address=127.0.0.1" in command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ def pids(world: VitessWorld) -> dict[str, int | None]:
 
 
 @contextmanager
-def watched(world: VitessWorld) -> Iterator[None]:
+def watched(world: VitessWorld) -> Generator[None]:
     watcher = world.clusters.watch(interval_seconds=0.2)
     try:
         yield

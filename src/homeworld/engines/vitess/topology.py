@@ -44,7 +44,7 @@ def in_line(spec: ClusterSpec, served: Mapping[str, Mapping[str, object]] | None
 
     :param served: vschemas by keyspace; None: nothing yet.
     """
-    if served is None or served.keys() != {keyspace.name for keyspace in spec.keyspaces}:
+    if served is None or set(served) != {keyspace.name for keyspace in spec.keyspaces}:
         return False
     return all(canonical(served[one.name]) == canonical(one.vschema) for one in spec.keyspaces)
 
