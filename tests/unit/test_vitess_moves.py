@@ -365,6 +365,8 @@ class FakeVtctld:
                 self.exists = False
             case "SetShardTabletControl":
                 self.stage = 0
+            case _:
+                pass
         return None
 
     def _ids(self, *, reverse: bool) -> int:

@@ -183,6 +183,7 @@ def test_streams_outlive_the_process_and_are_found_again(scenes: Scenes) -> None
 
 def test_what_was_stopped_stays_stopped_in_another_process(scenes: Scenes) -> None:
     scene = scenes.new()
+    assert isinstance(scene, VitessScene)
     first = scene.process()
     first.run()
     scene.ask(T.STOP)

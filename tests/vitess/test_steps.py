@@ -5,6 +5,8 @@ Too long for every day; what is peculiar to Vitess is in ``tests/unit/test_vites
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from homeworld.model.errors import HomeworldError
@@ -102,6 +104,5 @@ def test_a_step_that_fails_once_is_undone_or_repeated(scenes: Scenes, plan: str,
 
 def meaning(found: object) -> object:
     """Vitess leaves out rules from a name to itself, once traffic has moved."""
-    assert isinstance(found, tuple)
-    rules, *others = found
+    rules, *others = cast("tuple[dict[str, str], object]", found)
     return {name: to for name, to in rules.items() if name != to}, *others
