@@ -28,6 +28,8 @@ from homeworld.cli.reparent import reparent, tablets
 from homeworld.cli.workflow import app as workflow_app
 from homeworld.edge.server import Edge
 from homeworld.engines.local import LocalEngine
+from homeworld.engines.vitess.moves import VitessMoves
+from homeworld.engines.vitess.tablet_vars import HttpVars
 from homeworld.engines.watcher import Watcher
 from homeworld.gateway.routers import make_router
 from homeworld.gateway.server import Gateway
@@ -178,7 +180,8 @@ class Homeworld:
         executor = make_executor(
             store, engine, gateway, movers, TableFence(), publish,
             # The data directory's lock says that the process before is dead: its leases are ours at once.
-            owner=f"up:{socket.gethostname()[:40]}", clusters=vitess, placement=settings.placement,
+            owner=f"up:{socket.gethostname()[:40]}", clusters=vitess,
+            moves=VitessMoves(vitess, HttpVars(vitess)), placement=settings.placement,
         )  # fmt: skip
         self._executor = executor
         executor.start()

@@ -24,6 +24,8 @@ from homeworld.control.several import SeveralGateways
 from homeworld.edge.server import Edge
 from homeworld.engines.layout import SOCKET_LIMIT
 from homeworld.engines.local import LocalEngine
+from homeworld.engines.vitess.moves import VitessMoves
+from homeworld.engines.vitess.tablet_vars import HttpVars
 from homeworld.gateway.routers import make_router
 from homeworld.gateway.server import Gateway
 from homeworld.gateway.tls import context_for
@@ -242,7 +244,8 @@ class WorkerRole:
         stack.callback(movers.close)
         self._executor = make_executor(
             ground.store, ground.engine, ground.gateways, movers, TableFence(), ground.publish,
-            owner=owner, clusters=ground.vitess, placement=self._placement,
+            owner=owner, clusters=ground.vitess,
+            moves=VitessMoves(ground.vitess, HttpVars(ground.vitess)), placement=self._placement,
         )  # fmt: skip
         self._executor.start()
         stack.callback(lambda: self._executor.stop(ending.left() / 2))
