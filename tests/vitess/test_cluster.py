@@ -92,6 +92,14 @@ def test_roles_have_their_rights(vitess: VitessWorld) -> None:
     vitess.query(ADMIN, "DELETE FROM items", SHOP)
 
 
+def test_servers_errors_keep_their_words(vitess: VitessWorld) -> None:
+    with pytest.raises(pymysql.MySQLError, match="Duplicate entry '5' for key 'items.PRIMARY'") as caught:
+        vitess.query(
+            READWRITER, "INSERT INTO items (id, label, amount) VALUES (5, 'five', 1), (5, 'five', 2)", SHOP
+        )
+    assert caught.value.args[0] == 1062
+
+
 def test_nobody_sees_the_servers_own_schemas(vitess: VitessWorld) -> None:
     with pytest.raises(pymysql.MySQLError, match="denied"):
         vitess.query(ADMIN, "SELECT user, authentication_string FROM mysql.user", SHOP)

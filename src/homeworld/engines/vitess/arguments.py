@@ -169,7 +169,6 @@ def vtgate(around: Surroundings, branch: Branch, folder: Folder) -> tuple[str, .
         # Schema changes that nobody would write down.
         "--enable-online-ddl=false",
         "--max-memory-rows=1000000",
-        "--vtgate-config-terse-errors",
         "--redact-debug-ui-queries",
     )
 
@@ -232,7 +231,6 @@ def vttablet(
         "--enable-consolidator-replicas",
         "--queryserver-enable-online-ddl=false",
         "--queryserver-enable-views",
-        "--queryserver-config-terse-errors",
         "--sanitize-log-messages",
         "--redact-debug-ui-queries",
         "--vreplication-retry-delay=1s",

@@ -133,6 +133,7 @@ class LocalClusters:
             socket="",
             user="",
             password="",
+            vtgate=True,
         )
 
     def rules(self, branch_id: str) -> Mapping[str, str]:
