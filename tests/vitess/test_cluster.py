@@ -93,11 +93,13 @@ def test_roles_have_their_rights(vitess: VitessWorld) -> None:
 
 
 def test_servers_errors_keep_their_words(vitess: VitessWorld) -> None:
-    with pytest.raises(pymysql.MySQLError, match="Duplicate entry '5' for key 'items.PRIMARY'") as caught:
+    with pytest.raises(pymysql.MySQLError, match="Duplicate entry") as caught:
         vitess.query(
             READWRITER, "INSERT INTO items (id, label, amount) VALUES (5, 'five', 1), (5, 'five', 2)", SHOP
         )
-    assert caught.value.args[0] == 1062
+    number, words = caught.value.args
+    assert number == 1062
+    assert "Duplicate entry '5' for key 'items.PRIMARY'" in words
 
 
 def test_nobody_sees_the_servers_own_schemas(vitess: VitessWorld) -> None:
