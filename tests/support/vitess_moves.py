@@ -24,7 +24,7 @@ from homeworld.engines.vitess.moves import VitessMoves
 from homeworld.engines.vitess.tablet_vars import HttpVars
 from homeworld.model.clusters import ClusterKeyspace, ClusterShard, ClusterSpec
 from homeworld.model.engines import EngineKind
-from homeworld.model.errors import DeadlineExceededError
+from homeworld.model.errors import DeadlineExceededError, InvalidError
 from homeworld.model.ports import MoveWish
 from homeworld.model.routing import HoldRequest, RoutingSnapshot
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
@@ -255,6 +255,11 @@ class MovingShop:
 
     def clear(self) -> None:
         """Nothing of a test is left, whatever became of its workflow."""
+        with self.store.read() as tx:
+            active = tx.workflows.active_on([self.branch_id]).get(self.branch_id)
+        if active is not None:
+            with contextlib.suppress(AssertionError, InvalidError):
+                Acting(self, active.id).go(T.CANCEL, S.CANCELLED)
         for keyspace in (SOURCE, TARGET):
             self.on_server(keyspace, "DROP TABLE IF EXISTS orders, orders_seq")
         with self.store.write() as tx:

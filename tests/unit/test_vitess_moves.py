@@ -358,7 +358,8 @@ class FakeVtctld:
             case "ExecuteFetchAsDBA":
                 return {"rows": [[1]] if self._journaled(args[-1]) else []}
             case "SwitchTraffic" | "ReverseTraffic":
-                self._switch(back=command == "ReverseTraffic")
+                assert command == "SwitchTraffic", "each way by its own name"
+                self._switch(back="--workflow=move_1_reverse" in args)
             case "create":
                 self.exists = True
             case "complete" | "cancel":

@@ -88,6 +88,26 @@ class VitessMoves:
         """End the move; the rules stay."""
         if self._ask.streams(move, reverse=False) is not None:
             self._ask.move(move, "complete", "--keep-routing-rules", timeout_seconds=END_SECONDS)
+        elif self._ask.streams(move, reverse=True) is not None:
+            self._end_reverse(move)
+
+    def _end_reverse(self, move: ClusterMove) -> None:
+        """End the streams back where Vitess has forgotten the way there, and so refuses to complete: whoever
+        asked drops the source's tables.
+        """
+        self._ask.move(move, "stop", reverse=True)
+        name = look.direction_name(move, reverse=True)
+        for keyspace in (move.source, move.target):
+            shards = look.shards_of(self._ask.run(move, "FindAllShardsInKeyspace", keyspace))
+            for shard, record in shards.items():
+                place = f"{keyspace}/{shard}"
+                denied = f"--denied-tables={','.join(move.tables)}"
+                if look.denied_tables(record) & frozenset(move.tables):
+                    self._ask.run(move, "SetShardTabletControl", denied, "--remove", place, "primary")
+                    self._ask.run(move, "RefreshStateByShard", place)
+                if keyspace == move.source:
+                    query = f"delete from _vt.vreplication where workflow = {_literal(name)}"  # noqa: S608
+                    self._ask.run(move, "ExecuteFetchAsDBA", "--json", look.primary_of(record), query)
 
     def cancel(self, move: ClusterMove) -> None:
         """End the move with traffic on the source; the rules stay."""
@@ -205,3 +225,8 @@ class VitessMoves:
     def _show(self, move: ClusterMove, verify_id: str) -> Shown:
         answer = self._ask.vdiff(move, "show", uuid_of(verify_id), "--verbose")
         return shown(answer, verify_id, move.tables, time.time())
+
+
+def _literal(text: str) -> str:
+    """A text in a statement for MySQL: of its bytes, so that nothing in it ends it."""
+    return f"x'{text.encode().hex()}'"

@@ -7,6 +7,7 @@ undone by one in the other direction.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -21,11 +22,13 @@ from homeworld.model.errors import (
     InvalidError,
     UnavailableError,
 )
+from homeworld.model.routing_rules import render
 from homeworld.model.topology import TabletType
 
 LAG_ALLOWED = "10s"
 AGAIN_SECONDS = 0.5  # between calls of a switch that was begun
 SILENT_SECONDS = 1.0  # for Vitess to hear that nobody waits any more, and to take back what it did
+PRIMARIES = frozenset({TabletType.PRIMARY})
 _log = logging.getLogger(__name__)
 
 
@@ -79,7 +82,12 @@ class Traffic:
         :raises InvalidError: Vitess would refuse.
         """
         try:
-            self._ask.move(move, *_traffic(tablet_types, ANSWER_SECONDS, back=back), "--dry-run")
+            if TabletType.PRIMARY in tablet_types:
+                self._ask.move(
+                    move, *_traffic(tablet_types, ANSWER_SECONDS, back=False), "--dry-run", reverse=back
+                )
+            else:
+                self._ask.move(move, *_traffic(tablet_types, ANSWER_SECONDS, back=back), "--dry-run")
         except UnavailableError:
             raise
         except HomeworldError as error:
@@ -94,13 +102,36 @@ class Traffic:
                 raise InvalidError("replica reads and writes are switched by a call each")
             self._switch_primaries(move, back=back, timeout_seconds=timeout_seconds)
         elif not self._replicas_at(move, back=back):
-            try:
-                self._ask.move(move, *_traffic(tablet_types, timeout_seconds, back=back))
-            except HomeworldError as error:
-                if not self._replicas_at(move, back=back):
-                    raise DeadlineExceededError(
-                        f"replica reads could not be moved: {error.message}"
-                    ) from error
+            self._switch_replicas(move, tablet_types, back=back, seconds=timeout_seconds)
+
+    def _switch_replicas(
+        self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool, seconds: float
+    ) -> None:
+        """Move replica reads.
+
+        :raises DeadlineExceededError: they are where they were.
+        """
+        at_target = look.leads_to(self._ask.rules(move), move, TabletType.PRIMARY) == move.target
+        try:
+            # As writes: once those are the target's, the way back has a name of its own.
+            by_reverse = back and at_target
+            arguments = _traffic(tablet_types, seconds, back=back and not by_reverse)
+            if back or self._ask.streams(move, reverse=False) is not None:
+                self._ask.move(move, *arguments, reverse=by_reverse)
+            else:
+                self._route_replicas(move)
+        except HomeworldError as error:
+            if not self._replicas_at(move, back=back):
+                raise DeadlineExceededError(f"replica reads did not move: {error.message}") from error
+
+    def _route_replicas(self, move: ClusterMove) -> None:
+        """What Vitess does for replica reads where it has forgotten the way there: rules and no more."""
+        rules = self._ask.rules(move)
+        for table in move.tables:
+            for name in (table, f"{move.source}.{table}", f"{move.target}.{table}"):
+                for tablet_type in (TabletType.REPLICA, TabletType.RDONLY):
+                    rules[f"{name}@{tablet_type}"] = f"{move.target}.{table}"
+        self._ask.run(move, "ApplyRoutingRules", f"--rules={json.dumps(render(rules))}")
 
     def _replicas_at(self, move: ClusterMove, *, back: bool) -> bool:
         rules = self._ask.rules(move)
@@ -117,13 +148,12 @@ class Traffic:
         :raises UnavailableError: it was begun and is not at its end, or Vitess does not say.
         """
         deadline = time.monotonic() + timeout_seconds
-        seen: MoveLook | None = None
         if self._is_there(move, back=back):
             return
         while True:
             refusal: HomeworldError | None = None
             try:
-                self._call(move, seen, back=back, seconds=deadline - time.monotonic())
+                self._call(move, back=back, seconds=deadline - time.monotonic())
             except HomeworldError as error:
                 _log.warning("move %s: switching writes: %s", move.name, error)
                 refusal = error
@@ -152,14 +182,12 @@ class Traffic:
             return back  # never moved
         return all(stream.message == look.FROZEN for stream in streams.streams)
 
-    def _call(self, move: ClusterMove, seen: MoveLook | None, *, back: bool, seconds: float) -> None:
-        arguments = _traffic(frozenset({TabletType.PRIMARY}), seconds, back=back)
-        if not back or seen is None or seen.exists:
-            self._ask.move(move, *arguments, timeout_seconds=seconds + ANSWER_SECONDS)
-        else:
-            # The way there was lost when a way back broke off: the way back stands for itself.
-            arguments[0] = "SwitchTraffic"
-            self._ask.move(move, *arguments, reverse=True, timeout_seconds=seconds + ANSWER_SECONDS)
+    def _call(self, move: ClusterMove, *, back: bool, seconds: float) -> None:
+        """Ask for the switch itself. The way back is asked for by its own name: Vitess forgets the way there
+        whenever a switch back breaks off.
+        """
+        arguments = _traffic(PRIMARIES, seconds, back=False)
+        self._ask.move(move, *arguments, reverse=back, timeout_seconds=max(1.0, seconds) + ANSWER_SECONDS)
 
     def settle(self, move: ClusterMove, *, back: bool, timeout_seconds: float) -> None:
         """Bring a begun switch to an end, with writes where they are wanted.
@@ -181,7 +209,7 @@ class Traffic:
             # What was begun ends first, in its own direction.
             onward = seen.begun_back if seen.halfway else back
             try:
-                self._call(move, seen, back=onward, seconds=deadline - time.monotonic())
+                self._call(move, back=onward, seconds=deadline - time.monotonic())
             except UnavailableError:
                 raise
             except HomeworldError as error:

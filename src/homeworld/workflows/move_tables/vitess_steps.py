@@ -26,7 +26,7 @@ from homeworld.workflows.move_tables.vitess_start import (
     with_vitess,
 )
 
-SWITCH_SECONDS = 5.0  # for Vitess to move writes; each of its waits may take as long
+SWITCH_SECONDS = 8.0  # for Vitess to move writes; each of its waits may take as long
 SETTLE_SECONDS = 30.0  # to bring one to an end that was begun
 
 PRIMARIES = frozenset({TabletType.PRIMARY})
