@@ -342,6 +342,8 @@ class FakeVtctld:
     exists: bool = True
     calls: list[str] = field(default_factory=list[str])
     rounds: int = 0
+    forgotten: bool = False
+    deleted: list[str] = field(default_factory=list[str])
 
     def run(self, branch_id: str, *args: str, timeout_seconds: float) -> object:
         assert timeout_seconds > 0
@@ -355,6 +357,8 @@ class FakeVtctld:
                 return rules_answer(self._rules())
             case "FindAllShardsInKeyspace":
                 return {"shards": self._shards(args[-1])}
+            case "ExecuteFetchAsDBA" if args[-1].startswith("delete"):
+                self.deleted.append(args[-1])
             case "ExecuteFetchAsDBA":
                 return {"rows": [[1]] if self._journaled(args[-1]) else []}
             case "SwitchTraffic" | "ReverseTraffic":
@@ -375,9 +379,9 @@ class FakeVtctld:
         return (2 if reverse else 1) + 10 * ((self.rounds + 1) // 2 if reverse else self.rounds // 2)
 
     def _workflows(self, keyspace: str) -> object:
-        if not self.exists:
-            return {}
         reverse = keyspace == "shop"
+        if not self.exists or (self.forgotten and not reverse):
+            return {}
         frozen = (
             (self.switched and self.stage == 0) if not reverse else (not self.switched and self.rounds > 0)
         )
@@ -423,6 +427,7 @@ class FakeVtctld:
             self.stage = max(self.stage, self.break_at.pop(0))
             raise UnavailableError("no answer") if self.silent else InvalidError("it broke off")
         self.switched, self.stage, self.rounds = not self.switched, 0, self.rounds + 1
+        self.forgotten = False
 
 
 _COMMANDS = {
@@ -495,6 +500,23 @@ def test_a_side_that_vitess_leaves_denied_is_let_go_by_hand() -> None:
     with pytest.raises(UnavailableError, match="error state"):
         VitessMoves(behind).settle(MOVE, back=True, timeout_seconds=0.01)
     assert "SetShardTabletControl" not in behind.calls, "behind the journal there is no way but forward"
+
+
+def test_where_vitess_has_forgotten_the_way_there_it_goes_back_or_ends_all_the_same() -> None:
+    """It deletes the frozen streams whenever a switch back breaks off."""
+    vtctld = FakeVtctld(switched=True, rounds=1, forgotten=True)
+    moves = VitessMoves(vtctld)
+    seen = moves.look(MOVE)
+    assert not seen.exists
+    assert seen.at(back=False)
+    assert not seen.halfway
+    moves.switch(MOVE, PRIMARIES, back=True, timeout_seconds=5.0)
+    assert moves.look(MOVE).at(back=True)
+    other = FakeVtctld(switched=True, rounds=1, forgotten=True)
+    VitessMoves(other).complete(MOVE)
+    assert "stop" in other.calls
+    assert len(other.deleted) == 1
+    assert b"move_1_reverse".hex() in other.deleted[0]
 
 
 def test_ends_are_asked_for_once() -> None:
