@@ -35,7 +35,7 @@ VSCHEMA: dict[str, Any] = {
     "vindexes": {"xxhash": {"type": "xxhash"}},
     "tables": {"orders": {"column_vindexes": [{"column": "id", "name": "xxhash"}]}},
 }
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 900.0
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_a_database_of_vitess_from_its_making_to_its_end(platform: Platform) -> 
     execute(login, "shop", "CREATE TABLE things (id INT PRIMARY KEY)", "INSERT INTO things VALUES (1), (2)")
     execute(login, "shop_sharded", "CREATE TABLE orders (id BIGINT PRIMARY KEY, amount INT)")
     values = ", ".join(f"({number}, {number})" for number in range(100))
-    execute(login, "shop_sharded", f"INSERT INTO orders VALUES {values}")
+    execute(login, "shop_sharded", f"INSERT INTO orders (id, amount) VALUES {values}")
     assert execute(login, "shop_sharded", "SELECT COUNT(*), SUM(amount) FROM orders") == [(100, 4950)]
     joined = "SELECT COUNT(*) FROM shop.things t JOIN shop_sharded.orders o ON o.id = t.id"
     assert execute(login, "shop", joined) == [(2,)]
@@ -136,7 +136,7 @@ def test_a_database_of_vitess_from_its_making_to_its_end(platform: Platform) -> 
     client.update_vschema(organization, *MAIN, Platform.TARGET, wanted)
     execute(
         login, "shop_sharded", "CREATE TABLE `lines` (id BIGINT PRIMARY KEY)",
-        "INSERT INTO `lines` VALUES (1), (2), (3)",
+        "INSERT INTO `lines` (id) VALUES (1), (2), (3)",
     )  # fmt: skip
     assert execute(login, "shop_sharded", "SELECT COUNT(*) FROM `lines`") == [(3,)]
     with pytest.raises(ApiError, match="would not find them"):
@@ -154,7 +154,7 @@ def test_a_database_of_vitess_from_its_making_to_its_end(platform: Platform) -> 
     made = client.create_password(organization, Platform.DATABASE, "dev", name="dev", role="admin")
     dev = Login(login.host, login.port, made["username"], made["plain_text"])
     assert execute(dev, "shop_sharded", "SELECT COUNT(*) FROM orders") == [(0,)]
-    execute(dev, "shop_sharded", "INSERT INTO orders VALUES (7, 7)")
+    execute(dev, "shop_sharded", "INSERT INTO orders (id, amount) VALUES (7, 7)")
     assert execute(login, "shop_sharded", "SELECT COUNT(*) FROM orders") == [(100,)]
     client.delete_branch(organization, Platform.DATABASE, "dev")
 

@@ -179,7 +179,7 @@ class Vitess:
         """See Clusters."""
         self._real().check_vschema(branch_id, keyspace, vschema)
 
-    # -- for moves -------------------------------------------------------------------------------------------
+    # -- moves -----------------------------------------------------------------------------------------------
 
     def run(self, branch_id: str, *arguments: str, timeout_seconds: float) -> object:
         """See LocalClusters: a command of vtctldclient in the branch's cluster."""
