@@ -85,7 +85,7 @@ class ServerSight:
                     continue
                 try:
                     # Planned, not carried out. It knows a table's columns a little later than the table.
-                    connection.query_all(f"VEXPLAIN PLAN INSERT INTO {table} VALUES ()")  # noqa: S608 - quoted
+                    connection.query_all(f"VEXPLAIN PLAN INSERT INTO {table} VALUES (NULL)")  # noqa: S608 - quoted
                 except ServerError as error:
                     if NO_COLUMNS in error.message:
                         found[name] = error.message
