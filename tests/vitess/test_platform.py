@@ -35,7 +35,7 @@ VSCHEMA: dict[str, Any] = {
     "vindexes": {"xxhash": {"type": "xxhash"}},
     "tables": {"orders": {"column_vindexes": [{"column": "id", "name": "xxhash"}]}},
 }
-PATIENCE_SECONDS = 900.0
+PATIENCE_SECONDS = 600.0
 
 
 @pytest.fixture(scope="module")
