@@ -49,6 +49,8 @@ from homeworld.wire.client import UTF8MB4_BIN
 _LOG = logging.getLogger(__name__)
 _KILL_SECONDS = 10.0
 _LOAD_SECONDS = 10.0
+_MOST_REFRESHES = 32
+"""So many keyspaces' tables are read at once without anybody waiting: a gateway that starts has thousands."""
 
 
 class Effects:
@@ -73,6 +75,7 @@ class Effects:
         self._on_alter_vschema = on_alter_vschema
         self._sequences: dict[str, Sequences] = {}
         self._loads = SchemaLoads(self._read_schema)
+        self._refreshes = asyncio.Semaphore(_MOST_REFRESHES)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def forget_sequences(self, branch_id: str) -> None:
@@ -220,8 +223,10 @@ class Effects:
         return victim
 
     async def _refresh(self, branch: Branch, keyspace: str) -> None:
+        since = branch.tracker.moment + 1
         try:
-            await self.load_schema(branch, keyspace, since=branch.tracker.moment + 1)
+            async with self._refreshes:
+                await self.load_schema(branch, keyspace, since=since)
         except HomeworldError as error:
             _LOG.info("%s", error)
 

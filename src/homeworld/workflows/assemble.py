@@ -15,7 +15,7 @@ from homeworld.workflows.engine_changes.context import Ports as EnginePorts
 from homeworld.workflows.engine_changes.handler import EngineChanges
 from homeworld.workflows.engine_changes.looking import ServerSight
 from homeworld.workflows.executor import POLL_SECONDS, Executor, Handler
-from homeworld.workflows.failover import Promotes, PromotingEngine, catch_up
+from homeworld.workflows.failover import CatchingUp, Promotes, PromotingEngine
 from homeworld.workflows.leases import TTL_SECONDS
 from homeworld.workflows.maintenance.handler import Maintenance, Restarts
 from homeworld.workflows.maintenance.handler import Ports as MaintenancePorts
@@ -121,7 +121,7 @@ def make_executor(
         handlers,
         owner,
         publish=publish,
-        chores=(lambda: catch_up(store, engine),) if isinstance(engine, Promotes) else (),
+        chores=(CatchingUp(store, engine),) if isinstance(engine, Promotes) else (),
         workers=workers,
         poll_seconds=poll_seconds,
         ttl_seconds=ttl_seconds,

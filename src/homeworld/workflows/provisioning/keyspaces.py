@@ -95,51 +95,35 @@ def choose_places(context: Context) -> None:
     with context.ports.store.write() as tx:
         context.lease.require(tx)
         database = tx.databases.get(branch.database_id)
-        shared: Server | None = None
+        # Read once: a keyspace may have hundreds of shards, and no other writer is at work meanwhile.
+        there = [s for s in tx.servers.of_branch(branch.id) if s.state in (Life.PENDING, Life.READY)]
+        shared = next((server for server in there if server.replica_of is None), None)
+        replicas: dict[str, list[Server]] = {}
+        for server in there:
+            replicas.setdefault(server.replica_of or "", []).append(server)
+        chosen: dict[str, tuple[str, list[str]]] = {}
         for shard in tx.keyspaces.shards(keyspace.id):
             if shard.primary_server_id is not None:
                 continue
             if context.placement(tx) is Placement.DEDICATED:
                 primary = tx.servers.create(branch.id, database.flavor)
             else:
-                shared = primary = (
-                    shared or _shared_primary(tx, branch) or tx.servers.create(branch.id, database.flavor)
-                )
-            replicas = _replicas(tx, branch, primary)
-            missing = keyspace.replicas - len(replicas)
-            made = [
-                tx.servers.create(branch.id, database.flavor, replica_of=primary.id) for _ in range(missing)
-            ]
-            serving = [server.id for server in (*replicas, *made) if not server.barred]
-            tx.keyspaces.place(shard.id, primary.id, serving)
-
-
-def _shared_primary(tx: Transaction, branch: Branch) -> Server | None:
-    return next(
-        (
-            server
-            for server in tx.servers.of_branch(branch.id)
-            if server.replica_of is None and server.state in (Life.PENDING, Life.READY)
-        ),
-        None,
-    )
-
-
-def _replicas(tx: Transaction, branch: Branch, primary: Server) -> list[Server]:
-    return [
-        server
-        for server in tx.servers.of_branch(branch.id)
-        if server.replica_of == primary.id and server.state in (Life.PENDING, Life.READY)
-    ]
+                shared = primary = shared or tx.servers.create(branch.id, database.flavor)
+            beside = replicas.setdefault(primary.id, [])
+            for _ in range(keyspace.replicas - len(beside)):
+                beside.append(tx.servers.create(branch.id, database.flavor, replica_of=primary.id))
+            chosen[shard.id] = primary.id, [server.id for server in beside if not server.barred]
+        tx.keyspaces.place_all(keyspace.id, chosen)
 
 
 def make_servers(context: Context) -> None:
     """Bring up every server that the shards stand on, primaries first."""
+    sizes = _sizes(context)
     for server in _servers_of(context):
         if server.state is Life.READY:
             continue
         context.lease.check()
-        size = given(_size_of(context, server.replica_of or server.id), context.ports.engine.host())
+        size = given(sizes.get(server.replica_of or server.id), context.ports.engine.host())
         context.ports.engine.create_server(server.id, replica_of=server.replica_of, size=size)
         with context.ports.store.write() as tx:
             context.lease.require(tx)
@@ -147,21 +131,25 @@ def make_servers(context: Context) -> None:
                 tx.servers.transition(server.id, Life.PENDING, life_row(Life.PENDING, LifeTrigger.MADE))
 
 
-def _size_of(context: Context, primary_id: str) -> ClusterSize | None:
-    """What the primary and its replicas are to be, for all keyspaces that stand on them."""
+def _sizes(context: Context) -> dict[str, ClusterSize | None]:
+    """What each of the branch's primaries and its replicas are to be, for all keyspaces that stand there."""
     with context.ports.store.read() as tx:
-        keyspaces = tx.keyspaces.undead(context.branch.id)
-        shards = tx.keyspaces.shards_of([keyspace.id for keyspace in keyspaces])
-    there = {shard.keyspace_id for shard in shards if shard.primary_server_id == primary_id}
-    return largest(keyspace.cluster_size for keyspace in keyspaces if keyspace.id in there)
+        keyspaces = {keyspace.id: keyspace for keyspace in tx.keyspaces.undead(context.branch.id)}
+        shards = tx.keyspaces.shards_of(list(keyspaces))
+    asked: dict[str, set[str]] = {}
+    for shard in shards:
+        if shard.primary_server_id is not None:
+            asked.setdefault(shard.primary_server_id, set()).add(keyspaces[shard.keyspace_id].cluster_size)
+    return {primary_id: largest(names) for primary_id, names in asked.items()}
 
 
 def size_servers(context: Context) -> None:
     """Servers that were there before grow with a larger keyspace, as far as they can while they run; what is
     left comes with their next start.
     """
+    sizes = _sizes(context)
     for server in _servers_of(context):
-        size = _size_of(context, server.replica_of or server.id)
+        size = sizes.get(server.replica_of or server.id)
         if size is not None:
             context.ports.engine.resize_server(server.id, given(size, context.ports.engine.host()))
 
@@ -171,7 +159,8 @@ def _servers_of(context: Context) -> list[Server]:
     for shard in context.shards():
         ids.update(dict.fromkeys([shard.primary_server_id or "", *shard.replica_server_ids]))
     with context.ports.store.read() as tx:
-        servers = [tx.servers.get(server_id) for server_id in ids if server_id]
+        found = tx.servers.by_ids(ids)
+    servers = [found[server_id] for server_id in ids if server_id]
     return sorted(servers, key=lambda server: server.replica_of is not None)
 
 
@@ -309,8 +298,7 @@ def drop_schemas(context: Context) -> None:
 
 def _others(tx: Transaction, context: Context, server: Server) -> bool:
     """Whether another keyspace stands on the server."""
-    others = [k.id for k in tx.keyspaces.undead(context.branch.id) if k.id != context.keyspace.id]
-    return any(shard.primary_server_id == server.id for shard in tx.keyspaces.shards_of(others))
+    return tx.keyspaces.stands_on(server.id, context.keyspace.id)
 
 
 def end_servers(context: Context) -> None:
