@@ -195,3 +195,16 @@ def test_clients_cannot_make_it_read_without_a_pause() -> None:
         assert desk.begun == 2, "who may not wait serves who can"
 
     act(work)
+
+
+def test_of_many_readings_only_the_newest_are_remembered() -> None:
+    desk = Desk()
+    others = [Branch(branch(keyspace("main")), PlainRouter) for _ in range(5)]
+    for number, other in enumerate(others):
+        desk.loads._note((other, "main"), float(number))
+    assert list(desk.loads._begun) == [(others[-1], "main")]
+    for other in others:
+        desk.loads._note((other, "main"), 4.0)
+    assert len(desk.loads._begun) == len(others)
+    desk.loads._note((others[0], "main"), 4.01)
+    assert list(desk.loads._begun)[-1] == (others[0], "main")

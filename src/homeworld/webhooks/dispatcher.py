@@ -39,6 +39,7 @@ _REST_SECONDS = 1.0
 # The cursor is stored with deliveries; where there were none it is moved when so much lies behind.
 _STRIDE = 1000
 _STORE_AGAIN_SECONDS = 0.5
+_FIRST_FORGET_SECONDS = 30.0  # what a process does first is not to tidy up
 _FORGET_SECONDS = 600.0
 _log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Dispatcher:
         self._retries = retries
         self.wake = wake
         self._position = 0
-        self._forget_at = 0.0
+        self._forget_at = time.monotonic() + _FIRST_FORGET_SECONDS
         self._busy: set[tuple[str, bool]] = set()
         self._guard = threading.Lock()
         self._failure: BaseException | None = None
