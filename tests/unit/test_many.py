@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -15,11 +15,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event
 
+from homeworld.api.calls import Settings
+from homeworld.api.event_subjects import EventSubjects
 from homeworld.gateway import effects
 from homeworld.gateway.server import VERSIONS, Gateway
 from homeworld.metering import meter as metering
 from homeworld.metering.meter import Meter
 from homeworld.metering.prices import Prices
+from homeworld.model.addresses import Reach
 from homeworld.model.routing import BranchRoutes, RoutingSnapshot
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import BackendRole, Flavor
@@ -28,11 +31,13 @@ from homeworld.store.keyspaces import Keyspace
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.webhooks.dispatcher import CONSUMER, KEPT_DAYS, Dispatcher
+from homeworld.webhooks.sending import Post
 from homeworld.workflows import executor
 from homeworld.workflows.failover import CatchingUp
 from homeworld.workflows.leases import Keeper, Lease
 from homeworld.workflows.provisioning import keyspaces as making
 from homeworld.workflows.provisioning.ports import Placement, Ports
+from tests.support.api import StatedPreconditions
 from tests.support.fleet_engine import FleetEngine
 from tests.support.plain_router import PlainRouter
 from tests.support.routing_world import branch as routes_of
@@ -267,10 +272,10 @@ class Looks:
     version = "9.7.4"
 
     def running_version(self, server_id: str) -> str:
-        return self.version
+        return self.version + server_id[:0]
 
     def storage_bytes(self, server_id: str) -> int:
-        return 1
+        return len(server_id)
 
 
 def test_hours_are_counted_in_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,19 +358,6 @@ def test_old_events_are_forgotten_but_for_the_newest(
 
 
 def test_what_a_webhook_is_still_to_be_told_is_not_forgotten(store: Store, clock: TestClock) -> None:
-    class Silent:
-        seconds = 1.0
-
-        def __call__(self, url: str, content: bytes, headers: dict[str, str], ready: Callable[[], None]):
-            raise AssertionError("nothing is sent")
-
-    class Nobody:
-        def database_of(self, tx: object, kind: str, resource_id: str) -> None:
-            return None
-
-        def show(self, tx: object, kind: str, resource_id: str):
-            raise AssertionError("nothing is shown")
-
     shop = shop_in(store)
     before = seqs(store)
     with store.write() as tx:
@@ -374,7 +366,7 @@ def test_what_a_webhook_is_still_to_be_told_is_not_forgotten(store: Store, clock
         tx.branches.create(shop.database.id, "dev", shop.region.id)
     after = [one for one in seqs(store) if one > before[-1]]
     clock.forward(KEPT_DAYS * 86400 + 1)
-    errand = Dispatcher(store, Nobody(), Silent())  # type: ignore[arg-type]  # what is asked for is refused
+    errand = Dispatcher(store, EventSubjects(Settings(StatedPreconditions()), ""), Post(Reach(())))
     lease = leased(store, "webhooks")
     errand._forget_at = 0.0
     errand._forget(lease)
