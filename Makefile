@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench contract reference lint mysql pscale vitess test-vitess clean
+.PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench fleet contract reference lint mysql pscale vitess test-vitess clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -81,5 +81,9 @@ bench: setup mysql             ## the figures, each against its peer in the same
 	scripts/install-debian bench
 	$(BIN)/python -m bench --json bench-report.json $(BENCH_ARGS)
 
+fleet: setup                   ## what a fleet of BRANCHES (10000) and SHARDS (1000) costs its control plane; see sizing.md
+	scripts/install-debian test
+	$(BIN)/python -m bench.fleet --branches $(or $(BRANCHES),10000) --shards $(or $(SHARDS),1000) --json fleet-report.json
+
 clean:
-	rm -rf $(VENV) .venv-openapi-core .venv-schemathesis .pytest_cache .ruff_cache demo-report.json bench-report.json chaos-report.json limits-report.json
+	rm -rf $(VENV) .venv-openapi-core .venv-schemathesis .pytest_cache .ruff_cache demo-report.json bench-report.json chaos-report.json fleet-report.json limits-report.json
