@@ -1,5 +1,5 @@
-"""``python -m bench.fleet.roles [--flavor mysql] [--json F]``: what each process of an installation needs while
-nobody asks anything: ``api``, ``worker`` and ``gateway`` over a PostgreSQL, ``up`` by itself, the servers.
+"""``python -m bench.fleet.roles [--flavor mysql] [--json F]``: what each process of an installation needs
+while nobody asks anything: ``api``, ``worker`` and ``gateway`` over a PostgreSQL, ``up`` by itself, servers.
 
 Real processes, one database with a replica. Figures are of one moment, after some seconds of rest.
 """
@@ -180,7 +180,7 @@ def alone(folder: Path, flavor: Flavor) -> list[Need]:
 def main(given: Sequence[str]) -> int:
     """Measure, show, write."""
     parser = argparse.ArgumentParser(
-        "python -m bench.fleet.roles", description="What each role needs at rest."
+        "python -m bench.fleet.roles", description="What each role needs."
     )
     parser.add_argument("--flavor", choices=[flavor.value for flavor in Flavor], default="mariadb")
     parser.add_argument("--json", type=Path)
