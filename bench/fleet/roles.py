@@ -179,9 +179,7 @@ def alone(folder: Path, flavor: Flavor) -> list[Need]:
 
 def main(given: Sequence[str]) -> int:
     """Measure, show, write."""
-    parser = argparse.ArgumentParser(
-        "python -m bench.fleet.roles", description="What each role needs."
-    )
+    parser = argparse.ArgumentParser("python -m bench.fleet.roles", description="What each role needs.")
     parser.add_argument("--flavor", choices=[flavor.value for flavor in Flavor], default="mariadb")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(given)
