@@ -362,7 +362,7 @@ def test_what_a_webhook_is_still_to_be_told_is_not_forgotten(store: Store, clock
     shop = shop_in(store)
     before = seqs(store)
     with store.write() as tx:
-        tx.webhooks.create(shop.database.id, "https://example.com/hook")
+        tx.webhooks.create(shop.database.id, "https://example.com/hook", enabled=True)
     with store.write() as tx:
         tx.branches.create(shop.database.id, "dev", shop.region.id)
     after = [one for one in seqs(store) if one > before[-1]]
