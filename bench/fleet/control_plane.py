@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import statistics
 import sys
 import threading
 import time
@@ -242,7 +241,7 @@ class ControlPlane:
         return {"begun": begun, "ready": ready}
 
     def snapshots(self, times: int) -> dict[str, float]:
-        """Of one changed branch: reading it, and a gateway's taking it."""
+        """Of one changed branch: reading it, and a gateway's taking it; the quickest of all times."""
         reads: list[float] = []
         takes: list[float] = []
         with self.store.read() as tx:
@@ -256,10 +255,10 @@ class ControlPlane:
             self.gateway.publish(snapshot)
             reads.append(read - begun)
             takes.append(time.perf_counter() - read)
-        return {"read": statistics.median(reads), "publish": statistics.median(takes)}
+        return {"read": min(reads), "publish": min(takes)}
 
     def loops(self, times: int) -> dict[str, float]:
-        """What is done again and again, each once: seconds."""
+        """What is done again and again, each once: seconds, of the quickest of all times."""
         watcher = Watcher(self.engine)
         catching_up = CatchingUp(self.store, self.engine)
         acts: dict[str, Callable[[], object]] = {
@@ -268,7 +267,7 @@ class ControlPlane:
             "work": self._look_for_work,
             "version": self.routing.version,
         }
-        return {name: statistics.median(seconds_of(act) for _ in range(times)) for name, act in acts.items()}
+        return {name: min(seconds_of(act) for _ in range(times)) for name, act in acts.items()}
 
     def _look_for_work(self) -> None:
         with self.store.read() as tx:
