@@ -47,7 +47,7 @@ class Sizes:
     def of(cls, branches: int, shards: int) -> Sizes:
         """For a fleet."""
         pattern = min(50, max(5, branches // 20))
-        return cls(branches, shards, pattern, min(20, pattern), 8 if branches >= 1000 else 5)
+        return cls(branches, shards, pattern, min(12, pattern), 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def measure(where: Place, sizes: Sizes) -> list[Row]:
             now.hour(plane)
             now.reads(api, token, first, 2 * sizes.times)
             now.made(api, token, plane, later, "made", sizes.made)
-            now.backlog(plane, later, 3 * sizes.made)
+            now.backlog(plane, later, 2 * sizes.made)
             now.at_work(plane, later, sizes.times)
         now.gateway()
     store.close()

@@ -34,7 +34,7 @@ class Kept:
     engine: LocalEngine | FleetEngine
     kill: Callable[[str], None]
     schemas: Callable[[str], set[str]]
-    change: Callable[[str], None]
+    change: Callable[[str], object]
 
 
 def on_servers(engine: LocalEngine) -> Kept:

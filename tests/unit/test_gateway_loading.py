@@ -198,13 +198,14 @@ def test_clients_cannot_make_it_read_without_a_pause() -> None:
 
 
 def test_of_many_readings_only_the_newest_are_remembered() -> None:
-    desk = Desk()
+    loads = Desk().loads
+    note, begun = loads._note, loads._begun  # type: ignore[reportPrivateUsage]  # what nobody else sees
     others = [Branch(branch(keyspace("main")), PlainRouter) for _ in range(5)]
     for number, other in enumerate(others):
-        desk.loads._note((other, "main"), float(number))
-    assert list(desk.loads._begun) == [(others[-1], "main")]
+        note((other, "main"), float(number))
+    assert list(begun) == [(others[-1], "main")]
     for other in others:
-        desk.loads._note((other, "main"), 4.0)
-    assert len(desk.loads._begun) == len(others)
-    desk.loads._note((others[0], "main"), 4.01)
-    assert list(desk.loads._begun)[-1] == (others[0], "main")
+        note((other, "main"), 4.0)
+    assert len(begun) == len(others)
+    note((others[0], "main"), 4.01)
+    assert list(begun)[-1] == (others[0], "main")

@@ -242,7 +242,7 @@ def test_a_client_is_greeted_without_a_look_at_all_branches(gateway: Gateway) ->
 
 def test_a_gateway_that_starts_reads_so_many_keyspaces_at_once(gateway: Gateway) -> None:
     """A server that takes connections and says nothing: whoever begins is still there when it is counted."""
-    most = effects._MOST_REFRESHES
+    most = effects.MOST_REFRESHES
     taken: list[socket.socket] = []
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -369,13 +369,11 @@ def test_what_a_webhook_is_still_to_be_told_is_not_forgotten(store: Store, clock
     clock.forward(KEPT_DAYS * 86400 + 1)
     errand = Dispatcher(store, EventSubjects(Settings(StatedPreconditions()), ""), Post(Reach(())))
     lease = leased(store, "webhooks")
-    errand._forget_at = 0.0
-    errand._forget(lease)
+    errand.forget(lease)
     assert seqs(store) == after, "only what came before anybody listened"
     with store.write() as tx:
         tx.outbox.advance(CONSUMER, after[-1])
-    errand._forget_at = 0.0
-    errand.turn(lease)
+    errand.forget(lease)
     assert seqs(store) == after[-1:]
     errand.stop(1.0)
 

@@ -49,7 +49,7 @@ from homeworld.wire.client import UTF8MB4_BIN
 _LOG = logging.getLogger(__name__)
 _KILL_SECONDS = 10.0
 _LOAD_SECONDS = 10.0
-_MOST_REFRESHES = 32
+MOST_REFRESHES = 32
 """So many keyspaces' tables are read at once without anybody waiting: a gateway that starts has thousands."""
 
 
@@ -75,7 +75,7 @@ class Effects:
         self._on_alter_vschema = on_alter_vschema
         self._sequences: dict[str, Sequences] = {}
         self._loads = SchemaLoads(self._read_schema)
-        self._refreshes = asyncio.Semaphore(_MOST_REFRESHES)
+        self._refreshes = asyncio.Semaphore(MOST_REFRESHES)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def forget_sequences(self, branch_id: str) -> None:

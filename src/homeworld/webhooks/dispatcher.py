@@ -117,19 +117,22 @@ class Dispatcher:
         while self._fan_out(lease):
             pass
         self._send_due(lease)
-        self._forget(lease)
+        if time.monotonic() >= self._forget_at:
+            more = self.forget(lease)
+            self._forget_at = time.monotonic() + (_REST_SECONDS if more else _FORGET_SECONDS)
         return _REST_SECONDS
 
-    def _forget(self, lease: Tenure) -> None:
-        """Delete events of long ago; nobody but this errand reads them."""
-        if time.monotonic() < self._forget_at:
-            return
+    def forget(self, lease: Tenure) -> bool:
+        """Delete events of long ago; nobody but this errand reads them. Whether there may be more.
+
+        :raises FencedError: the lease is lost.
+        """
         with self._store.write() as tx:
             lease.require(tx)
             since, cursor = tx.webhooks.listens_since(), tx.outbox.cursor(CONSUMER)
             handled = tx.outbox.last() if since is None else max(cursor, since)
             gone = tx.outbox.forget(tx.work.now - timedelta(days=KEPT_DAYS), handled)
-        self._forget_at = time.monotonic() + (_REST_SECONDS if gone == MOST_FORGOTTEN else _FORGET_SECONDS)
+        return gone == MOST_FORGOTTEN
 
     def stop(self, seconds: float) -> None:
         """Begin nothing more and let what is under way end."""
