@@ -121,17 +121,17 @@ def measure(where: Place, sizes: Sizes) -> list[Row]:
         later = f"later-{branches}"
         with Child("bench.fleet.control_plane", [where.url], log) as plane:
             api = now.start(plane)
+            plane.ask("database", name=later)
+            now.at_rest(plane, later, sizes.times, 10.0 if branches >= 1000 else 3.0)
+            now.publication(plane, sizes.times)
+            now.made(api, token, plane, later, "made", sizes.made)
             while shards < wanted:
                 more = min(MOST_SHARDS, wanted - shards)
                 now.wide(plane, f"ks{shards}", more)
                 shards += more
-            plane.ask("database", name=later)
-            now.at_rest(plane, later, sizes.times, 10.0 if branches >= 1000 else 3.0)
-            now.publication(plane, sizes.times)
-            now.hour(plane)
             now.reads(api, token, first, 2 * sizes.times)
-            now.made(api, token, plane, later, "made", sizes.made)
             now.backlog(plane, later, 2 * sizes.made)
+            now.hour(plane)
             now.at_work(plane, later, sizes.times)
         now.gateway()
     store.close()
