@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from homeworld.gateway.routers import make_router
@@ -384,6 +386,43 @@ def test_a_transaction_older_than_a_move_is_told_to_begin_anew() -> None:
         << gate QUERY select 1 from b.b1
         >> gate ROWS 1
         << client ROWS 1
+        """
+    )
+
+
+def test_a_transaction_does_not_go_on_over_another_engine() -> None:
+    """The database changes its engine meanwhile: neither part would see what the other has done."""
+    book = playbook()
+    begun = """
+        >> client QUERY begin
+        << client OK trans
+        >> client QUERY update a1 set n=1
+        << connect gate @primary
+        >> connected gate
+        << gate QUERY BEGIN
+        >> gate OK trans
+        << gate QUERY update a1 set n=1
+        >> gate OK trans rows=1
+        << client OK trans rows=1
+        """
+    book.play(begun)
+    routes = replace(book.branch.routes, vtgate=None)
+    book.branch.replace_routes(routes, book.branch.router_for(routes))
+    book.session.renew()
+    book.play(
+        """
+        >> client QUERY update a1 set n=2
+        << client ERR 1412 Table definition has changed, please retry transaction
+        >> client QUERY commit
+        << gate QUERY commit
+        >> gate OK
+        << client OK
+        >> client QUERY update a1 set n=2
+        << connect one
+        >> connected one
+        << one QUERY update a1 set n=2
+        >> one OK rows=1
+        << client OK rows=1
         """
     )
 

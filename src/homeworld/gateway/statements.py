@@ -73,6 +73,7 @@ _PATIENCE = 16
 """How often one statement may ask for something before it is planned; more is a fault of the router."""
 _MOST_READY = 1024
 _LAST_ID = b"SELECT LAST_INSERT_ID()"
+_CHANGED = "Table definition has changed, please retry transaction"
 _LAST_ID_SET = re.compile(rb"set last_insert_id = \d+$", re.IGNORECASE)
 _ENDS_TRANSACTION = frozenset({Verb.DDL, Verb.LOCK})
 _OF_LAST = re.compile(
@@ -274,20 +275,26 @@ def admitted(session: Session, plan: PlanOnce) -> Dialogue[Plan]:
 
 def _check_views(session: Session, plan: Pass | Scatter) -> None:
     """Refuse a statement on a table that came to be served where it is after the session's transaction began
-    there: what the transaction sees of it is the copy as it was while it was being made.
+    there: what the transaction sees of it is the copy as it was while it was being made. Nor does a
+    transaction on servers go on over a vtgate, or the other way round, where the database has changed its
+    engine: neither part would see what the other has done.
 
     :raises ServerError: 1412, a server's own word for it; the transaction stays open.
     """
     branch = session.branch
-    if all(link.turn >= branch.turn for link in session.links.values()):
+    vtgate = branch.routes.vtgate is not None
+    if all(link.turn >= branch.turn and link.vtgate is vtgate for link in session.links.values()):
         return
     pieces = [(plan.destination, plan.sql)] if isinstance(plan, Pass) else plan.statements
+    others = any(link.vtgate is not vtgate and session.may_view(link) for link in session.links.values())
     for destination, sql in pieces:
+        if others and not ends_transaction(plan.footprint, sql):
+            raise ServerError(1412, "HY000", _CHANGED)
         link, _ = _link_at_hand(session, destination)
         if link is None or not session.may_view(link) or ends_transaction(plan.footprint, sql):
             continue
         if branch.came_since(link.turn, plan.footprint, destination):
-            raise ServerError(1412, "HY000", "Table definition has changed, please retry transaction")
+            raise ServerError(1412, "HY000", _CHANGED)
 
 
 class NotSentError(ServerError):
