@@ -17,6 +17,9 @@ gives: its OKs say nothing of the session's state, and it never asks for a file.
 text are taken apart by the gateway, so that both always agree on where one ends.
 """
 
+UTF8MB4_ID = 255
+"""The collation by which every connection to vtgate is opened."""
+
 UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8"})
 """The character sets of clients that vtgate serves as they are: it takes and gives utf8mb4, whatever a client
 has asked for.
