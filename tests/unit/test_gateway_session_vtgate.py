@@ -31,7 +31,7 @@ def test_a_transaction_over_keyspaces_is_one_of_vtgates_with_use_in_it() -> None
         >> client QUERY use b
         << client OK trans
         >> client QUERY insert into b1 values (1)
-        << gate INIT_DB b@primary
+        << gate INIT_DB b
         >> gate OK trans
         << gate QUERY insert into b1 values (1)
         >> gate OK trans rows=1
@@ -55,7 +55,7 @@ def test_statements_go_on_by_the_hot_path() -> None:
         >> client QUERY use b/-
         << client OK
         >> client QUERY select 1 from b1
-        << connect gate b:-@primary
+        << connect gate b:-
         >> connected gate
         << gate QUERY select 1 from b1
         >> gate ROWS 1
@@ -213,7 +213,7 @@ def test_settings_follow_to_the_next_connection() -> None:
     playbook().play(
         """
         >> client QUERY set workload = 'olap'
-        << connect gate a@primary
+        << connect gate a
         >> connected gate
         << gate QUERY set workload = 'olap'
         >> gate OK
@@ -466,7 +466,7 @@ def test_a_client_in_another_character_set_is_served_once_it_says_utf8mb4() -> N
         << client ERR 1235 VT12001: unsupported: a connection's character set other than utf8mb4 on Vitess; \
 connect with utf8mb4, or SET NAMES utf8mb4
         >> client QUERY set names 'utf8'
-        << connect gate a@primary
+        << connect gate a
         >> connected gate
         << gate QUERY set names 'utf8'
         >> gate OK

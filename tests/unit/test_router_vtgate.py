@@ -132,6 +132,7 @@ def test_the_text_goes_through_untouched() -> None:
     [
         ("select app.people.id from app.people", "select people.id from people"),
         ("select 1, database()", "select 1, 'app' AS `database()`"),
+        ("select 1 from people where x = schema()", "select 1 from people where x = 'app'"),
         ("show tables from app", "show tables from `shop`"),
         ("show columns from people from app", "show columns from people from `shop`"),
     ],

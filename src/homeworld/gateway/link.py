@@ -32,6 +32,8 @@ MOST_COLLECTED = 256 << 20
 _OF_CLIENTS = range(2000, 3000)
 """Errors that client libraries keep for themselves."""
 _UNKNOWN = 1105
+_INTERRUPTED = 1317
+_CANCELED = b"code = Canceled "
 
 
 class Channel(Protocol):
@@ -132,13 +134,19 @@ class _Pending:
 
 def _for_clients(data: bytes, error: bytes) -> bytes:
     """An answer that ends in an error, with a number that clients take from a server: vtgate hands on what
-    its tablets had as clients themselves (2013), and to a client such a number is no answer.
+    its tablets had as clients themselves (2013), and to a client such a number is no answer; what KILL has
+    ended has no number of its own.
 
     :param error: the error's payload.
     """
-    if int.from_bytes(error[1:3], "little") not in _OF_CLIENTS or not data.endswith(error):
+    if not data.endswith(error):
         return data
-    return data[: len(data) - len(error)] + error[:1] + _UNKNOWN.to_bytes(2, "little") + error[3:]
+    said = error
+    if int.from_bytes(error[1:3], "little") in _OF_CLIENTS:
+        said = error[:1] + _UNKNOWN.to_bytes(2, "little") + error[3:]
+    elif _CANCELED in error and error[3:4] == b"#":
+        said = error[:1] + _INTERRUPTED.to_bytes(2, "little") + b"#70100" + error[9:]
+    return data[: len(data) - len(error)] + said
 
 
 def _nowhere(data: bytes) -> None:

@@ -46,7 +46,7 @@ from homeworld.gateway.router_vtgate_show import show
 from homeworld.gateway.router_vtgate_touch import Physical, Touches, is_read, read_leniently
 from homeworld.gateway.sql_tables import Scan, scan
 from homeworld.gateway.sql_tokens import quote_string
-from homeworld.gateway.vtgate import served_type
+from homeworld.gateway.vtgate import served_type, target_name
 from homeworld.model.routing import BranchRoutes
 from homeworld.model.topology import TabletType
 
@@ -254,7 +254,7 @@ class VtgateRouter(Router):
                 if dots and first.start not in starts and first.name() == database:
                     edits.append((first.start, words[at + 2].start, b""))
         name = target_text(context.aim.target, database)
-        aimed = destination.keyspace
+        aimed = target_name(destination)
         if context.scan.calls & _SCHEMA and name != aimed and not _only_system(context):
             value = quote_string(name.encode())
             edits += [(at, end, value + title) for at, end, title in call_edits(context, _SCHEMA)]

@@ -27,9 +27,13 @@ has asked for.
 
 
 def target_name(destination: Destination) -> str:
-    """A destination as vtgate's ``USE`` takes it: ``keyspace:shard@type``, the type always said."""
-    shard = f":{destination.shard}" if destination.shard else ""
-    return f"{destination.keyspace}{shard}@{destination.tablet_type}"
+    """A destination as vtgate's ``USE`` takes it, and as it answers DATABASE(): ``keyspace:shard@type``, the
+    type only where it is not primary, or nothing else is said.
+    """
+    name = destination.keyspace + (f":{destination.shard}" if destination.shard else "")
+    if name and destination.tablet_type is TabletType.PRIMARY:
+        return name
+    return f"{name}@{destination.tablet_type}"
 
 
 def served_type(routes: BranchRoutes, keyspace: str, asked: TabletType) -> TabletType:
