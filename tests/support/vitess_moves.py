@@ -196,6 +196,12 @@ class MovingShop:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
+    def insert(self, sql: str, schema: str = SOURCE) -> int:
+        """Through vtgate; the id that the row was given."""
+        with contextlib.closing(self.connect(schema)) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            return int(cursor.lastrowid or 0)
+
     def on_server(self, keyspace: str, sql: str) -> list[tuple[Any, ...]]:
         """On each shard's primary, past Vitess, as the owner; all rows together."""
         found: list[tuple[Any, ...]] = []

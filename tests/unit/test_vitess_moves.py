@@ -106,6 +106,7 @@ COPYING = [{"table": "orders", "last_pk": ""}]
         (Phase.FAILED, [stream(state="Error", message="Duplicate entry '1' (errno 1062): terminal error")]),
         (Phase.DDL, [stream(state="Stopped", message="Stopped at DDL alter table orders add c int")]),
         (Phase.DDL, [stream(state="Error", message="Stopped at DDL alter table errors add c int")]),
+        (Phase.FOLLOWING, [stream(state="Stopped", message="Stopped at DDL alter …"), stream(2, "80-")]),
         (Phase.STOPPED, [stream(state="Stopped"), stream(2, "80-")]),
         (Phase.FOLLOWING, [stream(state="Stopped", message="FROZEN")]),
         (Phase.FOLLOWING, [stream(state="Stopped", message="stopped for cutover")]),

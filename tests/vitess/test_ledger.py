@@ -41,9 +41,8 @@ def test_no_commit_is_lost_on_the_whole_walk(platform: Platform) -> None:
         time.sleep(DWELL)
         platform.begin()
         platform.reaches("running", PATIENCE)
-        for state in (
-            "verified_data", "switched_replicas", "switched_primaries", "running", "switched_primaries",
-        ):  # fmt: skip
+        platform.verify(PATIENCE)
+        for state in ("switched_replicas", "switched_primaries", "running", "switched_primaries"):
             platform.persist(state, PATIENCE)
             time.sleep(DWELL)
         for teller in tellers:

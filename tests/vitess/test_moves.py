@@ -134,16 +134,16 @@ def test_ids_go_on_above_the_largest_in_both_directions(shop: MovingShop) -> Non
     shop.run(f"DELETE FROM orders WHERE id = {ROWS}")
     acting.go(T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
     insert = "INSERT INTO orders (customer, amount) VALUES (1, 1)"
-    there = shop.run(insert, "SELECT LAST_INSERT_ID()")[0][0]
+    there = shop.insert(insert)
     assert there > ROWS, "an id that was given out is not given again"
     shop.run(f"DELETE FROM orders WHERE id = {there}")
     acting.go(T.REVERSE_TRAFFIC, S.RUNNING)
-    back = shop.run(insert, "SELECT LAST_INSERT_ID()")[0][0]
+    back = shop.insert(insert)
     assert back > there
     ahead = back + 50
     shop.run(f"INSERT INTO orders (id, customer, amount) VALUES ({ahead}, 1, 1)")
     acting.go(T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
-    assert shop.run(insert, "SELECT LAST_INSERT_ID()")[0][0] > ahead, "what a tablet had in hand is not given"
+    assert shop.insert(insert) > ahead, "what a tablet had in hand is not given"
     give_up(acting)
 
 

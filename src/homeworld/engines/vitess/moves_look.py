@@ -234,11 +234,13 @@ def phase_of(streams: Sequence[VStream]) -> Phase:
         return Phase.FOLLOWING  # it has everything; whether it is asked for is not for it to say
     if any(stream.state == "Error" and TERMINAL in stream.message for stream in streams):
         return Phase.FAILED
-    if any(ddl_of(stream) for stream in streams):
+    # Each stream comes to a statement at its own time: until the last has, all are told by the others.
+    others = [stream for stream in streams if not ddl_of(stream)]
+    if not others:
         return Phase.DDL
-    if any(stream.state == "Stopped" for stream in streams):
+    if any(stream.state == "Stopped" for stream in others):
         return Phase.STOPPED
-    if any(stream.state == "Init" or not (stream.position or stream.copying) for stream in streams):
+    if any(stream.state == "Init" or not (stream.position or stream.copying) for stream in others):
         return Phase.STARTING
     if any(not stream.copied for stream in streams):
         return Phase.COPYING if any(stream.copying for stream in streams) else Phase.INDEXING

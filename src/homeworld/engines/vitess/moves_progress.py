@@ -63,7 +63,9 @@ def progress_of(
         rows_per_second=0.0,
         eta_seconds=0.0,
         verification=verification,
-        ddl="; ".join(dict.fromkeys(ddl for stream in found.streams if (ddl := look.ddl_of(stream)))),
+        ddl="; ".join(dict.fromkeys(look.ddl_of(stream) for stream in found.streams))
+        if phase is Phase.DDL
+        else "",
         error=error if failed else "",
     )
 
