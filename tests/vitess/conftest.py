@@ -14,6 +14,15 @@ import pytest
 from tests.conftest import SMALL
 from tests.support.vitess import VitessWorld, begin
 
+SECONDS = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever comes first waits for the cluster, which takes its time on a busy machine."""
+    for item in items:
+        if item.path.parent.name == "vitess" and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SECONDS))
+
 
 @pytest.fixture(scope="session")
 def vitess(server_root: Path) -> Iterator[VitessWorld]:
