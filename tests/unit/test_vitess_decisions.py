@@ -115,6 +115,13 @@ def test_a_vtgates_rules_are_read_with_those_that_it_cannot_follow() -> None:
     assert not looks.knows(view, KEYSPACE)
 
 
+def test_tables_are_unread_until_vtgate_has_their_columns() -> None:
+    tables = {"a": {"column_list_authoritative": True}, "b": {"column_vindexes": []}}
+    view = looks.vtgate_view({"keyspaces": {"ks": {"tables": tables}}})
+    assert looks.unread(view, "ks", ["a", "b", "c"]) == ["b", "c"]
+    assert looks.unread(view, "other", ["a"]) == ["a"]
+
+
 def test_rules_of_vitess_are_ours() -> None:
     answer = {"rules": [{"from_table": "t", "to_tables": ["ks.t"]}, {"from_table": "gone"}]}
     assert looks.rules_of(answer) == {"t": "ks.t"}

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 home_of = crew.home_of
 _ASK_SECONDS = 30.0
 _RULES_SECONDS = 30.0
+_READ_SECONDS = 30.0
 _PATIENCE_SECONDS = 60.0
 
 
@@ -90,13 +91,15 @@ class LocalClusters:
             topology = Topology(client, lambda: max(0.5, min(_ASK_SECONDS, deadline - time.monotonic())))
             if changed or not in_line(wanted, topology.served()):
                 topology.follow(wanted, arguments.etcd_address(self._crew.surroundings().installation))
-            self._crew.ensure(branch_id)
+            changed = bool(self._crew.ensure(branch_id)) or changed
             self._crew.until(
                 deadline, "a shard has no primary yet", lambda: self._elect(branch_id, client), branch_id
             )
             self._crew.until(
                 deadline, "vtgate does not serve everything yet", lambda: self._serves(branch_id), branch_id
             )
+            if changed:
+                self._let_it_read(branch_id, deadline)
             self._clear(branch_id, topology)
 
     def end(self, branch_id: str) -> None:
@@ -340,6 +343,29 @@ class LocalClusters:
                 raise UnavailableError(f"it has no primary of {_shard_of(tablet)}")
         view = self.vtgate_view(branch)
         return all(looks.knows(view, keyspace) for keyspace in branch.spec.keyspaces)
+
+    def _let_it_read(self, branch_id: str, deadline: float) -> None:
+        """Wait until vtgate has read the tables' columns. What it cannot read stays so, and is no reason not
+        to serve the rest.
+        """
+        tables = sidecars.tables_of(self._engine, self._records.branch(branch_id))
+
+        def has_read() -> bool:
+            view = self.vtgate_view(self._records.branch(branch_id))
+            unread = [
+                f"{keyspace}.{name}"
+                for keyspace, names in tables.items()
+                for name in looks.unread(view, keyspace, names)
+            ]
+            if unread:
+                raise UnavailableError(", ".join(unread[:5]))
+            return True
+
+        try:
+            patience = min(deadline, time.monotonic() + _READ_SECONDS)
+            self._crew.until(patience, "vtgate knows no columns", has_read, branch_id)
+        except UnavailableError as error:
+            log.warning("branch %s: %s", branch_id, error.message)
 
     def _clear(self, branch_id: str, topology: Topology) -> None:
         """Let go what the spec has no more."""

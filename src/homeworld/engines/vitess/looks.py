@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -132,6 +132,15 @@ def knows(view: VtgateView, keyspace: ClusterKeyspace) -> bool:
     tables = cast("dict[str, dict[str, Any]]", seen.get("tables") or {})
     wanted = cast("dict[str, dict[str, Any]]", keyspace.vschema.get("tables") or {})
     return all(name in tables and _placed(tables[name]) == _placed(wanted[name]) for name in wanted)
+
+
+def unread(view: VtgateView, keyspace: str, tables: Iterable[str]) -> list[str]:
+    """Of these tables of a keyspace, those whose columns a vtgate has not read yet: it refuses an INSERT
+    without a column list for them, and joins of which it has to know whose a column is.
+    """
+    seen = cast("dict[str, Any]", view.keyspaces.get(keyspace) or {})
+    known = cast("dict[str, dict[str, Any]]", seen.get("tables") or {})
+    return [name for name in tables if not known.get(name, {}).get("column_list_authoritative")]
 
 
 def _placed(table: Mapping[str, Any]) -> list[str]:

@@ -1,11 +1,11 @@
-"""Vitess's own schema on each server of a keyspace: who may use it, and that it goes with the keyspace.
+"""What is asked of a cluster's servers themselves: Vitess's own schema on them, and which tables there are.
 
 What Vitess has in it must not outlive the keyspace: another one of the same name would take up its streams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from homeworld.engines.accounts import accounts_of, user_of
 from homeworld.engines.connection import Control, control
@@ -46,6 +46,24 @@ def _may(owner: Control, schema: str) -> bool:
         "SELECT Host FROM mysql.db WHERE Db = %s AND User = %s", (grant_pattern(schema), user_of(CLIENTS))
     )
     return len(rows) == len(accounts_of(CLIENTS))
+
+
+def tables_of(engine: LocalEngine, branch: Branch) -> Mapping[str, list[str]]:
+    """The tables of each keyspace, as its first shard's primary has them; all shards have the same.
+
+    :raises UnavailableError: a primary does not answer.
+    """
+    found: dict[str, list[str]] = {}
+    for keyspace in branch.spec.keyspaces:
+        for shard in keyspace.shards[:1]:
+            with control(engine.endpoint(shard.primary_server_id, BackendRole.OWNER)) as owner:
+                rows = owner.run(
+                    "SELECT TABLE_NAME AS name FROM information_schema.TABLES "
+                    "WHERE TABLE_SCHEMA = %s AND TABLE_TYPE = 'BASE TABLE'",
+                    (shard.schema,),
+                )
+            found[keyspace.name] = [str(row["name"]) for row in rows]
+    return found
 
 
 def drop(engine: LocalEngine, branch: Branch, keyspaces: Collection[str]) -> list[str]:
