@@ -107,6 +107,17 @@ def test_nobody_sees_the_servers_own_schemas(vitess: VitessWorld) -> None:
         vitess.query(ADMIN, "SELECT user, authentication_string FROM mysql.user", SHOP)
 
 
+def test_routines_are_nobodys(vitess: VitessWorld) -> None:
+    vitess.owner(vitess.first, "CREATE PROCEDURE shop.wipe() DELETE FROM shop.items")
+    vitess.query(READWRITER, "INSERT INTO items (id, label, amount) VALUES (4, 'four', 40)", SHOP)
+    for role in (READER, READWRITER, ADMIN):
+        with pytest.raises(pymysql.MySQLError, match="denied"):
+            vitess.query(role, "CALL wipe()", SHOP)
+    assert vitess.query(READER, "SELECT count(*) FROM items", SHOP) == [(1,)]
+    vitess.owner(vitess.first, "DROP PROCEDURE shop.wipe")
+    vitess.query(READWRITER, "DELETE FROM items", SHOP)
+
+
 def test_nobody_else_connects(vitess: VitessWorld) -> None:
     where = vitess.clusters.vtgate(vitess.branch_id)
     user, _ = vitess.engine.credentials()[ADMIN]

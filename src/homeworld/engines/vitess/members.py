@@ -14,7 +14,7 @@ from typing import Protocol
 
 from homeworld.engines.accounts import user_of
 from homeworld.engines.layout import port_is_free
-from homeworld.engines.vitess import arguments
+from homeworld.engines.vitess import arguments, sidecars
 from homeworld.engines.vitess.arguments import Folder, Surroundings
 from homeworld.engines.vitess.processes import Runner, Wanted
 from homeworld.engines.vitess.records import Branch, Ports, Tablet
@@ -65,8 +65,8 @@ class Members:
         :raises NotFoundError: its server is gone.
         """
         folder = self._folder(branch, f"tablet-{tablet.uid}")
-        clients = self._servers.endpoint(tablet.server_id, BackendRole.ADMIN)
         owner = self._servers.endpoint(tablet.server_id, BackendRole.OWNER)
+        clients = sidecars.clients(owner)
         command = arguments.vttablet(self._around, branch, tablet, folder, clients, owner)
         files = {
             "acl.json": arguments.table_acl({role: user_of(role) for role in arguments.ROLES}),

@@ -1,51 +1,75 @@
-"""What is asked of a cluster's servers themselves: Vitess's own schema on them, and which tables there are.
+"""What servers have to have for Vitess: an account that clients' statements run as, and Vitess's own schema.
 
-What Vitess has in it must not outlive the keyspace: another one of the same name would take up its streams.
+That account has what the four roles have together on the keyspaces' schemas, but runs no routines: those have
+rights of their own, which Vitess's rights on tables do not know. What Vitess keeps of a keyspace must not
+outlive it: another one of the same name would take up its streams.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
-from homeworld.engines.accounts import accounts_of, user_of
 from homeworld.engines.connection import Control, control
-from homeworld.engines.flavors import schema_pattern
+from homeworld.engines.flavors import schema_of, schema_pattern
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.vitess.arguments import sidecar
 from homeworld.engines.vitess.records import Branch
 from homeworld.model.errors import NotFoundError, UnavailableError
-from homeworld.model.names import grant_pattern, quote
-from homeworld.model.topology import BackendRole
+from homeworld.model.names import quote
+from homeworld.model.topology import BackendRole, Endpoint
 
-# Statements of clients run as this one; their table rights are Vitess's business.
-CLIENTS = BackendRole.ADMIN
+USER = "homeworld_vttablet"
+_ACCOUNT = f"'{USER}'@'127.0.0.1'"
+_RIGHTS = (
+    "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, REFERENCES, LOCK TABLES, TRIGGER, "
+    "CREATE VIEW, SHOW VIEW, CREATE TEMPORARY TABLES"
+)
+
+
+def clients(owner: Endpoint) -> Endpoint:
+    """The server as the account that clients' statements run as.
+
+    :param owner: the server as its administrator; from whose password the account's is made, so that it needs
+        no place of its own.
+    """
+    password = hmac.new(owner.password.encode(), USER.encode(), hashlib.sha256).hexdigest()[:32]
+    return replace(owner, user=USER, password=password)
 
 
 def allow(engine: LocalEngine, branch: Branch) -> None:
-    """Let the account that clients' statements run as use the sidecars, on every primary of the spec;
-    replicas get it from there. And let servers say how big tables are now, not as of a day ago.
+    """Make the account with its rights on every primary of the spec; replicas get it from there. And let
+    servers say how big tables are now, not as of a day ago.
 
     :raises UnavailableError: a primary does not answer.
     """
-    servers: dict[str, set[str]] = {}
+    servers: dict[str, dict[str, str]] = {}
     for keyspace in branch.spec.keyspaces:
         for shard in keyspace.shards:
-            servers.setdefault(shard.primary_server_id, set()).add(sidecar(branch.branch_id, keyspace.name))
-    for server_id, schemas in servers.items():
-        with control(engine.endpoint(server_id, BackendRole.OWNER)) as owner:
+            rights = servers.setdefault(shard.primary_server_id, {})
+            rights[shard.schema] = _RIGHTS
+            rights[sidecar(branch.branch_id, keyspace.name)] = "ALL PRIVILEGES"
+    for server_id, rights in servers.items():
+        endpoint = engine.endpoint(server_id, BackendRole.OWNER)
+        with control(endpoint) as owner:
             if int(owner.value("SELECT @@GLOBAL.information_schema_stats_expiry")) != 0:
                 owner.run("SET GLOBAL information_schema_stats_expiry = 0")
-            for schema in sorted(schemas):
-                if not _may(owner, schema):
-                    for account in accounts_of(CLIENTS):
-                        owner.run(f"GRANT ALL PRIVILEGES ON {schema_pattern(schema)}.* TO {account}")
+            there = _schemas(owner)
+            if there is None:
+                secret = clients(endpoint).password
+                owner.run(f"CREATE USER {_ACCOUNT} IDENTIFIED WITH caching_sha2_password BY '{secret}'")
+            for schema in sorted(rights.keys() - (there or set())):
+                owner.run(f"GRANT {rights[schema]} ON {schema_pattern(schema)}.* TO {_ACCOUNT}")
 
 
-def _may(owner: Control, schema: str) -> bool:
-    rows = owner.run(
-        "SELECT Host FROM mysql.db WHERE Db = %s AND User = %s", (grant_pattern(schema), user_of(CLIENTS))
-    )
-    return len(rows) == len(accounts_of(CLIENTS))
+def _schemas(owner: Control) -> set[str] | None:
+    """The schemas on which the account has rights; None: there is no such account."""
+    if not owner.value("SELECT COUNT(*) FROM mysql.user WHERE User = %s", (USER,)):
+        return None
+    rows = owner.run("SELECT Db AS pattern FROM mysql.db WHERE User = %s", (USER,))
+    return {schema_of(str(row["pattern"])) for row in rows}
 
 
 def tables_of(engine: LocalEngine, branch: Branch) -> Mapping[str, list[str]]:
@@ -84,9 +108,8 @@ def drop(engine: LocalEngine, branch: Branch, keyspaces: Collection[str]) -> lis
         try:
             with control(engine.endpoint(server_id, BackendRole.OWNER)) as owner:
                 owner.run(f"DROP DATABASE IF EXISTS {quote(schema)}")
-                if _may(owner, schema):
-                    for account in accounts_of(CLIENTS):
-                        owner.run(f"REVOKE ALL PRIVILEGES ON {schema_pattern(schema)}.* FROM {account}")
+                if schema in (_schemas(owner) or ()):
+                    owner.run(f"REVOKE ALL PRIVILEGES ON {schema_pattern(schema)}.* FROM {_ACCOUNT}")
         except NotFoundError:
             continue
         except UnavailableError as error:
