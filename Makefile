@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench contract reference lint mysql pscale clean
+.PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench fleet contract reference lint mysql pscale vitess test-vitess clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -27,6 +27,9 @@ mysql: setup                   ## a real MySQL 9.7 beside the system's MariaDB
 pscale:                        ## the unmodified pscale of an exact version, where there is Go; else the tests skip
 	scripts/get-pscale
 
+vitess:                        ## Vitess and etcd of exact versions, where there is Go; else the tests skip
+	scripts/get-vitess
+
 lint: setup                    ## ruff and pyright
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
@@ -39,6 +42,9 @@ test: setup mysql pscale lint  ## everything, on MariaDB and on MySQL
 test-long: setup mysql         ## everything that test leaves out for its length besides: all of it, on both flavours
 	scripts/install-debian test
 	HOMEWORLD_REQUIRE_MYSQL=1 HOMEWORLD_LONG=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+
+test-vitess: setup mysql vitess ## what needs real clusters of Vitess, on MySQL
+	$(BIN)/pytest tests/vitess $(TEST_ARGS)
 
 soak: setup mysql              ## the ledger under every step of a move for several minutes, on both flavours
 	scripts/install-debian test
@@ -75,5 +81,9 @@ bench: setup mysql             ## the figures, each against its peer in the same
 	scripts/install-debian bench
 	$(BIN)/python -m bench --json bench-report.json $(BENCH_ARGS)
 
+fleet: setup                   ## what a fleet of BRANCHES (10000) and SHARDS (1000) costs its control plane; see sizing.md
+	scripts/install-debian test
+	$(BIN)/python -m bench.fleet --branches $(or $(BRANCHES),10000) --shards $(or $(SHARDS),1000) --json fleet-report.json
+
 clean:
-	rm -rf $(VENV) .venv-openapi-core .venv-schemathesis .pytest_cache .ruff_cache demo-report.json bench-report.json chaos-report.json limits-report.json
+	rm -rf $(VENV) .venv-openapi-core .venv-schemathesis .pytest_cache .ruff_cache demo-report.json bench-report.json chaos-report.json fleet-report.json limits-report.json

@@ -1,9 +1,9 @@
 """The composition root, with ``roles/``: what knows every room. ``homeworld up`` is all roles in one process.
 
 Order of starting: lock and ports (so that what cannot work fails at once, with one line), the store, the
-servers, the gateway with the routes as stored, the executor, the API; only then the ready file. Order
-of stopping is the reverse. An orderly end stops the MySQL servers too; they survive any other end and are
-found again.
+servers, Vitess's clusters, the gateway with the routes as stored, the executor, the API; only then the ready
+file. Order of stopping is the reverse. An orderly end stops clusters and MySQL servers too; they survive any
+other end and are found again.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ import typer
 from homeworld.api.app import create_app
 from homeworld.api.calls import Settings as ApiSettings
 from homeworld.cli.demo.command import demo
+from homeworld.cli.engine import app as engine_app
 from homeworld.cli.maintenance import app as maintenance_app
 from homeworld.cli.maintenance import usage
 from homeworld.cli.reparent import reparent, tablets
 from homeworld.cli.workflow import app as workflow_app
 from homeworld.edge.server import Edge
 from homeworld.engines.local import LocalEngine
+from homeworld.engines.vitess.moves import VitessMoves
+from homeworld.engines.vitess.tablet_vars import HttpVars
 from homeworld.engines.watcher import Watcher
-from homeworld.gateway.router import Router
+from homeworld.gateway.routers import make_router
 from homeworld.gateway.server import Gateway
 from homeworld.gateway.tls import context_for
 from homeworld.metering.prices import Prices
 from homeworld.model.addresses import Network, parse_networks
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import HomeworldError
 from homeworld.model.topology import BackendRole
 from homeworld.replication.fence import TableFence
@@ -50,6 +54,7 @@ from homeworld.roles.ground import (
     http_told,
     listen,
 )
+from homeworld.roles.vitess import Vitess, install, stop_clusters
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
@@ -67,6 +72,8 @@ app.command()(tablets)
 app.command()(reparent)
 app.add_typer(workflow_app, name="workflow")
 app.add_typer(maintenance_app, name="maintenance")
+engine_app.command()(install)
+app.add_typer(engine_app, name="engine")
 app.add_typer(users.app, name="user")
 for command in (commands.api, commands.worker, commands.gateway):
     app.command()(command)
@@ -83,6 +90,7 @@ class Settings:
     http_plain_port: int | None
     mysqld: Path | None
     placement: Placement
+    engine: EngineKind
     replicas: int
     organization: str
     ready_file: Path | None
@@ -114,6 +122,8 @@ class Homeworld:
         https, http = http_listeners(stack, settings.http_port, settings.http_plain_port, gateway_port)
 
         engine = LocalEngine(settings.data_dir, settings.mysqld)
+        vitess = Vitess(engine, settings.data_dir)
+        vitess.require(settings.engine)
         store = Store.open(f"sqlite:///{settings.data_dir / 'homeworld.db'}")
         stack.callback(store.close)
         token_id, token = begin(store, settings.data_dir, settings.organization)
@@ -128,6 +138,9 @@ class Homeworld:
         watcher = Watcher(engine)
         watcher.start()
         stack.callback(lambda: watcher.stop(self._left()))
+        # So that nobody is served through a cluster that is not what is stored.
+        stack.callback(lambda: vitess.stop_all(self._left() / 2))
+        vitess.begin(store)
 
         ca_file, certificate, key = certificates(settings.data_dir)
         with store.write() as tx:
@@ -146,7 +159,7 @@ class Homeworld:
             altering(store, placements, publish)(branch_id, keyspace, text, base_text)
 
         gateway = Gateway(
-            router_factory=Router,
+            router_factory=make_router,
             port=gateway_port,
             tls=context_for(certificate, key),
             on_alter_vschema=alter_vschema,
@@ -156,8 +169,9 @@ class Homeworld:
             store,
             lambda server_id: engine.endpoint(server_id, BackendRole.READER),
             lambda _branch_id: engine.credentials(),
+            vitess.vtgates(store),
         )
-        placements = make_placements(store, engine, gateway, publish)
+        placements = make_placements(store, engine, gateway, publish, vitess)
         self._gateway = gateway
         gateway.start(routing.snapshot())
         stack.callback(lambda: gateway.stop(self._left() / 3))
@@ -166,7 +180,8 @@ class Homeworld:
         executor = make_executor(
             store, engine, gateway, movers, TableFence(), publish,
             # The data directory's lock says that the process before is dead: its leases are ours at once.
-            owner=f"up:{socket.gethostname()[:40]}", placement=settings.placement,
+            owner=f"up:{socket.gethostname()[:40]}", clusters=vitess,
+            moves=VitessMoves(vitess, HttpVars(vitess)), placement=settings.placement,
         )  # fmt: skip
         self._executor = executor
         executor.start()
@@ -178,6 +193,8 @@ class Homeworld:
             placements=placements,
             inspection=ServerInspection(store, engine),
             flavor=engine.flavor,
+            engine=settings.engine,
+            missing_engines=vitess.missing,
             gateway_address=f"127.0.0.1:{gateway.port}",
             http_address=f"127.0.0.1:{https.getsockname()[1]}",
             routes_changed=routes_changed,
@@ -209,6 +226,7 @@ class Homeworld:
             "service_token_id": token_id,
             "service_token": token,
             "flavor": engine.flavor.value,
+            "engine": settings.engine.value,
             "server_version": engine.version,
         }
 
@@ -252,6 +270,7 @@ def up(
     placement: Annotated[
         Placement, typer.Option(help="One server a branch, or one a shard.")
     ] = Placement.SHARED,
+    engine: commands.Engine = EngineKind.LOCAL,
     replicas: Annotated[int, typer.Option(min=0, max=5, help="Replicas of each primary.")] = 1,
     organization: Annotated[
         str, typer.Option(help="The organization that is made at the first start.")
@@ -276,7 +295,7 @@ def up(
     def make(stack: ExitStack) -> Homeworld:
         settings = Settings(
             data_dir.expanduser().absolute(), api_port, gateway_port, http_port, http_plain_port, mysqld,
-            placement, replicas, organization, ready_file, parse_networks(webhook_networks),
+            placement, engine, replicas, organization, ready_file, parse_networks(webhook_networks),
             Prices.parse(prices), access,
         )  # fmt: skip
         return Homeworld(settings, stack)
@@ -288,11 +307,15 @@ def up(
 def down(
     data_dir: Annotated[Path, typer.Option(help="The data directory of ``up``.")] = Path("~/.homeworld"),
 ) -> None:
-    """Stop the MySQL servers that a killed homeworld left running."""
+    """Stop the MySQL servers that a killed homeworld left running, and what runs of Vitess beside them."""
     folder = data_dir.expanduser().absolute()
     try:
         with data_dir_lock(folder):
-            LocalEngine(folder).stop_all()
+            engine = LocalEngine(folder)
+            try:
+                stop_clusters(folder)
+            finally:
+                engine.stop_all()
     except HomeworldError as error:
         typer.echo(f"homeworld: {error.message}", err=True)
         raise typer.Exit(1) from None

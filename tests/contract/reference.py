@@ -2,8 +2,9 @@
 
     python -m tests.contract.reference [PUBLISHED-FILE]
 
-writes docs/reference/api/ and docs/reference/coverage.md. Without the published file the coverage is made
-anew from the operations that the page names already, so only a newer published file has to be given.
+writes docs/reference/api/, docs/reference/coverage.md and docs/reference/engines.md. Without the published
+file the coverage is made anew from the operations that the page names already, so only a newer published file
+has to be given.
 Nothing of the published file but names, methods and paths of operations comes into a page.
 """
 
@@ -21,6 +22,7 @@ from homeworld.api.app import create_app
 from homeworld.api.calls import Settings
 from homeworld.api.scopes import SCOPES
 from homeworld.store.store import Store
+from tests.contract import engines
 from tests.support.api import StatedPreconditions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -296,6 +298,7 @@ def main(published_file: str = "") -> None:
     else:
         published = published_in(page.read_text())
     page.write_text(coverage(published, operations_of(described)))
+    (PAGES / "engines.md").write_text(engines.page())
     print(page.read_text().splitlines()[5])
 
 

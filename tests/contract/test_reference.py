@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.contract import engines
 from tests.contract.reference import (
     PAGES,
     Json,
@@ -35,6 +36,10 @@ def test_the_coverage_is_current(described: Json) -> None:
     published = published_in(page)
     assert len(published) > 150
     assert page == coverage(published, operations_of(described)), HINT
+
+
+def test_the_page_of_the_engines_is_current() -> None:
+    assert (PAGES / "engines.md").read_text() == engines.page(), HINT
 
 
 def test_operations_are_the_same_whatever_their_parameters_are_called() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 import httpx
@@ -49,6 +49,8 @@ class StatedPlacements:
     def __init__(self, *filled: str) -> None:
         self.filled = set(filled)
         self.asked: list[tuple[str, ...]] = []
+        self.judged: list[tuple[str, Mapping[str, object]]] = []
+        self.refusal = ""
 
     @contextmanager
     def still(self, keyspace_id: str, tables: Sequence[str]) -> Generator[None]:
@@ -58,6 +60,12 @@ class StatedPlacements:
         if found:
             raise InvalidError(f"keyspace {keyspace_id}: rows in {sorted(found)}")
         yield
+
+    def check(self, keyspace_id: str, vschema: Mapping[str, object]) -> None:
+        """See ports.Placements."""
+        if self.refusal:
+            raise InvalidError(self.refusal)
+        self.judged.append((keyspace_id, vschema))
 
 
 class StatedInspection:

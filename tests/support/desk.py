@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
 
 from homeworld.api.calls import Settings
+from homeworld.model.engines import NO_VITESS, EngineKind
 from homeworld.store.store import Store
 from tests.support.api import ServedApi, StatedInspection, StatedPlacements, StatedPreconditions, client_of
 from tests.support.stores import Shop, TestClock, make_shop
@@ -33,8 +34,18 @@ class Desk:
 
 
 @contextmanager
-def open_desk(store: Store, clock: TestClock, served_api: ServedApi) -> Generator[Desk]:
-    """The API of ``store``, in which a shop is made."""
+def open_desk(
+    store: Store,
+    clock: TestClock,
+    served_api: ServedApi,
+    *,
+    engine: EngineKind = EngineKind.LOCAL,
+    missing: Mapping[EngineKind, str] = NO_VITESS,
+) -> Generator[Desk]:
+    """The API of ``store``, in which a shop is made.
+
+    :param engine: of databases that ask for none. ``missing``: those that cannot be had.
+    """
     with store.write() as tx:
         shop = make_shop(tx)
     published: list[int] = []
@@ -46,6 +57,8 @@ def open_desk(store: Store, clock: TestClock, served_api: ServedApi) -> Generato
         gateway_address="127.0.0.1:3306",
         http_address="db.test:443",
         routes_changed=lambda: published.append(1),
+        engine=engine,
+        missing_engines=lambda: missing,
     )
     served_api.use(store, settings)
     with client_of(served_api, store, shop.organization) as http:

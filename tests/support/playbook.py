@@ -1,7 +1,8 @@
 """Transcripts of a gateway session without sockets: ``>>`` goes in, ``<<`` must come out.
 
 Two keyspaces, ``a`` on server ``one`` and ``b`` on server ``two``; a table's name begins with its keyspace's
-letter unless a rule says otherwise. With ``shared`` both are schemas of server ``one``. In::
+letter unless a rule says otherwise. With ``shared`` both are schemas of server ``one``. With ``vtgate`` the
+branch is planned by a vtgate, ``gate``. In::
 
     >> client QUERY select 1        >> client PING | INIT_DB x | PREPARE sql | EXECUTE n | CLOSE n | RESET
     >> client gone                  >> client BYTES 0102ff
@@ -117,6 +118,9 @@ class Playbook:
         role: BackendRole = BackendRole.ADMIN,
         capabilities: int = CAPABILITIES,
         shared: bool = False,
+        vtgate: bool = False,
+        replica: bool = False,
+        charset: int = 45,
     ) -> None:
         self.out: list[str] = []
         self.capabilities = capabilities
@@ -134,6 +138,7 @@ class Playbook:
         routes = BranchRoutes(
             "branch", "org", "app", "main", Flavor.MYSQL, 1, keyspaces, rules, "a",
             {role: (role.value, "x") for role in BackendRole},
+            vtgate=Endpoint("gate", Flavor.MYSQL, "", 0, "gate", "", "", vtgate=True) if vtgate else None,
         )  # fmt: skip
         self.lease = FakeLease()
         self.branch = Branch(routes, router, lease=self.lease)
@@ -144,10 +149,10 @@ class Playbook:
         self._prepared = 10
         self.session = CheckedSession(
             number=1,
-            account=Account(role.value, "branch", role, b"", b"", (), None, replica=False),
+            account=Account(role.value, "branch", role, b"", b"", (), None, replica=replica),
             branch=self.branch,
             capabilities=capabilities,
-            charset=45,
+            charset=charset,
             outside=self,
             max_packet=1 << 24,
             handlers=HANDLERS,
@@ -169,7 +174,8 @@ class Playbook:
         self.effects.append(effect)
         match effect:
             case Connect(endpoint):
-                self.out.append(f"connect {endpoint.server_id}")
+                aimed = f" {effect.schema}" if endpoint.vtgate else ""
+                self.out.append(f"connect {endpoint.server_id}{aimed}")
             case WaitHold(hold):
                 self.out.append(f"wait {hold.request.hold_id}")
                 hold.waiters.append(lambda: self._resume(effect, None))
@@ -238,10 +244,9 @@ class Playbook:
                 for wake in hold.waiters:
                     wake()
             case "move":
-                table, _, keyspace = what.partition(" ")
-                routes = replace(
-                    self.branch.routes, rules={**self.branch.routes.rules, table: f"{keyspace}.{table}"}
-                )
+                name, _, keyspace = what.partition(" ")
+                to = f"{keyspace}.{name.rpartition('.')[2]}"
+                routes = replace(self.branch.routes, rules={**self.branch.routes.rules, name: to})
                 self.branch.replace_routes(routes, self.branch.router_for(routes))
                 self.session.renew()
             case "lapse":
@@ -281,7 +286,9 @@ class Playbook:
         channel = self.channels[server] = FakeChannel(server, self._note)
         link = self.links[server] = Link(server, channel, self.capabilities, self.session)
         link.schema = effect.schema
-        link.multi = bool(self.capabilities & Cap.MULTI_STATEMENTS)
+        link.endpoint = effect.endpoint
+        link.vtgate = effect.endpoint.vtgate
+        link.multi = bool(self.capabilities & Cap.MULTI_STATEMENTS) and not link.vtgate
         if not self.session.resume(effect, link):
             self.give_back(link)
 

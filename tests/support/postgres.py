@@ -22,6 +22,15 @@ _SETTINGS = {
     "max_connections": "150",
     "autovacuum": "off",
 }
+# As an installation has it: what is committed outlives the machine, and tables are looked after.
+_DURABLE = {
+    **_SETTINGS,
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "128MB",
+    "autovacuum": "on",
+}
 
 
 def programs() -> Path | None:
@@ -31,9 +40,12 @@ def programs() -> Path | None:
 
 
 class Postgres:
-    """A running cluster. ``url(name)`` is a database in it; close it at the end."""
+    """A running cluster. ``url(name)`` is a database in it; close it at the end.
 
-    def __init__(self) -> None:
+    :param durable: with the settings of an installation, for measuring.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
         bin_folder = programs()
         if bin_folder is None:
             raise RuntimeError("PostgreSQL is not installed")
@@ -47,7 +59,9 @@ class Postgres:
         self._run(
             "initdb", "-D", self._data, "-U", "homeworld", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"
         )
-        options = " ".join(f"-c {name}='{value}'" for name, value in _SETTINGS.items())
+        options = " ".join(
+            f"-c {name}='{value}'" for name, value in (_DURABLE if durable else _SETTINGS).items()
+        )
         options += f" -k {self._folder}"
         self._run("pg_ctl", "-D", self._data, "-l", self._folder / "log", "-w", "-o", options, "start")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import event
 
@@ -66,8 +66,9 @@ class Process:
             lambda: scene.tools,
         )  # fmt: skip
         plans = all_plans(scene.preconditions)
-        hooked = {name: _hooked(plan, hook) for name, plan in plans.items()}
-        self.handler = MoveTables(ports, scene.preconditions, hooked)
+        self.handler = MoveTables(
+            ports, scene.preconditions, {name: hooked(plan, hook) for name, plan in plans.items()}
+        )
         self.lease = self.take()
 
     def take(self) -> Lease:
@@ -102,7 +103,9 @@ BUSY = {
 }  # fmt: skip
 
 
-def _hooked(plan: Plan[Context], hook: Hook) -> Plan[Context]:
+def hooked(plan: Plan[Context], hook: Hook) -> Plan[Context]:
+    """The same plan, with the hook around each step."""
+
     def wrap(step: Step[Context]) -> Step[Context]:
         def perform(context: Context) -> None:
             hook("before", step.name)
@@ -135,7 +138,12 @@ class Scene:
         self.publish()
 
     @classmethod
-    def new(cls, store: Store) -> Scene:
+    def world_of(cls, store: Store, shop: Shop) -> World:  # noqa: ARG003 - others ask the store
+        """What outlives a process, at the beginning."""
+        return World(shop.branch.id, rows={("shop", TABLE): {}})
+
+    @classmethod
+    def new(cls, store: Store) -> Self:
         """Just asked for, with some rows."""
         with store.write() as tx:
             shop = make_shop(tx)
@@ -143,15 +151,18 @@ class Scene:
             workflow = tx.workflows.create(
                 shop.database.id, shop.branch.id, "move", shop.source.id, shop.target.id, [TABLE]
             )
-        world = World(shop.branch.id, rows={("shop", TABLE): {}})
-        scene = cls(store, shop, workflow.id, world)
+        scene = cls(store, shop, workflow.id, cls.world_of(store, shop))
         for _ in range(3):
             scene.write()
         return scene
 
-    def copy(self, store: Store) -> Scene:
+    def process(self, hook: Hook = lambda _when, _step: None) -> Process:
+        """An executor's process that works on it."""
+        return Process(self, hook)
+
+    def copy(self, store: Store) -> Self:
         """The same in a copy of its store."""
-        made = Scene(store, self.shop, self.id, deepcopy(self.world))
+        made = type(self)(store, self.shop, self.id, deepcopy(self.world))
         made.name = self.name
         return made
 
@@ -213,8 +224,9 @@ def open_store(path: Path) -> Store:
 class Scenes:
     """Makes scenes; each beginning is walked to once, and copied from then on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: type[Scene] = Scene) -> None:
         self.folder = folder
+        self.kind = kind
         self.template = folder / "template.db"
         engine = open_engine(f"sqlite:///{self.template}")
         upgrade(engine)
@@ -229,13 +241,13 @@ class Scenes:
         return copied, open_store(copied)
 
     def new(self) -> Scene:
-        return Scene.new(self.copy_of(self.template)[1])
+        return self.kind.new(self.copy_of(self.template)[1])
 
     def at(self, plan: str) -> Scene:
         """A scene in which the plan is about to begin."""
         if plan not in self.begun:
             path, store = self.copy_of(self.template)
-            scene = Scene.new(store)
+            scene = self.kind.new(store)
             bring(scene, plan)
             with store.engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -266,7 +278,7 @@ def bring(scene: Scene, plan: str) -> None:
     if plan == d.START:
         return
     way, begin, _, _ = BEGINNINGS[plan]
-    process = Process(scene)
+    process = scene.process()
     process.run()
     scene.go(process, *way)
     if plan in (d.CUT_OVER, d.SETTLE):

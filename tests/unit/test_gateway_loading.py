@@ -195,3 +195,17 @@ def test_clients_cannot_make_it_read_without_a_pause() -> None:
         assert desk.begun == 2, "who may not wait serves who can"
 
     act(work)
+
+
+def test_of_many_readings_only_the_newest_are_remembered() -> None:
+    loads = Desk().loads
+    note, begun = loads._note, loads._begun  # type: ignore[reportPrivateUsage]  # what nobody else sees
+    others = [Branch(branch(keyspace("main")), PlainRouter) for _ in range(5)]
+    for number, other in enumerate(others):
+        note((other, "main"), float(number))
+    assert list(begun) == [(others[-1], "main")]
+    for other in others:
+        note((other, "main"), 4.0)
+    assert len(begun) == len(others)
+    note((others[0], "main"), 4.01)
+    assert list(begun)[-1] == (others[0], "main")

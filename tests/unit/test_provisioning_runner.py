@@ -10,7 +10,8 @@ import pytest
 from homeworld.model.errors import UnavailableError
 from homeworld.store.store import Store
 from homeworld.store.work import Work
-from homeworld.workflows.provisioning.runner import Runner
+from homeworld.workflows.provisioning import runner as running
+from homeworld.workflows.provisioning.runner import NotYetError, Runner
 from homeworld.workflows.steps import Plan, Step
 
 
@@ -54,3 +55,35 @@ def test_a_fault_is_told_without_its_words(store: Store) -> None:
     with pytest.raises(ZeroDivisionError):
         runner.act(plan, None, "1", Held())  # type: ignore[reportArgumentType]  # all that it is asked for
     assert told == ["a step: an unexpected fault; homeworld's log says which"]
+
+
+def test_who_waits_long_is_looked_at_less_often(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+
+    class Time:
+        @staticmethod
+        def monotonic() -> float:
+            return now
+
+    monkeypatch.setattr(running, "time", Time)
+    runner = Runner(store, lambda _resource_id, _text: None)
+    done = False
+
+    def perform(_context: None) -> None:
+        if not done:
+            raise NotYetError
+
+    plan = Plan("make", (Step("wait", perform), Step("wait on", failing(NotYetError()))), forward_only=True)
+
+    def rest() -> float | None:
+        found = runner.act(plan, None, "1", Held())  # type: ignore[reportArgumentType]  # all that is asked for
+        return None if found is None else found.seconds
+
+    assert rest() == running.WAIT_SECONDS
+    now += 20.0
+    assert rest() == 20.0 * running.WAIT_SHARE
+    now += 600.0
+    assert rest() == running.LONGEST_WAIT_SECONDS
+    done = True
+    assert rest() is None, "there is more at once"
+    assert rest() == running.WAIT_SECONDS, "it waits for something else now"

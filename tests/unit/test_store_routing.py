@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import NotFoundError
 from homeworld.model.routing import Closing
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
@@ -161,3 +162,33 @@ def test_a_keyspace_with_an_unreachable_primary_is_left_out_whole(store: Store) 
     with store.write() as tx:
         tx.servers.transition(lonely.id, Life.PENDING, life_row(Life.PENDING, LifeTrigger.MADE))
     assert set(routing.snapshot().branches[shop.branch.id].keyspaces) == {"shop", "shop_sharded"}
+
+
+def test_only_vitess_databases_have_a_vtgate_and_it_is_asked_for_anew(store: Store) -> None:
+    with store.write() as tx:
+        shop = make_shop(tx)
+    found: dict[str, Endpoint | None] = {}
+
+    def vtgate(branch_id: str) -> Endpoint | None:
+        if branch_id not in found:
+            raise NotFoundError
+        return found[branch_id]
+
+    routing = Routing(store, Addresses(), lambda _branch: CREDENTIALS, vtgate)
+    assert routing.snapshot().branches[shop.branch.id].vtgate is None
+    with store.write() as tx:
+        tx.databases.update(shop.database.id, engine=EngineKind.VITESS)
+    # It has none yet: nobody else serves its statements.
+    for missing in ({}, {shop.branch.id: None}):
+        found.clear()
+        found.update(missing)
+        absent = routing.snapshot().branches[shop.branch.id].vtgate
+        assert absent is not None
+        assert absent.vtgate
+        assert (absent.port, absent.socket) == (0, "")
+    for port in (4711, 4712):
+        found[shop.branch.id] = Endpoint("", Flavor.MYSQL, "127.0.0.1", port, "", "", "")
+        served = routing.snapshot().branches[shop.branch.id].vtgate
+        assert served is not None
+        assert (served.port, served.vtgate) == (port, True)
+        assert served.server_id

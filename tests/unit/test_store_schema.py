@@ -18,6 +18,8 @@ from homeworld.store import (
     audit,
     branches,
     databases,
+    engine_changes,
+    followings,
     gateway_resizes,
     gateways,
     journal,
@@ -47,6 +49,7 @@ from homeworld.store.guards import guards
 from homeworld.store.migrate import upgrade
 from homeworld.store.store import Store, Transaction
 from homeworld.store.tables import access, metadata, resources, tenants
+from homeworld.store.tables import engines as engine_tables
 from homeworld.store.tables import gateways as gateway_tables
 from homeworld.store.tables import journal as journal_tables
 from homeworld.store.tables import maintenance as maintenance_tables
@@ -73,6 +76,8 @@ RECORDS: list[tuple[type[Any], Table]] = [
     (resizes.ShardRollout, resize_tables.shard_rollouts),
     (gateway_resizes.GatewayResize, resize_tables.gateway_resizes),
     (reparents.ReparentRecord, reparent_tables.reparents),
+    (followings.Following, engine_tables.followings),
+    (engine_changes.EngineChangeRecord, engine_tables.engine_changes),
     (workflows.Workflow, workflow_tables.workflows),
     (progress.WorkflowTable, workflow_tables.workflow_tables),
     (progress.Stream, workflow_tables.workflow_streams),

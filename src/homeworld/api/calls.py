@@ -25,6 +25,7 @@ from homeworld.api.login_oidc import Oidc
 from homeworld.api.scopes import SCOPES, Scope
 from homeworld.model.accesses import DATABASE_ADMIN
 from homeworld.model.addresses import Network
+from homeworld.model.engines import NO_VITESS, EngineKind
 from homeworld.model.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
 from homeworld.model.inspection import Definition, Inspection, ServerConnection, TableFacts
 from homeworld.model.names import new_id
@@ -60,6 +61,9 @@ class Unlooked:
                 f"keyspace {keyspace_id}: nobody here can look whether {', '.join(tables)} hold rows"
             )
         yield
+
+    def check(self, keyspace_id: str, vschema: Mapping[str, object]) -> None:
+        """Nobody but the store judges."""
 
 
 class Uninspected:
@@ -106,6 +110,8 @@ class Settings:
     :param placements: keeps tables empty while a vschema places them anew.
     :param inspection: looks at servers.
     :param flavor: of databases whose request names none.
+    :param engine: of databases whose request names none.
+    :param missing_engines: tells those that no database can have here, and why.
     :param public_url: how clients reach this API, without a path; empty: as each request came in.
     :param gateway_address: host or ``host:port`` where branches are reached, told in passwords and branches.
     :param http_address: the same for clients that speak HTTPS, told in passwords; empty: none is told apart.
@@ -126,6 +132,8 @@ class Settings:
     placements: Placements = field(default_factory=Unlooked)
     inspection: Inspection = field(default_factory=Uninspected)
     flavor: Flavor = Flavor.MYSQL
+    engine: EngineKind = EngineKind.LOCAL
+    missing_engines: Callable[[], Mapping[EngineKind, str]] = lambda: NO_VITESS
     public_url: str = ""
     gateway_address: str = "127.0.0.1"
     http_address: str = ""

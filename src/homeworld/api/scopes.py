@@ -123,6 +123,8 @@ SCOPES: Mapping[str, Scope] = {
     "get_database": Scope(_SEES_DATABASE),
     "update_database_settings": _of("write_database"),
     "delete_database": _of("delete_database"),
+    "create_engine_change": _WORKFLOW,
+    "get_engine_change": Scope(_SEES_DATABASE),
     "get_database_throttler": _of("read_deploy_request", "create_deploy_request", "write_database"),
     "update_database_throttler": _of("write_database"),
     "list_database_regions": Scope(_SEES_DATABASE),

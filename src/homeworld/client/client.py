@@ -103,6 +103,14 @@ class HomeworldClient:
         """Ask it away."""
         self._call("DELETE", _database(organization, database))
 
+    def change_engine(self, organization: str, database: str, engine: str) -> Resource:
+        """Ask for a running database to be taken into another engine, in place."""
+        return self._call("POST", _database(organization, database, "engine-changes"), {"engine": engine})
+
+    def get_engine_change(self, organization: str, database: str, change_id: str) -> Resource:
+        """How a change of engine goes."""
+        return self._call("GET", _database(organization, database, "engine-changes", change_id))
+
     def get_throttler(self, organization: str, database: str) -> Resource:
         """The share of the time, by keyspace, for which work rests."""
         return self._call("GET", _database(organization, database, "throttler"))

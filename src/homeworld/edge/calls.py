@@ -179,7 +179,7 @@ class Calls:
             sql = await self._statement(turn.asked)
             workload = _workload(sql)
             if workload is not None:
-                return Told(result=Result()), {"workload": workload}
+                return await self._set_workload(turn, visit, sql, workload)
             answer = Answer(CAPABILITIES)
             await visit.talk.ask(commands.query(sql), answer, limit=self._largest_answer, charge=turn.charge)
             _check(visit, answer)
@@ -221,7 +221,7 @@ class Calls:
             sql = await self._statement(turn.asked)
             workload = _workload(sql)
             if workload is not None:
-                return Told(result=Result()), {"workload": workload}
+                return await self._set_workload(turn, visit, sql, workload)
             stream.listen(on_full)
             try:
                 await visit.talk.ask(commands.query(sql), answer, limit=_STREAMED, on_rows=rows)
@@ -234,6 +234,19 @@ class Calls:
             return Told(result=_result(answer, fields)), _seen(answer)
         except HomeworldError as error:
             return Told(fault=_fault(visit, error)), {}
+
+    async def _set_workload(
+        self, turn: Turn, visit: Visit, sql: bytes, workload: Workload
+    ) -> tuple[Told, Changes]:
+        """A session's workload decides here how answers are told; a vtgate has to stream them by it, too.
+
+        :raises HomeworldError: it does not take it.
+        """
+        if turn.branch.routes.vtgate is not None:
+            answer = Answer(CAPABILITIES)
+            await visit.talk.ask(commands.query(sql), answer)
+            _check(visit, answer)
+        return Told(result=Result()), {"workload": workload}
 
     # ---------------------------------------------------------------- columns
 
@@ -282,6 +295,8 @@ class Calls:
                 for keyspace in routes.keyspaces.values()
                 for shard in keyspace.shards
             }
+            if routes.vtgate is not None:  # it names keyspaces
+                places.update({name: name for name in routes.keyspaces})
             self._places[routes.branch_id] = known = (routes, places)
         return known[1]
 

@@ -97,10 +97,11 @@ class Talk:
         session.transaction.next_settings = list(state.once)
         session.charset_name = state.charset
         session.zero_is_value = state.zero_is_value
-        session.last_insert_id = session.first_id = state.last_insert_id
-        # Where all goes to one server, statements ask it for the id.
+        session.last_insert_id = state.last_insert_id
         self._primer = b"SET last_insert_id = %d" % state.last_insert_id
-        if state.last_insert_id:
+        if state.last_insert_id and branch.routes.vtgate is None:
+            # Where all goes to one server, statements ask it for the id. To a vtgate it is told in the text.
+            session.first_id = state.last_insert_id
             session.settings.add(self._primer)
         if not state.autocommit:
             session.autocommit = False

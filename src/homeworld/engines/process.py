@@ -1,8 +1,9 @@
 """Server processes: starting them so that they outlive this process, finding them again, ending them.
 
-A process is known by the exact ``--defaults-file=`` argument on its command line, never by its pid alone: a
-pid can be reused, the path of a server's own config file cannot mean anything else. So a server whose pid was
-never written down, because homeworld died right after starting it, is found all the same. Knows no SQL.
+A process is known by an exact argument on its command line, never by its pid alone: a pid can be reused, the
+path of a process's own file cannot mean anything else. A MySQL server is known by its ``--defaults-file=``;
+others (``known_by`` as a string) by another argument with a path. So one whose pid was never written
+down, because homeworld died right after starting it, is found all the same. Knows no SQL.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from homeworld.model.errors import UnavailableError
@@ -30,13 +31,15 @@ _NO_AIO = "Cannot initialize AIO sub-system"
 _children: set[int] = set()
 
 
-def marker(config: Path) -> str:
-    """The command line argument by which a server's process is known."""
-    return f"--defaults-file={config}"
+def marker(known_by: Path | str) -> str:
+    """The command line argument by which a process is known: a server's by the path of its config file, any
+    other's is the argument itself.
+    """
+    return known_by if isinstance(known_by, str) else f"--defaults-file={known_by}"
 
 
-def runs(pid: int, config: Path) -> bool:
-    """Whether ``pid`` is alive now and is the server with this config file."""
+def runs(pid: int, known_by: Path | str) -> bool:
+    """Whether ``pid`` is alive now and is the process known by that."""
     if pid in _children:
         # A dead child stays in the process table until it is waited for. Only our own are: another part of
         # this process may be waiting for a child that happens to have this pid.
@@ -49,7 +52,7 @@ def runs(pid: int, config: Path) -> bool:
             return False
     line = _command_line(pid)
     if line:
-        return os.fsencode(marker(config)) in line.split(b"\0")
+        return os.fsencode(marker(known_by)) in line.split(b"\0")
     # No command line: it is becoming another program at this moment (a wrapper does), or it is ending and has
     # still its files and ports, or it has ended, or the pid now belongs to a thread of the kernel.
     return line is not None and _is_between_programs(pid)
@@ -72,15 +75,21 @@ def _is_between_programs(pid: int) -> bool:
     return parent != "2" and (state not in "ZX" or pid in _children)
 
 
-def find(config: Path, pid_file: Path) -> int | None:
-    """The pid of the running server with this config: by ``pid_file``, else by a look at all processes."""
+def arguments_of(pid: int) -> tuple[str, ...]:
+    """The command line that a process was started with; empty where it has ended."""
+    line = _command_line(pid) or b""
+    return tuple(os.fsdecode(part) for part in line.split(b"\0")[:-1])
+
+
+def find(known_by: Path | str, pid_file: Path) -> int | None:
+    """The pid of the running process known by that: by ``pid_file``, else by a look at all processes."""
     try:
         pid = int(pid_file.read_text())
     except (FileNotFoundError, ValueError):
         pid = 0
-    if pid > 0 and runs(pid, config):
+    if pid > 0 and runs(pid, known_by):
         return pid
-    wanted = os.fsencode(marker(config))
+    wanted = os.fsencode(marker(known_by))
     for entry in _PROC.iterdir():
         if entry.name.isdigit() and wanted in (_command_line(int(entry.name)) or b"").split(b"\0"):
             return int(entry.name)
@@ -94,16 +103,26 @@ def spawn(program: Path, arguments: Sequence[str], config: Path, pid_file: Path,
 
     :raises UnavailableError: the program could not be started at all.
     """
+    # MYSQL_* variables (MYSQL_HOME, MYSQL_TCP_PORT …) would change what the server reads.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MYSQL")}
+    return launch([str(program), marker(config), *arguments], environment, pid_file, log)
+
+
+def launch(command: Sequence[str], environment: Mapping[str, str], pid_file: Path, log: Path) -> int:
+    """Start a process in a session of its own, output appended to ``log``; its pid, also in ``pid_file``.
+
+    Returns at once. The command names its program by its path.
+
+    :raises UnavailableError: the program could not be started at all.
+    """
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > _LOG_LIMIT:
             log.replace(log.with_suffix(".1.log"))
-    # MYSQL_* variables (MYSQL_HOME, MYSQL_TCP_PORT …) would change what the server reads.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MYSQL")}
     try:
         pid = os.posix_spawn(
-            str(program),
-            [str(program), marker(config), *arguments],
-            environment,
+            command[0],
+            list(command),
+            dict(environment),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
@@ -114,49 +133,49 @@ def spawn(program: Path, arguments: Sequence[str], config: Path, pid_file: Path,
             setsigdef=(signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM),
         )
     except OSError as error:
-        raise UnavailableError(f"{program} could not be started: {error}") from error
+        raise UnavailableError(f"{command[0]} could not be started: {error}") from error
     _children.add(pid)
     pid_file.write_text(f"{pid}\n")
     return pid
 
 
-def end(pid: int, config: Path, timeout_seconds: float) -> bool:
-    """Ask the server to shut down and wait; kill it where it has not within the time.
+def end(pid: int, known_by: Path | str, timeout_seconds: float) -> bool:
+    """Ask the process to shut down and wait; kill it where it has not within the time.
 
     :returns: whether it ended by itself. Zero or less kills at once.
     :raises UnavailableError: even a killed process did not go away.
     """
     if timeout_seconds > 0:
-        _signal(pid, config, signal.SIGTERM)
-        if _gone(pid, config, timeout_seconds):
+        _signal(pid, known_by, signal.SIGTERM)
+        if _gone(pid, known_by, timeout_seconds):
             return True
-    _signal(pid, config, signal.SIGKILL)
-    if not _gone(pid, config, _KILL_SECONDS):
+    _signal(pid, known_by, signal.SIGKILL)
+    if not _gone(pid, known_by, _KILL_SECONDS):
         raise UnavailableError(f"process {pid} does not end although it was killed")
     return False
 
 
-def terminate(pid: int, config: Path) -> None:
-    """Ask the server to shut down, without waiting."""
-    _signal(pid, config, signal.SIGTERM)
+def terminate(pid: int, known_by: Path | str) -> None:
+    """Ask the process to shut down, without waiting."""
+    _signal(pid, known_by, signal.SIGTERM)
 
 
-def _signal(pid: int, config: Path, number: signal.Signals) -> None:
+def _signal(pid: int, known_by: Path | str, number: signal.Signals) -> None:
     # Between the check and the signal the pid could only be reused if it died and the kernel's whole pid
     # range went round once; a pidfd closes even that gap.
     with contextlib.suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
         try:
-            if runs(pid, config):
+            if runs(pid, known_by):
                 signal.pidfd_send_signal(handle, number)
         finally:
             os.close(handle)
 
 
-def _gone(pid: int, config: Path, timeout_seconds: float) -> bool:
+def _gone(pid: int, known_by: Path | str, timeout_seconds: float) -> bool:
     deadline = time.monotonic() + timeout_seconds
     pause = 0.005
-    while runs(pid, config):
+    while runs(pid, known_by):
         if time.monotonic() >= deadline:
             return False
         time.sleep(pause)

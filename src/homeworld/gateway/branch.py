@@ -14,6 +14,7 @@ from homeworld.gateway.hold import OPAQUE, Hold, Holds, HoldState, Touch
 from homeworld.gateway.moved import Served, newly_served
 from homeworld.gateway.plan import Destination, Footprint, Pass, RouterPort, SessionView, Target
 from homeworld.gateway.tracker import SchemaTracker
+from homeworld.gateway.vtgate import served_type, target_name
 from homeworld.model.errors import NotFoundError, ServerError, UnavailableError
 from homeworld.model.routing import BranchRoutes, HoldRequest, ShardRoute
 from homeworld.model.topology import BackendRole, Endpoint, TabletType
@@ -81,7 +82,7 @@ class Branch:
         self._views: dict[SessionView, SessionView] = {}
         self._heads: dict[tuple[bytes, Target, bool], int | Pass | None] = {}
         self._heads_version = -1
-        self._places: dict[tuple[str, str, bool, BackendRole, int], Place] = {}
+        self._places: dict[tuple[Destination, BackendRole, int], Place] = {}
 
     def check_room(self) -> None:
         """Hold one session more against what the branch's size gives it of each gateway.
@@ -237,24 +238,34 @@ class Branch:
         :param pick: a session's own number, which spreads sessions over replicas. A shard without replicas
             serves its replica reads from its primary.
         :raises NotFoundError: no such shard.
-        :raises UnavailableError: the branch has no account for the role.
+        :raises UnavailableError: the branch has no account for the role, or no vtgate.
         """
-        primary = destination.tablet_type is TabletType.PRIMARY
-        turn = 0 if primary else pick % self.copies(destination)
-        key = (destination.keyspace, destination.shard, primary, role, turn)
+        turn = pick % self.copies(destination)
+        key = (destination, role, turn)
         found = self._places.get(key)
         if found is None:
-            route = self.shard(destination.keyspace, destination.shard)
-            endpoint = route.primary if primary or not route.replicas else route.replicas[turn]
-            found = self._places[key] = Place(self._as_role(endpoint, role), route.schema)
+            endpoint, schema = self._found(destination, turn)
+            found = self._places[key] = Place(self._as_role(endpoint, role), schema)
         return found
+
+    def _found(self, destination: Destination, turn: int) -> tuple[Endpoint, str]:
+        if destination.vtgate:
+            endpoint = self.routes.vtgate
+            if endpoint is None or not (endpoint.socket or endpoint.port):
+                raise UnavailableError("the branch's vtgate does not run yet; try again")
+            # All that a session does goes over one connection, whatever it is aimed at: a transaction over
+            # keyspaces is one of vtgate's.
+            return endpoint, target_name(destination)
+        route = self.shard(destination.keyspace, destination.shard)
+        primary = destination.tablet_type is TabletType.PRIMARY or not route.replicas
+        return route.primary if primary else route.replicas[turn], route.schema
 
     def copies(self, destination: Destination) -> int:
         """How many servers can serve the destination.
 
         :raises NotFoundError: no such shard.
         """
-        if destination.tablet_type is TabletType.PRIMARY:
+        if destination.vtgate or destination.tablet_type is TabletType.PRIMARY:
             return 1
         return max(1, len(self.shard(destination.keyspace, destination.shard).replicas))
 
@@ -263,6 +274,24 @@ class Branch:
         if account is None:
             raise UnavailableError(f"the branch has no {role} account")
         return replace(endpoint, user=account[0], password=account[1])
+
+    def somewhere(self, target: Target, *, replica_only: bool) -> Destination:
+        """A destination for what any server can answer: the target's keyspace, or the default one.
+
+        :raises UnavailableError: the branch has no keyspace.
+        """
+        routes = self.routes
+        keyspace = routes.keyspaces.get(target.keyspace or routes.default_keyspace)
+        if keyspace is None:
+            keyspace = next(iter(routes.keyspaces.values()), None)
+        if keyspace is None or not keyspace.shards:
+            raise UnavailableError("the branch has no keyspace yet")
+        if routes.vtgate is None:
+            return Destination(keyspace.name, target.shard or keyspace.shards[0].name, target.tablet_type)
+        asked = TabletType.REPLICA if replica_only else target.tablet_type
+        return Destination(
+            keyspace.name, target.shard, served_type(routes, keyspace.name, asked), vtgate=True
+        )
 
     def shards_of(self, keyspace: str) -> Iterable[ShardRoute]:
         """The keyspace's shards; none where it is unknown."""

@@ -11,12 +11,13 @@ import re
 
 from homeworld.gateway import statements
 from homeworld.gateway.bonds import use_of
-from homeworld.gateway.dialogue import Dialogue, Kill, Relay, Request, ask, ask_one
+from homeworld.gateway.dialogue import Dialogue, Kill, Relay, Request, ask
 from homeworld.gateway.link import Link
-from homeworld.gateway.plan import Control, Destination, Footprint, Pass, Verb
+from homeworld.gateway.plan import Control, Footprint, Pass, Verb
 from homeworld.gateway.replay import (
     READING,
     is_for_server,
+    is_names,
     is_names_utf8mb4,
     is_one_shot,
     is_saved_client_charset,
@@ -30,10 +31,10 @@ from homeworld.model.errors import (
     ConnectionLostError,
     HomeworldError,
     ServerError,
-    UnavailableError,
     UnsupportedSqlError,
 )
 from homeworld.wire import commands
+from homeworld.wire.constants import Status
 from homeworld.wire.packets import frame
 
 _SNAPSHOT = re.compile(rb"\bsnapshot\b", re.IGNORECASE)
@@ -41,6 +42,8 @@ _CHAIN = re.compile(rb"\band\s+chain\b", re.IGNORECASE)
 _RELEASE = re.compile(rb"(?<!\bno)\s+release\s*;?\s*$", re.IGNORECASE)
 _AUTOCOMMIT_ON = re.compile(rb"\bautocommit\b[`\s]*:?=\s*(?:1|on|true)\b", re.IGNORECASE)
 _NOTHING = Footprint(Verb.SET)
+_STANDS = b"SELECT 1"
+"""Answered by a vtgate itself; its flags say whether a transaction is open."""
 
 
 def control(session: Session, plan: Control) -> Dialogue[bool]:
@@ -72,27 +75,14 @@ def control(session: Session, plan: Control) -> Dialogue[bool]:
     return True
 
 
-def somewhere(session: Session) -> Destination:
-    """A shard for what any server can answer: the target's keyspace, or the default one.
-
-    :raises UnavailableError: the branch has no keyspace.
-    """
-    routes = session.branch.routes
-    name = session.target.keyspace or routes.default_keyspace
-    keyspace = routes.keyspaces.get(name) or next(iter(routes.keyspaces.values()), None)
-    if keyspace is None or not keyspace.shards:
-        raise UnavailableError("the branch has no keyspace yet")
-    shard = session.target.shard or keyspace.shards[0].name
-    return Destination(keyspace.name, shard, session.target.tablet_type)
-
-
 def any_link(session: Session, *, begin: bool) -> Dialogue[Link]:
     """A link in the session's state, to whichever server is at hand."""
     for link in session.links.values():
         if link.alive:
             yield from statements.prelude(session, link, link.schema, begin=begin)
             return link
-    return (yield from statements.reach(session, Pass(somewhere(session), b"", _NOTHING), begin=begin))
+    somewhere = session.branch.somewhere(session.target, replica_only=session.account.replica)
+    return (yield from statements.reach(session, Pass(somewhere, b"", _NOTHING), begin=begin))
 
 
 # -------------------------------------------------------------------- transactions
@@ -117,6 +107,37 @@ def _begin(session: Session, sql: bytes) -> Dialogue[None]:
             yield from statements.prelude(session, link, link.schema, begin=True)
             link.locked = False
     session.answer_ok()
+
+
+def settle(session: Session) -> Dialogue[None]:
+    """A vtgate has answered with an error in a transaction: know whether it is still open, which vtgate does
+    not say. It may have rolled it back as a whole (then what comes next would be committed by itself, one
+    statement after another, and COMMIT would succeed), or go on with the other shards' parts where a server
+    has rolled back its own (then BEGIN would commit them).
+    """
+    doubt, session.doubt = session.doubt, None
+    if doubt is None or not doubt[0].alive:
+        return
+    link, ended = doubt
+    if not ended:
+        (reply,) = yield from ask((Request(link, frame(commands.query(_STANDS))),))
+        if not link.alive or (reply.error is None and reply.status & Status.IN_TRANS):
+            return
+    # By ROLLBACK it also goes on where it refuses everything else.
+    (reply,) = yield from ask((Request(link, frame(commands.query(b"ROLLBACK"))),))
+    if not link.alive:
+        return
+    if reply.error is not None:
+        session.forget(link)
+        link.close()  # its end rolls back
+        return
+    session.status &= ~Status.IN_TRANS
+    link.began = False
+    if ended and not session.under_way:
+        session.transaction_over()
+    else:
+        session.transaction.lost = "vtgate rolled the transaction back after an error"
+        session.renew()
 
 
 def _open_links(session: Session) -> list[Link]:
@@ -235,20 +256,27 @@ def _savepoint(session: Session, sql: bytes, kind: str, name: str) -> Dialogue[b
     transaction = session.transaction
     if kind == "set":
         for link in _open_links(session):
-            yield from ask_one(link, frame(commands.query(sql)))
+            yield from _on_savepoint(session, link, sql)
         if session.tracking:
             transaction.set_savepoint(name, sql)
     elif not transaction.has_savepoint(name):
         raise ServerError(1305, "42000", f"SAVEPOINT {name} does not exist")
     else:
         for link in _open_links(session):
-            yield from ask_one(link, frame(commands.query(sql)))
+            yield from _on_savepoint(session, link, sql)
         if kind == "back":
             transaction.back_to(name)
         else:
             transaction.release(name)
     session.answer_ok()
     return True
+
+
+def _on_savepoint(session: Session, link: Link, sql: bytes) -> Dialogue[None]:
+    (reply,) = yield from ask((Request(link, frame(commands.query(sql))),))
+    if reply.error is not None and link.alive:
+        session.learn(link)
+    reply.check()
 
 
 # -------------------------------------------------------------------- SET, KILL
@@ -309,6 +337,11 @@ def _learn_reading(session: Session, link: Link, said: bytes) -> Dialogue[bytes 
     """
     if is_names_utf8mb4(said):
         session.charset_name = "utf8mb4"
+        return None
+    if link.vtgate:
+        # It takes and gives utf8mb4 whatever is set; the router lets nothing else be set.
+        if is_names(said):
+            session.charset_name = "utf8mb4"
         return None
     if not may_change_reading(said):
         return None

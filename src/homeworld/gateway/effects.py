@@ -51,6 +51,8 @@ from homeworld.wire.client import UTF8MB4_BIN
 _LOG = logging.getLogger(__name__)
 _KILL_SECONDS = 10.0
 _LOAD_SECONDS = 10.0
+MOST_REFRESHES = 32
+"""So many keyspaces' tables are read at once without anybody waiting: a gateway that starts has thousands."""
 
 
 class Effects:
@@ -76,6 +78,7 @@ class Effects:
         self._sequences: dict[str, Sequences] = {}
         self._loads = SchemaLoads(self._read_schema)
         self._threads = Threads()
+        self._refreshes = asyncio.Semaphore(MOST_REFRESHES)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def forget_sequences(self, branch_id: str) -> None:
@@ -226,8 +229,10 @@ class Effects:
         return victim
 
     async def _refresh(self, branch: Branch, keyspace: str) -> None:
+        since = branch.tracker.moment + 1
         try:
-            await self.load_schema(branch, keyspace, since=branch.tracker.moment + 1)
+            async with self._refreshes:
+                await self.load_schema(branch, keyspace, since=since)
         except HomeworldError as error:
             _LOG.info("%s", error)
 

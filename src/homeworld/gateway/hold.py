@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from homeworld.gateway.plan import Footprint, Verb
+from homeworld.gateway.plan import Destination, Footprint, Verb
 from homeworld.model.routing import EVERY_TABLE, HoldRequest
 from homeworld.model.topology import TabletType
 
@@ -42,12 +42,25 @@ class HoldState(StrEnum):
 class Touch:
     """A statement under way, or part of an open transaction: what it touches and where.
 
-    ``keyspaces`` are those it was sent to, for statements that do not name their tables.
+    ``keyspaces`` are those it was sent to, for statements that do not name their tables. What goes to a
+    vtgate is sent to wherever its tables are, whatever the session is aimed at.
     """
 
     footprint: Footprint
     tablet_types: frozenset[TabletType]
     keyspaces: frozenset[str]
+
+    @classmethod
+    def at(cls, footprint: Footprint, destinations: Iterable[Destination]) -> Touch:
+        """A statement sent there."""
+        types: set[TabletType] = set()
+        keyspaces: set[str] = set()
+        for destination in destinations:
+            types.add(destination.tablet_type)
+            keyspaces.add(destination.keyspace)
+            if destination.vtgate:
+                keyspaces.update(keyspace for keyspace, _ in footprint.tables)
+        return cls(footprint, frozenset(types), frozenset(keyspaces))
 
 
 class Toucher(Protocol):

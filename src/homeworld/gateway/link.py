@@ -29,6 +29,13 @@ MOST_COLLECTED = 256 << 20
 """Bytes of an answer that has no budget of its own; the largest are those that tell what a schema has."""
 
 
+_OF_CLIENTS = range(2000, 3000)
+"""Errors that client libraries keep for themselves."""
+_UNKNOWN = 1105
+_INTERRUPTED = 1317
+_CANCELED = b"code = Canceled "
+
+
 class Channel(Protocol):
     """What a link writes to; an asyncio transport is one."""
 
@@ -125,6 +132,23 @@ class _Pending:
         self.size = 0
 
 
+def _for_clients(data: bytes, error: bytes) -> bytes:
+    """An answer that ends in an error, with a number that clients take from a server: vtgate hands on what
+    its tablets had as clients themselves (2013), and to a client such a number is no answer; what KILL has
+    ended has no number of its own.
+
+    :param error: the error's payload.
+    """
+    if not data.endswith(error):
+        return data
+    said = error
+    if int.from_bytes(error[1:3], "little") in _OF_CLIENTS:
+        said = error[:1] + _UNKNOWN.to_bytes(2, "little") + error[3:]
+    elif _CANCELED in error and error[3:4] == b"#":
+        said = error[:1] + _INTERRUPTED.to_bytes(2, "little") + b"#70100" + error[9:]
+    return data[: len(data) - len(error)] + said
+
+
 def _nowhere(data: bytes) -> None:
     """Bytes of an answer whose client is gone."""
 
@@ -139,6 +163,7 @@ class Link:
     * ``began``: BEGIN of the session's transaction was sent to it.
     * ``multi``: whether it takes several statements in one text.
     * ``locked``: LOCK TABLES is in force on it.
+    * ``vtgate``: it leads to a vtgate and not to a server.
     * ``turn``: the branch's (``Branch.turn``) when the transaction on it may have begun, or where none has,
       when the link was last made ready for a statement.
     """
@@ -163,6 +188,7 @@ class Link:
         "started",
         "thread_id",
         "turn",
+        "vtgate",
         "walker",
     )
 
@@ -176,6 +202,7 @@ class Link:
         self.thread_id = thread_id
         self.key: object = None
         self.endpoint: Endpoint | None = None
+        self.vtgate = False
         self.walker = Walker(capabilities)
         self.send: Callable[[bytes], object] = _nowhere
         self.alive = True
@@ -264,6 +291,8 @@ class Link:
                     return
                 if end != len(data):
                     raise MalformedPacketError("the server sent bytes nobody asked for")
+                if self.vtgate and self.walker.error:
+                    data = _for_clients(data, self.walker.error)
                 self.send(data)
                 self.relaying = False
                 self.owner.relayed(self)

@@ -86,12 +86,21 @@ class SchemaLoads:
                 await asyncio.sleep(wait)
                 return
         if task is None:
-            now = loop.time()
-            self._begun = {known: at for known, at in self._begun.items() if at > now - _PAUSE_SECONDS}
-            self._begun[key] = now
+            self._note(key, loop.time())
             task = self._under_way[key] = asyncio.ensure_future(self._reading(branch, keyspace))
             task.add_done_callback(_noticed)
         await asyncio.shield(task)
+
+    def _note(self, key: tuple[Branch, str], now: float) -> None:
+        """A reading begins now; of earlier ones only those are kept that somebody may have to wait behind."""
+        self._begun.pop(key, None)
+        self._begun[key] = now
+        # In the order in which they began: many thousand begin at once where a gateway starts.
+        while self._begun:
+            oldest = next(iter(self._begun))
+            if self._begun[oldest] > now - _PAUSE_SECONDS:
+                break
+            del self._begun[oldest]
 
     async def _reading(self, branch: Branch, keyspace: str) -> None:
         try:

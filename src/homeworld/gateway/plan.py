@@ -29,11 +29,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One shard to send to."""
+    """One shard to send to.
+
+    :param vtgate: the branch's vtgate instead, aimed at the keyspace (empty: at none) and the shard (empty:
+        vtgate chooses).
+    """
 
     keyspace: str
     shard: str
     tablet_type: TabletType
+    vtgate: bool = False
 
 
 class Verb(StrEnum):

@@ -2,7 +2,8 @@
 
 asyncio lives here and in ``server``. A connection that comes back is reset at once (which rolls back what was
 open and frees what was locked) and waits, clean, for the next session of the same account with the same
-capabilities. The invariant: what is lent carries nothing of an earlier session.
+capabilities; one to a vtgate, which no reset cleans, is closed. The invariant: what is lent carries nothing
+of an earlier session.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import os
 import socket
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from homeworld.gateway.link import Channel, Link, LinkOwner, Reply
+from homeworld.gateway.vtgate import CAPABILITIES as OF_VTGATE
+from homeworld.gateway.vtgate import UTF8MB4_ID
 from homeworld.model.errors import ConnectionLostError, HomeworldError, ServerError, UnavailableError
 from homeworld.model.topology import Endpoint
 from homeworld.wire import commands
@@ -51,6 +54,8 @@ _AS_CLIENT = int(
 _CHARSETS = b"SELECT @@character_set_client, @@character_set_results, @@collation_connection"
 _CONNECT_SECONDS = 10.0
 _RESET_SECONDS = 30.0
+_VTGATE_SECONDS = 5.0
+_AGAIN_SECONDS = 0.1
 _MOST_IDLE = 64
 _IDLE_SECONDS = 60.0
 OWN_CAPABILITIES = int(Cap.MULTI_RESULTS | Cap.DEPRECATE_EOF)
@@ -181,8 +186,8 @@ class Pool(LinkOwner):
             endpoint.server_id,
             endpoint.socket or f"{endpoint.host}:{endpoint.port}",
             endpoint.user,
-            capabilities & _AS_CLIENT,
-            charset & 0xFF,
+            capabilities & (OF_VTGATE if endpoint.vtgate else _AS_CLIENT),
+            UTF8MB4_ID if endpoint.vtgate else charset & 0xFF,
         )
         idle = self._idle.get(key)
         while idle:
@@ -216,15 +221,7 @@ class Pool(LinkOwner):
         self._logins[login] = endpoint.server_id
         try:
             async with asyncio.timeout(self._connect_seconds):
-                if endpoint.socket:
-                    transport, _ = await loop.create_unix_connection(
-                        lambda: _LoginProtocol(login, done), endpoint.socket
-                    )
-                else:
-                    transport, _ = await loop.create_connection(
-                        lambda: _LoginProtocol(login, done), endpoint.host, endpoint.port
-                    )
-                    keep_alive(transport.get_extra_info("socket"))
+                transport = await _connected(endpoint, lambda: _LoginProtocol(login, done))
                 if transport.get_extra_info("socket").fileno() >= self._most_descriptors:
                     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 await done
@@ -232,7 +229,8 @@ class Pool(LinkOwner):
             transport.set_protocol(link)
             link.schema = schema
             link.endpoint = endpoint
-            if key not in self._restore:
+            link.vtgate = endpoint.vtgate
+            if not link.vtgate and key not in self._restore:
                 await self._learn_charsets(key, link)
         except TimeoutError as error:
             _abort(transport)
@@ -282,7 +280,8 @@ class Pool(LinkOwner):
         link.owner = self
         if not link.alive:
             return
-        if link.busy or self._closing:
+        if link.busy or self._closing or link.vtgate:
+            # A vtgate rolls back and unlocks by either, and by a reset keeps settings, variables and target.
             link.close()
             return
         link.channel.resume_reading()
@@ -351,6 +350,29 @@ class Pool(LinkOwner):
 
     def link_full(self, link: Link, *, full: bool) -> None:
         """Nothing is sent."""
+
+
+async def _connected(endpoint: Endpoint, make: Callable[[], _LoginProtocol]) -> Any:
+    """A transport to the server. A vtgate that is not there is waited for a little: it holds nothing, and one
+    that has ended is begun anew at the same place.
+
+    :raises OSError: there is none.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + (_VTGATE_SECONDS if endpoint.vtgate else 0.0)
+    while True:
+        try:
+            if endpoint.socket:
+                transport, _ = await loop.create_unix_connection(make, endpoint.socket)
+            else:
+                transport, _ = await loop.create_connection(make, endpoint.host, endpoint.port)
+                keep_alive(transport.get_extra_info("socket"))
+        except ConnectionRefusedError:
+            if loop.time() >= until:
+                raise
+            await asyncio.sleep(_AGAIN_SECONDS)
+        else:
+            return transport
 
 
 def keep_alive(sock: Any) -> None:

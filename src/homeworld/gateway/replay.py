@@ -26,6 +26,7 @@ _MANY = 10_000
 _NAMES_UTF8MB4 = re.compile(
     rb"^\s*set\s+names\s*(['\"]?)utf8mb4\1(?:\s+collate\s+(['\"]?)utf8mb4_[a-z0-9_]+\2)?\s*$", re.IGNORECASE
 )
+_NAMES = re.compile(rb"(?:^\s*set\s+|,\s*)(?:names|charset|character\s+set)\b", re.IGNORECASE)
 _OF_TEXTS = re.compile(rb"names|charset|character|collation|sql_mode", re.IGNORECASE)
 _CLIENT_CHARSET = re.compile(
     rb"^\s*set\s+(?:@@)?(?:(?:session|local)[\s.]+)?`?character_set_client`?\s*:?=\s*@[a-z0-9_$.]+\s*$",
@@ -85,6 +86,11 @@ def texts_charset(client: str, connection: str) -> str:
 def is_names_utf8mb4(sql: bytes) -> bool:
     """The SET that most drivers begin with: what it gives is known without asking."""
     return _NAMES_UTF8MB4.match(sql) is not None
+
+
+def is_names(sql: bytes) -> bool:
+    """Whether a SET (without comments) sets all that a connection's character set is."""
+    return _NAMES.search(sql) is not None
 
 
 def may_change_reading(sql: bytes) -> bool:

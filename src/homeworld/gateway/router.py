@@ -64,11 +64,11 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 _MOST_TEMPLATES = 5_000
-_LARGE = 16_384
+LARGE = 16_384
 """Texts of so many bytes are not kept."""
 _DIGITS = b"0123456789"
 _BEFORE_NUMBER = (b" ", b"=", b"<", b">", b"(", b",")
-_CONTROL = frozenset({Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.SAVEPOINT, Verb.SET, Verb.USE})
+CONTROL = frozenset({Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.SAVEPOINT, Verb.SET, Verb.USE})
 # Statements that run hidden text, change the server or its accounts, or begin a compound statement.
 _NOT_OFFERED = frozenset(
     {
@@ -78,7 +78,7 @@ _NOT_OFFERED = frozenset(
         b"STOP", b"UNINSTALL", b"VEXPLAIN", b"VTEXPLAIN", b"WHILE", b"XA",
     }
 )  # fmt: skip
-_IDENTITY = frozenset(
+IDENTITY = frozenset(
     f"@@{scope}{name}".encode()
     for scope in ("", "session.", "local.")
     for name in ("identity", "last_insert_id")
@@ -95,11 +95,12 @@ class Router:
     :class:`~homeworld.gateway.plan.RouterPort`.
 
     :param schema: what is known of the tables on the servers.
+    :param names: its names, where they are read in another way.
     :raises InvalidError: a keyspace's vschema cannot be routed by.
     """
 
-    def __init__(self, routes: BranchRoutes, schema: SchemaView) -> None:
-        self._names = Names(routes, schema)
+    def __init__(self, routes: BranchRoutes, schema: SchemaView, names: Names | None = None) -> None:
+        self._names = Names(routes, schema) if names is None else names
         self._schema = schema
         self._seen_version = schema.version
         self._caches: dict[tuple[Target, bool], dict[Fingerprint, Template]] = {}
@@ -145,7 +146,7 @@ class Router:
                     remember(self._cache, shape, template)
                     if len(head) < len(sql) and head[-1:] in _BEFORE_NUMBER:
                         remember(self._heads, head, template)
-                elif len(sql) < _LARGE:
+                elif len(sql) < LARGE:
                     remember(self._text_cache, sql, template)
                 else:  # it is planned once more at most, with the ids that it asks for
                     self._large = ((view.target, view.replica_only, sql), template)
@@ -226,7 +227,7 @@ class Router:
         if view.replica_only and tablet_type is TabletType.PRIMARY:
             tablet_type = TabletType.REPLICA
         return Context(
-            self._names, Aim(view.target, tablet_type, self._names.destinations), sql, scan(sql), view
+            self._names, Aim(view.target, tablet_type, known=self._names.destinations), sql, scan(sql), view
         )
 
     def _parts_of(self, sql: bytes) -> tuple[bytes, ...]:
@@ -242,7 +243,7 @@ class Router:
                 at = token.end
         parts.append(sql[at:])
         found = tuple(parts)
-        if len(sql) >= _LARGE:  # of these only the newest: they may be of many megabytes
+        if len(sql) >= LARGE:  # of these only the newest: they may be of many megabytes
             self._prepared.pop(self._large_prepared, None)
             self._large_prepared = sql
         remember(self._prepared, sql, found)
@@ -274,12 +275,12 @@ class Router:
         sets_id = found.verb is Verb.SET and b"LAST_INSERT_ID" in found.calls
         if sets_id and (several or call_edits(context, LAST_ID)):
             return self._with_last_id(context)
-        if several and any(token.text.lower() in _IDENTITY for token in found.words):
+        if several and any(token.text.lower() in IDENTITY for token in found.words):
             known = of_session(context)
             if known is None:
                 raise unsupported("@@identity on a branch with several keyspaces; use LAST_INSERT_ID()")
             return known
-        if found.verb in _CONTROL:
+        if found.verb in CONTROL:
             acted = control(self._names, sql, found)
             return Compiled(lambda _sql, _view: acted, shape=False)
         if first == b"SHOW":
@@ -287,7 +288,7 @@ class Router:
         if first in {b"EXPLAIN", b"DESC", b"DESCRIBE"}:
             start = explain_prefix(context)
             return describe(context) if start < 0 else explain(context, self._explained(sql[start:], view))
-        _check_offered(context)
+        check_offered(context)
         sequence = next_values(context)
         if sequence is not None:
             return sequence
@@ -390,7 +391,7 @@ def _reaches_files(found: Scan) -> bool:
     )
 
 
-def _check_offered(context: Context) -> None:
+def check_offered(context: Context) -> None:
     """Refuse statements that reach around the router or past the branch.
 
     :raises RefusedError: they do.

@@ -7,7 +7,7 @@ never chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from homeworld.gateway.plan import Destination, NeedSchema, SchemaView, Target
@@ -24,10 +24,14 @@ from homeworld.model.vschema import VSchema, parse
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A session's target as it takes effect: a replica-only password never reaches a primary."""
+    """A session's target as it takes effect: a replica-only password never reaches a primary.
+
+    :param vtgate: statements go to the branch's vtgate.
+    """
 
     target: Target
     tablet_type: TabletType
+    vtgate: bool = False
     known: dict[tuple[str, str, TabletType], Destination] = field(
         default_factory=dict[tuple[str, str, TabletType], Destination]
     )
@@ -37,7 +41,7 @@ class Aim:
         key = (keyspace, shard, self.tablet_type)
         found = self.known.get(key)
         if found is None:
-            found = self.known[key] = Destination(*key)
+            found = self.known[key] = Destination(*key, self.vtgate)
         return found
 
 
@@ -64,14 +68,23 @@ Edit = tuple[int, int, bytes]
 
 
 class Names:
-    """The names of one branch at one version of its routes."""
+    """The names of one branch at one version of its routes.
 
-    def __init__(self, routes: BranchRoutes, schema: SchemaView) -> None:
+    :param read: reads a keyspace's vschema.
+    :raises InvalidError: a vschema cannot be read.
+    """
+
+    def __init__(
+        self,
+        routes: BranchRoutes,
+        schema: SchemaView,
+        read: Callable[[Mapping[str, object]], VSchema] = parse,
+    ) -> None:
         self.routes = routes
         self.schema = schema
         self.destinations: dict[tuple[str, str, TabletType], Destination] = {}
         self.vschemas: dict[str, VSchema] = {
-            name: parse(route.vschema) for name, route in routes.keyspaces.items()
+            name: read(route.vschema) for name, route in routes.keyspaces.items()
         }
         self.only: KeyspaceRoute | None = None
         if len(routes.keyspaces) == 1 and not routes.rules:

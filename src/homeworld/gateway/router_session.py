@@ -38,7 +38,7 @@ _ASCII_STAYS = (
     b"|armscii8|geostd8|dec8|hp8|keybcs2|macce|macroman)$"
 )
 _UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
-_BREAKS_REPLICATION = frozenset(
+BREAKS_REPLICATION = frozenset(
     {
         "binlog_alter_two_phase",
         "binlog_annotate_row_events",
@@ -94,8 +94,8 @@ _READS_TEXTS = frozenset(
     }
 )
 _NOT_SCATTERED = frozenset({"sql_select_limit", "div_precision_increment", "max_sort_length"})
-_SCOPES = frozenset({b"SESSION", b"LOCAL"})
-_ASSIGNS = frozenset({b"=", b":="})
+SCOPES = frozenset({b"SESSION", b"LOCAL"})
+ASSIGNS = frozenset({b"=", b":="})
 _SETTING = re.compile(r"[a-z0-9_$]+(\.[a-z0-9_$]+)*")
 _HINT = re.compile(rb"\bset_var\b\s*\(\s*`?([^`=\s]*)", re.IGNORECASE)
 
@@ -107,7 +107,7 @@ def control(names: Names, sql: bytes, found: Scan) -> Plan:
     """
     match found.verb:
         case Verb.USE:
-            return Control(Verb.USE, sql, parse_target(_use_name(found), names.routes))
+            return Control(Verb.USE, sql, parse_target(use_name(found), names.routes))
         case Verb.SET:
             return _set(names, sql, found)
         case Verb.BEGIN:
@@ -126,11 +126,12 @@ def check_hints(hints: Iterable[Token]) -> None:
     for hint in hints:
         for written in _HINT.findall(hint.text):
             name = written.decode("utf-8", "replace").lower()
-            if name in _BREAKS_REPLICATION | _NOT_SCATTERED or name in _READS_TEXTS:
+            if name in BREAKS_REPLICATION | _NOT_SCATTERED or name in _READS_TEXTS:
                 raise unsupported(f"SET_VAR({name}); use SET")
 
 
-def _use_name(found: Scan) -> str:
+def use_name(found: Scan) -> str:
+    """The name that a USE names."""
     words = found.words[1:]
     if len(words) == 1 and words[0].kind is Kind.STRING:
         return string_value(words[0].text).decode("utf-8", "replace")
@@ -139,7 +140,8 @@ def _use_name(found: Scan) -> str:
     return b"".join(word.text.strip(b"`") for word in words).decode("utf-8", "replace")
 
 
-def _assignments(words: list[Token]) -> Iterable[list[Token]]:
+def assignments(words: list[Token]) -> Iterable[list[Token]]:
+    """The things that a SET sets, each as its words."""
     depth = 0
     part: list[Token] = []
     for token in words:
@@ -156,11 +158,11 @@ def _set(names: Names, sql: bytes, found: Scan) -> Plan:
     first, second = found.word(1), found.word(2)
     if first in {b"PASSWORD", b"DEFAULT", b"ROLE", b"RESOURCE", b"GLOBAL", b"STATEMENT"}:
         raise unsupported(f"SET {first.decode()}")
-    if first == b"TRANSACTION" or (first in _SCOPES and second == b"TRANSACTION"):
+    if first == b"TRANSACTION" or (first in SCOPES and second == b"TRANSACTION"):
         return Control(Verb.SET, sql)
     ours = 0
     edits: list[Edit] = []
-    parts = list(_assignments(found.words[1:]))
+    parts = list(assignments(found.words[1:]))
     for part in parts:
         ours += _check_part(names, part, edits)
     if ours == len(parts):
@@ -170,7 +172,8 @@ def _set(names: Names, sql: bytes, found: Scan) -> Plan:
     return Control(Verb.SET, apply(sql, edits) if edits else sql)
 
 
-def _plain(token: Token) -> str:
+def plain_value(token: Token) -> str:
+    """A value of one word, in lower case."""
     if token.kind is Kind.STRING:
         return string_value(token.text).decode("utf-8", "replace").lower()
     return token.name().lower()
@@ -188,12 +191,12 @@ def _check_part(names: Names, part: list[Token], edits: list[Edit]) -> bool:
     words = [token.upper for token in part[:2]]
     if words[:1] in ([b"NAMES"], [b"CHARSET"]) or words == [b"CHARACTER", b"SET"]:
         at = 2 if words[0] == b"CHARACTER" else 1
-        if len(part) > at and part[at].text not in _ASSIGNS:
+        if len(part) > at and part[at].text not in ASSIGNS:
             if part[at].kind not in {Kind.WORD, Kind.QUOTED, Kind.STRING}:
                 raise unsupported("this name of a character set")
-            _check_charset(_plain(part[at]))
+            _check_charset(plain_value(part[at]))
             return False
-    at = next((at for at, token in enumerate(part) if token.text in _ASSIGNS), 0)
+    at = next((at for at, token in enumerate(part) if token.text in ASSIGNS), 0)
     if not at:
         raise unsupported("a SET that assigns nothing")
     head, value = part[:at], part[at + 1 :]
@@ -201,14 +204,14 @@ def _check_part(names: Names, part: list[Token], edits: list[Edit]) -> bool:
     if len(head) == 1 and variable.kind is Kind.VARIABLE and not variable.text.startswith(b"@@"):
         _check_user_variable(names, variable.text, value)
         return False
-    name = _setting(head)
+    name = setting_name(head)
     if name.partition(".")[0] in _VITESS:
         return True
     _check_value(names, name, value, edits)
     return False
 
 
-def _setting(head: list[Token]) -> str:
+def setting_name(head: list[Token]) -> str:
     """The name of a system variable without its scope, however it is written.
 
     :raises RefusedError: it is the server's, or cannot be read.
@@ -238,7 +241,7 @@ def _check_user_variable(names: Names, text: bytes, value: list[Token]) -> None:
     if b"sql_mode" in text.lower() and _BAD_MODES.search(b" ".join(token.text for token in value)):
         raise unsupported("this sql_mode")
     for at, token in enumerate(value):
-        _check_no_query(token)
+        check_no_query(token)
         follows = value[at + 1].text if at + 1 < len(value) else b""
         calls = token.kind in (Kind.WORD, Kind.QUOTED) and follows == b"("
         name = token.upper.decode("utf-8", "replace")
@@ -246,7 +249,7 @@ def _check_user_variable(names: Names, text: bytes, value: list[Token]) -> None:
             raise unsupported(f"SET of a variable by {name.lower()}(), which other servers would repeat")
 
 
-def _check_no_query(token: Token) -> None:
+def check_no_query(token: Token) -> None:
     """Nobody would look for its tables, and whoever may not read them would."""
     if token.kind is Kind.WORD and token.upper in {b"SELECT", b"TABLE", b"VALUES"}:
         raise unsupported("subqueries in SET")
@@ -264,7 +267,7 @@ def _check_literals_stay(names: Names, name: str, value: list[Token], edits: lis
         edits.append((value[0].start, value[0].end, guarded))
         return
     plain = len(value) == 1 and value[0].kind in (Kind.WORD, Kind.QUOTED, Kind.STRING)
-    if sharded and not (plain and _plain(value[0]).partition("_")[0] in _UTF8 | {"default"}):
+    if sharded and not (plain and plain_value(value[0]).partition("_")[0] in _UTF8 | {"default"}):
         raise unsupported(f"{name} other than utf8mb4 on a branch with a sharded keyspace")
 
 
@@ -290,24 +293,29 @@ def _refused_on_server(name: str, value: list[Token], regexp: bytes, *, wanted: 
     return b"IF(%b, CONCAT('VT12001: unsupported: ', %b), %b)" % (found, given, given)
 
 
-def _is_plain(value: list[Token]) -> bool:
+def is_plain(value: list[Token]) -> bool:
+    """Whether a value is one word or string."""
     return len(value) == 1 and value[0].kind in (Kind.WORD, Kind.QUOTED, Kind.STRING)
 
 
-def _check_sql_mode(value: list[Token], edits: list[Edit]) -> None:
+def check_sql_mode(value: list[Token], edits: list[Edit]) -> None:
+    """Look at a value for sql_mode; where only a server knows it, ``edits`` get what lets the server refuse.
+
+    :raises RefusedError: it changes how statements are read.
+    """
     if _BAD_MODES.search(b" ".join(token.text for token in value)):
         raise unsupported("this sql_mode: it changes how statements are read")
     for token in value:
         if token.kind in (Kind.NUMBER, Kind.HEX) and token.text != b"0":
             raise unsupported("sql_mode from a number; write its modes out")
-    if value and not _is_plain(value) and [token.text for token in value] != [b"0"]:
+    if value and not is_plain(value) and [token.text for token in value] != [b"0"]:
         guarded = _refused_on_server("sql_mode", value, _BAD_MODES_ON_SERVER, wanted=False)
         edits.append((value[0].start, value[-1].end, guarded))
 
 
 def _check_client_charset(value: list[Token], edits: list[Edit]) -> None:
-    if _is_plain(value):
-        _check_charset(_plain(value[0]))
+    if is_plain(value):
+        _check_charset(plain_value(value[0]))
     elif len(value) == 1 and value[0].kind is Kind.VARIABLE:
         guarded = _refused_on_server("character_set_client", value, _ASCII_STAYS, wanted=True)
         edits.append((value[0].start, value[0].end, guarded))
@@ -316,10 +324,10 @@ def _check_client_charset(value: list[Token], edits: list[Edit]) -> None:
 
 
 def _check_value(names: Names, name: str, value: list[Token], edits: list[Edit]) -> None:
-    if name in _BREAKS_REPLICATION:
+    if name in BREAKS_REPLICATION:
         raise RefusedError(1231, "42000", f"VT05006: {name} cannot be changed through a gateway")
     if name == "sql_mode":
-        _check_sql_mode(value, edits)
+        check_sql_mode(value, edits)
     elif name == "character_set_client":
         _check_client_charset(value, edits)
     elif name in {"character_set_connection", "collation_connection"}:
@@ -332,4 +340,4 @@ def _check_value(names: Names, name: str, value: list[Token], edits: list[Edit])
         if sharded and value and value[-1].upper != b"DEFAULT":
             raise unsupported(f"{name} on a branch with a sharded keyspace")
     for token in value:
-        _check_no_query(token)
+        check_no_query(token)

@@ -32,7 +32,7 @@ def show(context: Context) -> Compiled:
     while at < len(words) and words[at].upper in {b"FULL", b"EXTENDED", b"GLOBAL", b"SESSION", b"ALL"}:
         at += 1
     what = context.scan.word(at)
-    own = _answered_here(context, what, at)
+    own = answered_here(context, what, at)
     if own is not None:
         return Compiled(lambda _sql, _view: own, shape=False)
     if what in _REFUSED or what.startswith(b"VITESS"):
@@ -54,7 +54,12 @@ def _pattern(context: Context) -> str | None:
     return None
 
 
-def _answered_here(context: Context, what: bytes, at: int) -> Plan | None:
+def answered_here(context: Context, what: bytes, at: int) -> Plan | None:
+    """The answer to a SHOW of what the routes tell, if it is one.
+
+    :param what: the word at ``at``, behind SHOW and its qualifiers.
+    :raises RefusedError: not offered in this form.
+    """
     names, target = context.names, context.aim.target
     pattern = _pattern(context)
     if any(token.upper == b"WHERE" for token in context.scan.words) and what in {
@@ -88,15 +93,18 @@ def _vschema(context: Context, at: int) -> Plan:
         case b"VINDEXES":
             on: tuple[str, str] | None = None
             if context.scan.word(at + 1) in {b"ON", b"FROM", b"IN"}:
-                ref, _ = _table(context.scan.words, at + 2)
+                ref, _ = table_at(context.scan.words, at + 2)
                 on = (ref.schema, ref.name)
             return vitess_show.vschema_vindexes(names, target, on)
         case other:
             raise unsupported(f"SHOW VSCHEMA {other.decode('utf-8', 'replace')}")
 
 
-def _table(words: list[Token], at: int) -> tuple[TableRef, int]:
-    """The table name at ``at``, and where it ends."""
+def table_at(words: list[Token], at: int) -> tuple[TableRef, int]:
+    """The table name at ``at``, and where it ends.
+
+    :raises RefusedError: there is none.
+    """
     if at >= len(words) or words[at].kind not in (Kind.WORD, Kind.QUOTED):
         raise unsupported("this SHOW statement")
     first = last = words[at]
@@ -122,7 +130,7 @@ def _of_table(context: Context, at: int) -> Compiled:
     words = context.scan.words
     if context.scan.word(at) not in _FROM:
         raise unsupported("this SHOW statement")
-    ref, at = _table(words, at + 1)
+    ref, at = table_at(words, at + 1)
     edits: list[Edit] = []
     if context.scan.word(at) in _FROM and at + 1 < len(words):
         schema = words[at + 1]
@@ -133,7 +141,7 @@ def _of_table(context: Context, at: int) -> Compiled:
 
 def _create_table(context: Context, at: int) -> Compiled:
     at += 3 if context.scan.word(at) == b"IF" else 0
-    ref, _ = _table(context.scan.words, at)
+    ref, _ = table_at(context.scan.words, at)
     return _to_table(context, context.names.find(ref, context.aim), [])
 
 

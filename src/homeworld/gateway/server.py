@@ -122,6 +122,7 @@ class Gateway:
         self._annex: Annex = annex or NoAnnex()
         self._keeping: set[asyncio.Task[None]] = set()
         self._snapshot = RoutingSnapshot(0, {}, {})
+        self._flavor = Flavor.MYSQL
         self._branches: dict[str, Branch] = {}
         self._keeper = HoldKeeper(self._branches.get)
         self._closings = Closings(self._keeper.holds_of, self._keeper.is_drained)
@@ -444,7 +445,8 @@ class Gateway:
         looks: list[Coroutine[Any, Any, None]] = []
         for branch_id, routes in snapshot.branches.items():
             branch = self._branches.get(branch_id)
-            if branch is None or branch.routes == routes:
+            # Most are the very object that is served: to compare thousands would keep every client waiting.
+            if branch is None or branch.routes is routes or branch.routes == routes:
                 continue
             looked = self._looked.get(branch_id)
             held = looked is not None and self._keeper.is_held(looked.hold_id)
@@ -478,11 +480,13 @@ class Gateway:
             if branch is None:
                 holds = self._keeper.holds_of(branch_id)
                 made[branch_id] = Branch(routes, self._router_factory, holds, self._lease)
-            elif branch.routes != routes:
+            elif branch.routes is not routes and branch.routes != routes:
                 router = branch.router_for(routes)
                 changed.append((branch, lambda b=branch, r=routes, o=router: b.replace_routes(r, o)))
         # Every router could be made: from here on nothing fails.
         self._snapshot = snapshot
+        flavors = {routes.flavor for routes in snapshot.branches.values()}
+        self._flavor = Flavor.MARIADB if flavors == {Flavor.MARIADB} else Flavor.MYSQL
         self.accounts.replace(snapshot.accounts)
         self._branches.update(made)
         for branch, keyspace, since in wanted:
@@ -588,8 +592,7 @@ class Gateway:
 
     def greeting_version(self) -> str:
         """By the flavour of the branches served; MySQL where they differ."""
-        flavors = {routes.flavor for routes in self._snapshot.branches.values()}
-        return self._versions[Flavor.MARIADB if flavors == {Flavor.MARIADB} else Flavor.MYSQL]
+        return self._versions[self._flavor]
 
     def tls_for(self, peer: str) -> tuple[ssl.SSLContext | None, bool]:
         """The TLS context, and whether a client at ``peer`` must use it."""

@@ -95,6 +95,8 @@ class SessionState:
       ``charset`` is the collation id it began with.
     * ``zero_is_value``: its sql_mode has NO_AUTO_VALUE_ON_ZERO.
     * ``sequence``: number of the next packet of an answer of our own.
+    * ``doubt``: the link to a vtgate that has answered with an error in a transaction, and whether a server
+      would have ended the transaction by it; None: it is known how it stands.
     * ``closed``: the client is gone, or its connection is being closed.
     * ``long_bytes``: what was sent ahead for executions and is held until then.
     * ``touched``: a command has come since somebody last set this to False.
@@ -151,6 +153,7 @@ class SessionState:
         self.joined: Renumber | None = None
         self.sequence = 1
         self.finishing = False
+        self.doubt: tuple[Link, bool] | None = None
         self.closed = False
         self.touched = True
         self.view: SessionView
@@ -302,6 +305,7 @@ class SessionState:
     def transaction_over(self) -> None:
         """The transaction has ended on all servers."""
         self.transaction.over()
+        self.doubt = None
         for link in self.links.values():
             link.began = False
         self.renew()
@@ -368,7 +372,11 @@ class SessionState:
 
     def learn_error(self, link: Link, errno: int) -> None:
         """Take in what a server's error says of the transaction and of the known tables."""
-        if errno in _ENDS_TRANSACTION and link.in_transaction:
+        if link.vtgate and link.in_transaction:
+            # It may have rolled back what it had, or keep what a server would not: it has to be asked.
+            self.doubt = link, errno in _ENDS_TRANSACTION
+            self.unready(link)
+        elif errno in _ENDS_TRANSACTION and link.in_transaction:
             link.began = False
             link.walker.status &= ~Status.IN_TRANS
             self.status &= ~Status.IN_TRANS
@@ -380,7 +388,8 @@ class SessionState:
         if errno in STALE_ERRNOS:
             current = self.current
             if isinstance(current, Pass):
-                self.branch.tracker.suspect(current.destination.keyspace)
+                for keyspace in touch_of(current).keyspaces:
+                    self.branch.tracker.suspect(keyspace)
 
     def forget(self, link: Link) -> None:
         """A link is gone; if it had a part of the transaction, only ROLLBACK helps."""
@@ -390,6 +399,8 @@ class SessionState:
             statement.forget(link)
         if self.last is link:
             self.last = None
+        if self.doubt is not None and self.doubt[0] is link:
+            self.doubt = None
         # Whoever could tell is gone; most ids are generated.
         self.last_insert_id = self.said_ids.pop(link, 0) or self.last_insert_id
         self.known_ids.pop(link, None)
@@ -405,6 +416,7 @@ class SessionState:
         self.unready_all()
         self.bonds.clear()
         self.last = None
+        self.doubt = None
         self.said_ids.clear()
         self.known_ids.clear()
         for link in links:
@@ -416,8 +428,4 @@ class SessionState:
 def touch_of(plan: Pass | Scatter) -> Touch:
     """What a plan touches, for holds."""
     destinations = (plan.destination,) if isinstance(plan, Pass) else tuple(d for d, _ in plan.statements)
-    return Touch(
-        plan.footprint,
-        frozenset(destination.tablet_type for destination in destinations),
-        frozenset(destination.keyspace for destination in destinations),
-    )
+    return Touch.at(plan.footprint, destinations)

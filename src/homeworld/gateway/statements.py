@@ -75,6 +75,8 @@ _PATIENCE = 16
 """How often one statement may ask for something before it is planned; more is a fault of the router."""
 _MOST_READY = 1024
 _LAST_ID = b"SELECT LAST_INSERT_ID()"
+_CHANGED = "Table definition has changed, please retry transaction"
+_LAST_ID_SET = re.compile(rb"set last_insert_id = \d+$", re.IGNORECASE)
 _ENDS_TRANSACTION = frozenset({Verb.DDL, Verb.LOCK})
 _OF_LAST = re.compile(
     rb"^\s*show\s+(?:count\s*\(\s*\*\s*\)\s+)?(?:warnings|errors)\b|\b(?:found_rows|row_count)\s*\(",
@@ -183,6 +185,8 @@ def _one_pass(session: Session, sql: bytes, parts: Iterable[bytes]) -> Pass | No
         plan = session.branch.router.plan(part, session.view)
         if not isinstance(plan, Pass) or plan.sql != part or plan.footprint.verb not in session.plain:
             return None
+        if plan.destination.vtgate:  # where a statement ends is for one reader to say
+            return None
         if plans and plan.destination != plans[0].destination:
             return None
         plans.append(plan)
@@ -259,6 +263,8 @@ def admitted(session: Session, plan: PlanOnce, sql: bytes = b"") -> Dialogue[Pla
     :raises ServerError: refused by the router, the role or the state of the transaction, or its transaction
         would see a table that was moved as it was before that.
     """
+    if session.doubt is not None:
+        yield from control.settle(session)
     while True:
         found = yield from planned(session, plan, sql)
         if not isinstance(found, Pass | Scatter):
@@ -282,20 +288,26 @@ def admitted(session: Session, plan: PlanOnce, sql: bytes = b"") -> Dialogue[Pla
 
 def _check_views(session: Session, plan: Pass | Scatter) -> None:
     """Refuse a statement on a table that came to be served where it is after the session's transaction began
-    there: what the transaction sees of it is the copy as it was while it was being made.
+    there: what the transaction sees of it is the copy as it was while it was being made. Nor does a
+    transaction on servers go on over a vtgate, or the other way round, where the database has changed its
+    engine: neither part would see what the other has done.
 
     :raises ServerError: 1412, a server's own word for it; the transaction stays open.
     """
     branch = session.branch
-    if all(link.turn >= branch.turn for link in session.links.values()):
+    vtgate = branch.routes.vtgate is not None
+    if all(link.turn >= branch.turn and link.vtgate is vtgate for link in session.links.values()):
         return
     pieces = [(plan.destination, plan.sql)] if isinstance(plan, Pass) else plan.statements
+    others = any(link.vtgate is not vtgate and session.may_view(link) for link in session.links.values())
     for destination, sql in pieces:
+        if others and not ends_transaction(plan.footprint, sql):
+            raise ServerError(1412, "HY000", _CHANGED)
         link, _ = _link_at_hand(session, destination)
         if link is None or not session.may_view(link) or ends_transaction(plan.footprint, sql):
             continue
         if branch.came_since(link.turn, plan.footprint, destination):
-            raise ServerError(1412, "HY000", "Table definition has changed, please retry transaction")
+            raise ServerError(1412, "HY000", _CHANGED)
 
 
 class NotSentError(ServerError):
@@ -375,7 +387,7 @@ def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialog
     if not session.may_view(link):
         link.turn = session.branch.turn
     transaction = session.transaction
-    multi = bool(session.capabilities & Cap.MULTI_STATEMENTS)
+    multi = bool(session.capabilities & Cap.MULTI_STATEMENTS) and not link.vtgate
     packets: list[bytes] = []
     turns, moves = link.multi != multi, link.schema != schema
     if turns:
@@ -383,6 +395,8 @@ def prelude(session: Session, link: Link, schema: str, *, begin: bool) -> Dialog
     if moves:
         packets.append(commands.init_db(schema))
     settings = session.settings.since(link.sets)
+    if link.vtgate:  # it does not have this one, and is told the id in each statement that asks for it
+        settings = tuple(sql for sql in settings if not _LAST_ID_SET.match(sql))
     packets += map(commands.query, settings)
     opening: list[bytes] = []
     if begin and not link.open and (session.tracking or transaction.next_settings):
@@ -528,7 +542,8 @@ def after(session: Session, plan: Pass, link: Link) -> None:
     if verb is Verb.CALL:
         session.said_id(link, 0)  # a procedure's inserts are not in its answer
     if verb is Verb.DDL:
-        session.branch.tracker.forget(plan.destination.keyspace)
+        for keyspace in touch_of(plan).keyspaces:
+            session.branch.tracker.forget(keyspace)
     elif verb is Verb.LOCK:
         link.locked = not _UNLOCK.match(bare(plan.sql))
         session.transaction.lock(plan.footprint, plan.destination, locked=link.locked)

@@ -229,9 +229,12 @@ class SchemaTracker:
 
     def take_suspects(self) -> tuple[str, ...]:
         """Keyspaces to load anew in the background; each is given once. Called every now and then."""
+        if self._missing:
+            self._missing.clear()
+        if not self._suspect:
+            return ()
         found = tuple(sorted(self._suspect & set(self._known)))
         self._suspect.clear()
-        self._missing.clear()
         return found
 
     def known(self) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ class Transaction:
     def touches(self) -> Iterator[Touch]:
         """What it has touched, and what is locked."""
         for footprint, destination in (*self._touched.values(), *self._locks):
-            yield Touch(footprint, frozenset((destination.tablet_type,)), frozenset((destination.keyspace,)))
+            yield Touch.at(footprint, (destination,))
 
     def set_savepoint(self, name: str, sql: bytes) -> None:
         """A savepoint was set; one of the same name is replaced."""

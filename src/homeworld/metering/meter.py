@@ -1,23 +1,27 @@
 """The errand of metering: looks at each server once an hour and counts the hour.
 
-Invariant: looking is outside of any transaction; what is stored of an hour is one transaction that counts
-nothing twice.
+Invariant: looking is outside of any transaction; what is stored of an hour is counted by transactions that
+count nothing twice, each of a portion of the servers.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from homeworld.metering.prices import Prices
 from homeworld.model.errors import HomeworldError
 from homeworld.model.states.lifecycle import Life
+from homeworld.store.branches import Server
 from homeworld.store.maintenance import ServerFacts
 from homeworld.store.store import Store, Transaction
 from homeworld.store.usage import UsedHour
 
 _REST_SECONDS = 15.0
+#: So many servers' hours are counted in one transaction: nobody else writes meanwhile.
+_PORTION = 100
 _log = logging.getLogger(__name__)
 
 
@@ -74,8 +78,16 @@ class Meter:
                 for server in tx.servers.all()
                 if server.state is Life.READY and server.id not in counted
             ]
-        if not servers:
-            return _REST_SECONDS
+        for begin in range(0, len(servers), _PORTION):
+            self._count(lease, servers[begin : begin + _PORTION], hour)
+        if servers:
+            with self._store.write() as tx:
+                lease.require(tx)
+                tx.usage.forget_old()
+        return _REST_SECONDS
+
+    def _count(self, lease: Tenure, servers: Sequence[Server], hour: datetime) -> None:
+        """Look at some servers and count their hour."""
         used: list[UsedHour] = []
         seen: list[tuple[str, str, int]] = []
         for server in servers:
@@ -99,8 +111,6 @@ class Meter:
             tx.usage.count(used)
             for server_id, version, size in seen:
                 tx.maintenance.saw(ServerFacts(server_id, version, self._looks.version, size, tx.work.now))
-            tx.usage.forget_old()
-        return _REST_SECONDS
 
     def stop(self, seconds: float) -> None:
         """Nothing is under way."""

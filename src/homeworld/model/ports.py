@@ -219,6 +219,15 @@ class Movers(Protocol):
 
 
 @runtime_checkable
+class Outliving(Protocol):
+    """Movers whose streams live elsewhere, and go on when nobody here looks after them."""
+
+    def leave(self, workflow_id: str) -> None:
+        """Look after the workflow's streams no more; they go on."""
+        ...
+
+
+@runtime_checkable
 class Holding(Protocol):
     """What a fence gives may tell whether it still holds."""
 
@@ -248,12 +257,21 @@ class Placements(Protocol):
 
     def still(self, keyspace_id: str, tables: Sequence[str]) -> AbstractContextManager[None]:
         """Enter: no client's statement on the tables is under way, new ones wait, and no shard has a row of
-        them. Leave: every gateway serves what was stored meanwhile, then statements go on. Without tables
-        nothing is asked and nothing waits.
+        them. Leave: whoever plans them and every gateway serve what was stored meanwhile, then statements go
+        on. Without tables nothing is asked and no statement waits.
 
         :raises InvalidError: a shard has rows of a table; which, and what to do.
         :raises UnavailableError: a shard does not answer, or statements on the tables do not end, so that it
             cannot be said.
+        """
+        ...
+
+    def check(self, keyspace_id: str, vschema: Mapping[str, object]) -> None:
+        """Ask whoever plans the keyspace's statements whether it could honour this vschema, before it is
+        stored.
+
+        :raises InvalidError: it could not; in its words.
+        :raises UnavailableError: it does not say.
         """
         ...
 

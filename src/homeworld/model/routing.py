@@ -100,6 +100,8 @@ class BranchRoutes:
     :param closing: what of the rules may not simply be served.
     :param moving: what is served under a lease only.
     :param most_clients: how many clients of the branch a gateway takes at once; 0: as many as it can.
+    :param vtgate: what plans the branch's statements; None: the gateway does. Whoever reads what tables there
+        are asks the shards' servers either way.
     """
 
     branch_id: str
@@ -115,6 +117,7 @@ class BranchRoutes:
     closing: Closing | None = None
     moving: Moving | None = None
     most_clients: int = 0
+    vtgate: Endpoint | None = None
 
     def without_closing(self) -> BranchRoutes:
         """The same with the rules that the closing moved as they were before."""

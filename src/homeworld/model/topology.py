@@ -43,6 +43,9 @@ class Endpoint:
     """One server as one account. ``socket`` (a unix socket path) is preferred where it is not empty.
 
     ``server_id`` is homeworld's own id of the server (12 characters), not MySQL's.
+
+    :param vtgate: it is a vtgate and no server: it plans statements, and a schema's name there is a target
+        (``keyspace:shard@type``). What a session has left on a connection to it no reset takes away.
     """
 
     server_id: str
@@ -52,6 +55,7 @@ class Endpoint:
     socket: str
     user: str
     password: str = field(repr=False)
+    vtgate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

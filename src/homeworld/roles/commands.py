@@ -19,6 +19,7 @@ import typer
 
 from homeworld.metering.prices import Prices
 from homeworld.model.addresses import parse_networks
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import HomeworldError
 from homeworld.roles.access import AccessOptions
 from homeworld.roles.ground import HTTP_PORT, write_private
@@ -32,6 +33,9 @@ StoreUrl = Annotated[
     str, typer.Option(envvar="HOMEWORLD_STORE", help="postgresql://user:password@host/name, of all roles.")
 ]
 Mysqld = Annotated[Path | None, typer.Option(help="The mysqld or mariadbd for new servers.")]
+Engine = Annotated[
+    EngineKind, typer.Option(help="What plans and carries statements of databases that ask for nothing else.")
+]
 OrganizationName = Annotated[str, typer.Option(help="The organization that is made at the first start.")]
 ReadyFile = Annotated[Path | None, typer.Option(help="Written once everything serves.")]
 GatewayAddress = Annotated[
@@ -170,6 +174,7 @@ def api(
         str, typer.Option(help="The same for clients that speak HTTPS; without a port it is 443.")
     ] = f"127.0.0.1:{HTTP_PORT}",
     replicas: Annotated[int, typer.Option(min=0, max=5, help="Replicas of each primary.")] = 1,
+    engine: Engine = EngineKind.LOCAL,
     mysqld: Mysqld = None,
     organization: OrganizationName = "homeworld",
     ready_file: ReadyFile = None,
@@ -196,6 +201,7 @@ def api(
             gateway_address=gateway_address,
             http_address=http_address,
             replicas=replicas,
+            engine=engine,
             webhook_networks=parse_networks(webhook_networks),
             access=access,
         ),

@@ -1,8 +1,9 @@
-"""Which process starts and watches the MySQL servers of a data directory: one of the workers, by a lease.
+"""Which process starts and watches the MySQL servers of a data directory, and what clusters have beside them:
+one of the workers, by a lease.
 
-Invariant: at most one process has a watcher; one that loses the lease stops its own before it does anything
-else with servers. What a watcher has begun when its lease ends (starting a process) is begun under the
-server's own lock, so that two never start one server.
+Invariant: at most one process has a watcher of each; one that loses the lease stops its own before it does
+anything else with servers. What a watcher has begun when its lease ends (starting a process) is begun under
+the server's own lock, so that two never start one server.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.watcher import Watcher
 from homeworld.model.errors import HomeworldError, UnavailableError
+from homeworld.roles.vitess import Vitess
 from homeworld.store.store import Store
 from homeworld.workflows.leases import RENEW_SECONDS, Keeper
 
@@ -30,10 +32,13 @@ class EngineKeeper:
     """One process's part in it.
 
     :param owner: this process's name among all, at most 64 characters.
+    :param vitess: the clusters beside the servers; None: there can be none.
     """
 
-    def __init__(self, store: Store, engine: LocalEngine, owner: str) -> None:
+    def __init__(self, store: Store, engine: LocalEngine, owner: str, vitess: Vitess | None = None) -> None:
+        self._store = store
         self._engine = engine
+        self._vitess = vitess
         self._keeper = Keeper(store, owner, on_lost=lambda _lease: self._stop_watching())
         self._watcher: Watcher | None = None
         self._guard = threading.Lock()
@@ -96,6 +101,8 @@ class EngineKeeper:
                 if self._keeper.held(RESOURCE) is not None and self._watcher is None:
                     self._begin()
                 self._decided.set()
+                if self._vitess is not None and self._keeper.held(RESOURCE) is not None:
+                    self._vitess.take_over(self._store)  # also where it was installed meanwhile
             except UnavailableError as error:
                 _log.warning("the store or a server does not answer: %s", error)
             except HomeworldError as error:
@@ -117,6 +124,8 @@ class EngineKeeper:
     def _stop_watching(self) -> None:
         with self._guard:
             watcher, self._watcher = self._watcher, None
+        if self._vitess is not None:
+            self._vitess.leave()
         if watcher is not None:
             try:
                 watcher.stop()

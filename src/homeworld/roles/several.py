@@ -24,11 +24,14 @@ from homeworld.control.several import SeveralGateways
 from homeworld.edge.server import Edge
 from homeworld.engines.layout import SOCKET_LIMIT
 from homeworld.engines.local import LocalEngine
-from homeworld.gateway.router import Router
+from homeworld.engines.vitess.moves import VitessMoves
+from homeworld.engines.vitess.tablet_vars import HttpVars
+from homeworld.gateway.routers import make_router
 from homeworld.gateway.server import Gateway
 from homeworld.gateway.tls import context_for
 from homeworld.metering.prices import Prices
 from homeworld.model.addresses import Network
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import HomeworldError, InvalidError
 from homeworld.model.names import new_id
 from homeworld.model.routing import RoutingSnapshot
@@ -49,6 +52,7 @@ from homeworld.roles.ground import (
 )
 from homeworld.roles.keeper import EngineKeeper
 from homeworld.roles.users import make_first_user
+from homeworld.roles.vitess import Vitess
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
@@ -101,6 +105,7 @@ class _Ground:
             )
         stack.enter_context(data_dir_lock(common.data_dir, shared=True))
         self.engine = LocalEngine(common.data_dir, common.mysqld)
+        self.vitess = Vitess(self.engine, common.data_dir)
         self.store = Store.open(common.store)
         stack.callback(self.store.close)
         self.token_id, self.token = begin(self.store, common.data_dir, common.organization)
@@ -109,7 +114,7 @@ class _Ground:
         self.lives = Lives(common.data_dir / "gateways")
         self.gateways = SeveralGateways(self.store, self.secret, self.lives)
         stack.callback(self.gateways.stop)
-        self.placements = make_placements(self.store, self.engine, self.gateways, self.publish)
+        self.placements = make_placements(self.store, self.engine, self.gateways, self.publish, self.vitess)
 
     def publish(self) -> None:
         """Return once every gateway serves what is stored; each reads it itself."""
@@ -130,6 +135,7 @@ class ApiRole:
         gateway_address: str,
         replicas: int,
         access: AccessOptions,
+        engine: EngineKind = EngineKind.LOCAL,
         http_address: str = "",
         webhook_networks: tuple[Network, ...] = (),
     ) -> None:
@@ -143,6 +149,7 @@ class ApiRole:
         self._gateway_address = gateway_address
         self._http_address = http_address
         self._replicas = replicas
+        self._engine = engine
         self._access = access
 
     def start(self) -> dict[str, object]:
@@ -150,6 +157,7 @@ class ApiRole:
         stack, ending = self._stack, Ending(STOP_SECONDS)
         listener = stack.enter_context(listen(self._port, "--api-port"))
         ground = _Ground(self._common, stack)
+        ground.vitess.require(self._engine)
         make_first_user(ground.store, self._common.data_dir, self._common.organization)
 
         def routes_changed() -> None:
@@ -169,6 +177,8 @@ class ApiRole:
                 http_address=self._http_address,
                 routes_changed=routes_changed,
                 replicas=self._replicas,
+                engine=self._engine,
+                missing_engines=ground.vitess.missing,
                 webhook_networks=self._webhook_networks,
                 public_url=self._access.public_url,
                 requests_per_minute=self._access.requests_per_minute,
@@ -225,7 +235,7 @@ class WorkerRole:
         stack, ending = self._stack, Ending(STOP_SECONDS)
         ground = _Ground(self._common, stack)
         owner = f"worker:{socket.gethostname()[:30]}:{os.getpid()}:{new_id()}"
-        self._keeper = keeper = EngineKeeper(ground.store, ground.engine, owner)
+        self._keeper = keeper = EngineKeeper(ground.store, ground.engine, owner, ground.vitess)
         stack.callback(lambda: keeper.stop(ending.left()))
         keeper.start()
         self._gateways = ground.gateways
@@ -234,7 +244,8 @@ class WorkerRole:
         stack.callback(movers.close)
         self._executor = make_executor(
             ground.store, ground.engine, ground.gateways, movers, TableFence(), ground.publish,
-            owner=owner, placement=self._placement,
+            owner=owner, clusters=ground.vitess,
+            moves=VitessMoves(ground.vitess, HttpVars(ground.vitess)), placement=self._placement,
         )  # fmt: skip
         self._executor.start()
         stack.callback(lambda: self._executor.stop(ending.left() / 2))
@@ -289,6 +300,7 @@ class GatewayRole:
             ground.store,
             lambda server_id: engine.endpoint(server_id, BackendRole.READER),
             lambda _branch_id: engine.credentials(),
+            ground.vitess.vtgates(ground.store),
         )
         control = self._common.data_dir / "gateways" / f"{gateway_id}.sock"
         if len(os.fsencode(control)) > SOCKET_LIMIT:
@@ -300,7 +312,7 @@ class GatewayRole:
         server = ControlServer(control, ground.secret, member)
         stack.callback(server.stop)
         self._gateway = Gateway(
-            router_factory=Router,
+            router_factory=make_router,
             listener=listener,
             tls=context_for(certificate, key),
             on_alter_vschema=altering(ground.store, ground.placements, ground.publish),

@@ -414,6 +414,21 @@ class Servers:
         )
         return self._work.all(query, Server)
 
+    def by_ids(self, ids: Iterable[str | None]) -> Mapping[str, Server]:
+        """Servers by id in whatever state."""
+        return self._work.by_key(resources.servers, ids, Server)
+
+    def replicas(self, after: str, limit: int) -> tuple[Server, ...]:
+        """Ready replicas of all branches in the order of their ids, from the one behind ``after`` on."""
+        table = resources.servers
+        query = (
+            select(table)
+            .where(table.c.id > after, table.c.replica_of.is_not(None), table.c.state == Life.READY)
+            .order_by(table.c.id)
+            .limit(limit)
+        )
+        return self._work.all(query, Server)
+
     def all(self) -> tuple[Server, ...]:
         """Every server that is not gone, of all branches."""
         table = resources.servers

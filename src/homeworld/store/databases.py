@@ -14,6 +14,7 @@ from typing import TypedDict, Unpack
 from sqlalchemy import Integer, Select, func, select
 from sqlalchemy.exc import IntegrityError
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.machine import Transition
 from homeworld.model.names import check_schema_resource_name, new_id
@@ -39,6 +40,7 @@ class Database:
     name: str
     region_id: str
     flavor: Flavor
+    engine: EngineKind
     state: Life
     error: str
     notes: str
@@ -67,6 +69,7 @@ class DatabaseFields(TypedDict, total=False):
     """What may be changed beside the state."""
 
     name: str
+    engine: EngineKind
     error: str
     notes: str
     automatic_migrations: bool | None
@@ -113,6 +116,7 @@ class Databases:
         region_id: str,
         flavor: Flavor,
         *,
+        engine: EngineKind = EngineKind.LOCAL,
         cluster_size: str = "",
         replicas: int = 0,
         notes: str = "",
@@ -128,6 +132,7 @@ class Databases:
             name=check_schema_resource_name(name, "database"),
             region_id=region_id,
             flavor=flavor,
+            engine=engine,
             state=Life.PENDING,
             error="",
             notes=notes,
@@ -207,7 +212,7 @@ class Databases:
         return select(table).where(table.c.organization_id == organization_id, table.c.deleted_at.is_(None))
 
     def update(self, database_id: str, **fields: Unpack[DatabaseFields]) -> Database:
-        """Change settings; gateways hear of a new name.
+        """Change settings; gateways hear of a new name or engine.
 
         :raises InvalidError: the new name is not valid or taken.
         """
@@ -218,7 +223,7 @@ class Databases:
             self._work.change(table, table.c.id, database_id, {**fields, "updated_at": self._work.now})
         except IntegrityError as error:
             raise InvalidError(f"a database named {fields.get('name')} already exists") from error
-        if "name" in fields:
+        if "name" in fields or "engine" in fields:
             branch = resources.branches
             live = select(branch.c.id).where(
                 branch.c.database_id == database_id, branch.c.deleted_at.is_(None)

@@ -232,6 +232,19 @@ class Keyspaces:
         """The branch's live keyspaces, by name."""
         return self._work.all(self._live(branch_id).order_by(resources.keyspaces.c.name), Keyspace)
 
+    def of_branches(self, branch_ids: Sequence[str]) -> Mapping[str, tuple[Keyspace, ...]]:
+        """The live keyspaces of several branches, by name, in one query; branches without are left out."""
+        table = resources.keyspaces
+        query = (
+            select(table)
+            .where(table.c.branch_id.in_(branch_ids), table.c.deleted_at.is_(None))
+            .order_by(table.c.branch_id, table.c.name)
+        )
+        found: dict[str, list[Keyspace]] = {}
+        for keyspace in self._work.all(query, Keyspace):
+            found.setdefault(keyspace.branch_id, []).append(keyspace)
+        return {branch_id: tuple(several) for branch_id, several in found.items()}
+
     def undead(self, branch_id: str) -> tuple[Keyspace, ...]:
         """The branch's keyspaces that are not gone: live ones and those being deleted."""
         table = resources.keyspaces
@@ -335,11 +348,36 @@ class Keyspaces:
         )
         return self._work.all(query, Shard)
 
+    def stands_on(self, server_id: str, besides: str) -> bool:
+        """Whether a shard of another keyspace than ``besides`` has its place on that primary."""
+        table = resources.shards
+        query = select(table.c.id).where(
+            table.c.primary_server_id == server_id, table.c.keyspace_id != besides
+        )
+        return self._work.connection.execute(query.limit(1)).first() is not None
+
     def place(self, shard_id: str, primary_server_id: str, replica_server_ids: Sequence[str] = ()) -> Shard:
         """Say which servers hold a shard; gateways hear of it.
 
         :raises ConflictError: another shard has that schema on the server.
         """
+        self._place(shard_id, primary_server_id, replica_server_ids)
+        placed = self.shard(shard_id)
+        Routes(self._work).bump(self.get(placed.keyspace_id).branch_id)
+        return placed
+
+    def place_all(self, keyspace_id: str, places: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+        """Say which servers hold several shards of a keyspace; gateways hear of it once.
+
+        :param places: shard id to primary and replicas.
+        :raises ConflictError: another shard has that schema on a server.
+        """
+        for shard_id, (primary_server_id, replica_server_ids) in places.items():
+            self._place(shard_id, primary_server_id, replica_server_ids)
+        if places:
+            Routes(self._work).bump(self.get(keyspace_id).branch_id)
+
+    def _place(self, shard_id: str, primary_server_id: str, replica_server_ids: Sequence[str]) -> None:
         table = resources.shards
         self._work.change(
             table,
@@ -351,6 +389,3 @@ class Keyspaces:
                 "updated_at": self._work.now,
             },
         )
-        placed = self._work.only(select(table).where(table.c.id == shard_id), Shard)
-        Routes(self._work).bump(self.get(placed.keyspace_id).branch_id)
-        return placed

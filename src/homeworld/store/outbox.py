@@ -10,10 +10,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from homeworld.store.tables import journal
 from homeworld.store.work import Work
+
+MOST_FORGOTTEN = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,18 @@ class Outbox:
         table = journal.outbox
         wanted = (table.c.seq > seq, table.c.seq <= upto, table.c.event.in_(names))
         return self._work.all(select(table).where(*wanted).order_by(table.c.seq).limit(limit), Event)
+
+    def forget(self, before: datetime, upto: int) -> int:
+        """Delete the oldest of the events that are of before that time and have numbers up to ``upto``, but
+        never the newest of all; how many. At most MOST_FORGOTTEN, so that nobody waits long.
+        """
+        table = journal.outbox
+        old = (table.c.seq <= min(upto, self.last() - 1), table.c.at < before)
+        oldest = select(table.c.seq).where(*old).order_by(table.c.seq).limit(MOST_FORGOTTEN).subquery()
+        end = self._work.connection.execute(select(func.max(oldest.c.seq))).scalar_one()
+        if end is None:
+            return 0
+        return self._work.connection.execute(delete(table).where(*old, table.c.seq <= end)).rowcount
 
     def last(self) -> int:
         """The greatest number so far; 0 if there is none."""

@@ -7,6 +7,7 @@ sight at once. Nothing here touches a server: the executor finds the states.
 
 from __future__ import annotations
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import InvalidError
 from homeworld.model.states.lifecycle import LifeTrigger, life_row
 from homeworld.model.topology import Flavor
@@ -35,6 +36,7 @@ def create_database(
     name: str,
     flavor: Flavor,
     *,
+    engine: EngineKind = EngineKind.LOCAL,
     region_id: str | None = None,
     cluster_size: str = "",
     replicas: int = 0,
@@ -51,6 +53,7 @@ def create_database(
         name,
         region_id,
         flavor,
+        engine=engine,
         cluster_size=cluster_size,
         replicas=replicas,
         notes=notes,

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Table, TextClause, false, or_, select
 
+from homeworld.model.states.engine_changes import UNFINISHED as CHANGING
+from homeworld.model.states.engine_changes import EngineChange
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.states.move_tables import WORKING, State
 from homeworld.model.states.reparenting import UNFINISHED as REPARENTING
 from homeworld.model.states.reparenting import Reparent
 from homeworld.model.states.resizing import UNFINISHED, Resize
-from homeworld.store.tables import maintenance, reparents, resizes, resources
+from homeworld.store.followings import Followings
+from homeworld.store.tables import engines, maintenance, reparents, resizes, resources
 from homeworld.store.tables import workflows as workflow_tables
 from homeworld.store.tables.maintenance import WindowState
 from homeworld.store.work import Work
@@ -29,8 +32,8 @@ _NOTHING_ELSE = false()
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A resource to look at; ``kind`` is database, branch, keyspace, resize, gateway_resize, reparent,
-    workflow or maintenance (an open window).
+    """A resource to look at; ``kind`` is database, branch, cluster (of a branch, whose id it has), keyspace,
+    resize, gateway_resize, reparent, engine_change, workflow or maintenance (an open window).
     """
 
     kind: str
@@ -50,20 +53,27 @@ class Queue:
         self._work = work
 
     def resources_with_work(self) -> tuple[WorkItem, ...]:
-        """Databases, branches and keyspaces that are pending or being deleted, resizes and reparents that
-        are not over, workflows in a state where something is under way, a stream runs, or what the state asks
-        is not settled, and open maintenance windows. Oldest change first within a kind.
+        """Databases, branches and keyspaces that are pending or being deleted, clusters that do not have what
+        is stored, resizes, reparents and changes of engine that are not over, workflows in a state where
+        something is under way, a stream runs, or what the state asks is not settled, and open maintenance
+        windows. Oldest change first within a kind.
         """
         return (
             *self._of("database", resources.databases, UNSETTLED),
             *self._of("branch", resources.branches, UNSETTLED),
             *self._of("keyspace", resources.keyspaces, UNSETTLED),
+            *(WorkItem("cluster", *found) for found in self._clusters()),
             *self._of("resize", resizes.keyspace_resizes, UNFINISHED),
             *self._of("gateway_resize", resizes.gateway_resizes, UNFINISHED),
             *self._of("reparent", reparents.reparents, REPARENTING),
+            *self._of("engine_change", engines.engine_changes, CHANGING),
             *self._of("workflow", workflow_tables.workflows, WATCHED, workflow_tables.UNSETTLED),
             *self._of("maintenance", maintenance.maintenance_windows, (WindowState.OPEN,)),
         )
+
+    def _clusters(self) -> list[tuple[str, str]]:
+        """With the version that each is to have: where that grows it is looked at anew at once."""
+        return [(branch_id, str(version)) for branch_id, version in Followings(self._work).with_work()]
 
     def _of(
         self,
@@ -73,6 +83,7 @@ class Queue:
         | tuple[State, ...]
         | tuple[Resize, ...]
         | tuple[Reparent, ...]
+        | tuple[EngineChange, ...]
         | tuple[WindowState, ...],
         also: ColumnElement[bool] | TextClause = _NOTHING_ELSE,
     ) -> list[WorkItem]:

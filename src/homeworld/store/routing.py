@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import func, select
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import NotFoundError
 from homeworld.model.routing import (
     Account,
@@ -28,19 +29,36 @@ from homeworld.model.routing import (
 )
 from homeworld.model.sizes import gateway_size_named
 from homeworld.model.states.lifecycle import Life
-from homeworld.model.topology import BackendRole, Endpoint
+from homeworld.model.topology import BackendRole, Endpoint, Flavor
 from homeworld.store.outbox import Outbox
-from homeworld.store.tables import resources, routing, tenants
+from homeworld.store.tables import resources, routing
 from homeworld.store.work import Work
 
 if TYPE_CHECKING:
+    from homeworld.store.databases import Database
+    from homeworld.store.keyspaces import Keyspace
     from homeworld.store.store import Store, Transaction
 
 _COUNTER = "routing"
+#: Of so many branches everything is read by one query of each kind.
+_AT_ONCE = 200
 _log = logging.getLogger(__name__)
 
 Endpoints = Callable[[str], Endpoint]
+Vtgates = Callable[[str], Endpoint | None]
 Credentials = Callable[[str], Mapping[BackendRole, tuple[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRules:
+    """What is stored of one branch's rules; see :class:`~homeworld.model.routing.BranchRoutes`."""
+
+    rules: Mapping[str, str]
+    closing: Closing | None = None
+    moving: Moving | None = None
+
+
+_NO_RULES = StoredRules({})
 
 
 class Routes:
@@ -85,16 +103,11 @@ class Routes:
     def closing(self, branch_id: str) -> Closing | None:
         """The branch's closing, if a switch has not opened its tables yet."""
         table = routing.branch_routing
-        found = cast(
-            "dict[str, Any] | None",
+        return _closing(
             self._work.connection.execute(
                 select(table.c.closing).where(table.c.branch_id == branch_id)
-            ).scalar_one_or_none(),
+            ).scalar_one_or_none()
         )
-        if found is None:
-            return None
-        tables = frozenset((str(keyspace), str(name)) for keyspace, name in found["tables"])
-        return Closing(found["subject"], tables, found["before"])
 
     def forget_closing(self, branch_id: str, subject: str) -> None:
         """Every gateway has the subject's rules and has opened its tables."""
@@ -124,10 +137,18 @@ class Routes:
         found = self._work.connection.execute(
             select(table.c.moving, table.c.moving_since).where(table.c.branch_id == branch_id)
         ).first()
-        if found is None or found.moving is None:
-            return None
-        tables = frozenset((str(keyspace), str(name)) for keyspace, name in found.moving)
-        return Moving(tables, int(found.moving_since))
+        return None if found is None else _moving(found.moving, found.moving_since)
+
+    def stored(self, branch_ids: Sequence[str]) -> Mapping[str, StoredRules]:
+        """What is stored of several branches' rules, in one query."""
+        table = routing.branch_routing
+        rows = self._work.connection.execute(select(table).where(table.c.branch_id.in_(branch_ids)))
+        return {
+            row.branch_id: StoredRules(
+                row.rules, _closing(row.closing), _moving(row.moving, row.moving_since)
+            )
+            for row in rows
+        }
 
     def moving_since(self) -> int:
         """The version that told of the newest guarded tables; 0 where nothing is guarded. A gateway that
@@ -162,6 +183,22 @@ class Routes:
         return {row.branch_id: row.version for row in rows}
 
 
+def _closing(found: Any) -> Closing | None:
+    if found is None:
+        return None
+    stored = cast("dict[str, Any]", found)
+    return Closing(stored["subject"], _tables(stored["tables"]), stored["before"])
+
+
+def _moving(found: Any, since: Any) -> Moving | None:
+    return None if found is None else Moving(_tables(found), int(since))
+
+
+def _tables(found: Any) -> frozenset[tuple[str, str]]:
+    listed = cast("list[list[str]]", found)
+    return frozenset((str(keyspace), str(name)) for keyspace, name in listed)
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """One branch as read: None where it serves nothing."""
@@ -175,12 +212,22 @@ class Routing:
 
     :param endpoints: server id to its address; the account in it does not matter.
     :param credentials: branch id to the backend account of each role.
+    :param vtgates: branch id to its vtgate's address, without an account; asked for branches whose database
+        runs on Vitess only. None, or NotFoundError: it has none, and nothing of the branch is served by
+        anybody else instead.
     """
 
-    def __init__(self, store: Store, endpoints: Endpoints, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        store: Store,
+        endpoints: Endpoints,
+        credentials: Credentials,
+        vtgates: Vtgates = lambda _branch_id: None,
+    ) -> None:
         self._store = store
         self._endpoints = endpoints
         self._credentials = credentials
+        self._vtgates = vtgates
         self._lock = threading.Lock()
         self._version = 0
         self._branches: dict[str, BranchRoutes] = {}
@@ -194,54 +241,107 @@ class Routing:
     def snapshot(self) -> RoutingSnapshot:
         """Everything as it is stored now."""
         with self._lock:
+            found: dict[str, _Read] = {}
             with self._store.read() as tx:
                 version = tx.routes.version()
-                found = {
-                    branch_id: self._read(tx, branch_id, own)
-                    for branch_id, own in tx.routes.changed_since(self._version).items()
-                }
+                changed = tx.routes.changed_since(self._version)
+                ids = list(changed)
+                for begin in range(0, len(ids), _AT_ONCE):
+                    reading = _Reading(tx, self._endpoints, self._credentials, self._vtgate)
+                    found |= reading.read(ids[begin : begin + _AT_ONCE], changed)
             for branch_id, read in found.items():
                 self._branches.pop(branch_id, None)
                 self._accounts.pop(branch_id, None)
                 if read.routes is not None:
                     self._branches[branch_id] = read.routes
                     self._accounts[branch_id] = read.accounts
+            for branch_id, routes in self._branches.items():
+                # A vtgate that was begun anew may have another address, of which no version tells.
+                if routes.vtgate is not None and branch_id not in found:
+                    vtgate = self._vtgate(branch_id)
+                    if vtgate != routes.vtgate:  # the same object is what gateways need not compare
+                        self._branches[branch_id] = replace(routes, vtgate=vtgate)
             self._version = version
             accounts = {a.username: a for several in self._accounts.values() for a in several}
             return RoutingSnapshot(version, dict(self._branches), accounts)
 
-    def _read(self, tx: Transaction, branch_id: str, version: int) -> _Read:
-        branch = tx.branches.get(branch_id)
-        if branch.state is not Life.READY:
-            return _Read(None, ())
-        database = tx.databases.get(branch.database_id)
-        organization = tx.work.connection.execute(
-            select(tenants.organizations.c.name).where(tenants.organizations.c.id == database.organization_id)
-        ).scalar_one()
-        keyspaces = self._keyspaces(tx, branch_id)
-        default = next((k.name for k in tx.keyspaces.of_branch(branch_id) if k.is_default), "")
-        size = gateway_size_named(branch.gateway_size)
-        routes = BranchRoutes(
-            branch_id=branch_id,
-            organization=organization,
-            database=database.name,
-            branch=branch.name,
-            flavor=database.flavor,
-            version=version,
-            keyspaces=keyspaces,
-            rules=tx.routes.rules(branch_id),
-            default_keyspace=default if default in keyspaces else "",
-            credentials=self._credentials(branch_id),
-            closing=tx.routes.closing(branch_id),
-            moving=tx.routes.moving(branch_id),
-            most_clients=size.most_clients if size else 0,
-        )
-        return _Read(routes, self._passwords(tx, branch_id))
+    def _vtgate(self, branch_id: str) -> Endpoint:
+        """The branch's vtgate; where it has none, one that nobody can connect to."""
+        try:
+            found = self._vtgates(branch_id)
+        except NotFoundError:
+            found = None
+        if found is None:
+            _log.warning("branch %s has no vtgate: its statements cannot be served", branch_id)
+            found = Endpoint("", Flavor.MYSQL, "", 0, "", "", "")
+        return replace(found, server_id=f"vtgate-{branch_id}", vtgate=True)
 
-    def _keyspaces(self, tx: Transaction, branch_id: str) -> dict[str, KeyspaceRoute]:
-        ready = [k for k in tx.keyspaces.of_branch(branch_id) if k.state is Life.READY]
+
+class _Reading:
+    """Several branches, read by one query of each kind however many they are."""
+
+    def __init__(
+        self,
+        tx: Transaction,
+        endpoints: Endpoints,
+        credentials: Credentials,
+        vtgate: Callable[[str], Endpoint],
+    ) -> None:
+        self._tx = tx
+        self._ask = endpoints
+        self._credentials = credentials
+        self._vtgate = vtgate
+        self._asked: dict[str, Endpoint | None] = {}
+
+    def read(self, branch_ids: Sequence[str], versions: Mapping[str, int]) -> dict[str, _Read]:
+        """All of each branch.
+
+        :param versions: each branch's own.
+        """
+        tx = self._tx
+        found = tx.branches.by_ids(branch_ids)
+        ready = [branch for branch in found.values() if branch.state is Life.READY]
+        served = [branch.id for branch in ready]
+        databases = tx.databases.by_ids(branch.database_id for branch in ready)
+        names = self._names(databases.values())
+        keyspaces = tx.keyspaces.of_branches(served)
+        routed = self._keyspaces([each for several in keyspaces.values() for each in several])
+        rules, accounts = tx.routes.stored(served), self._passwords(served)
+        read = {branch_id: _Read(None, ()) for branch_id in branch_ids}
+        for branch in ready:
+            database, stored = databases[branch.database_id], rules.get(branch.id, _NO_RULES)
+            own = {each.name: routed[each.id] for each in keyspaces.get(branch.id, ()) if each.id in routed}
+            default = next((each.name for each in keyspaces.get(branch.id, ()) if each.is_default), "")
+            size = gateway_size_named(branch.gateway_size)
+            routes = BranchRoutes(
+                branch_id=branch.id,
+                organization=names[database.organization_id],
+                database=database.name,
+                branch=branch.name,
+                flavor=database.flavor,
+                version=versions[branch.id],
+                keyspaces=own,
+                rules=stored.rules,
+                default_keyspace=default if default in own else "",
+                credentials=self._credentials(branch.id),
+                closing=stored.closing,
+                moving=stored.moving,
+                most_clients=size.most_clients if size else 0,
+                vtgate=self._vtgate(branch.id) if database.engine is EngineKind.VITESS else None,
+            )
+            read[branch.id] = _Read(routes, tuple(accounts.get(branch.id, ())))
+        return read
+
+    def _names(self, databases: Iterable[Database]) -> Mapping[str, str]:
+        """The names of the databases' organizations, by id."""
+        ids = {database.organization_id for database in databases}
+        return {each.id: each.name for each in self._tx.organizations.by_ids(ids).values()}
+
+    def _keyspaces(self, keyspaces: Sequence[Keyspace]) -> dict[str, KeyspaceRoute]:
+        """The ready ones, by id."""
+        ready = [keyspace for keyspace in keyspaces if keyspace.state is Life.READY]
         shards: dict[str, list[ShardRoute]] = {}
-        for shard in tx.keyspaces.shards_of([k.id for k in ready]):
+        for shard in self._tx.keyspaces.shards_of([keyspace.id for keyspace in ready]):
             if shard.primary_server_id is None:
                 continue
             replicas = [self._endpoint(server_id) for server_id in shard.replica_server_ids]
@@ -254,28 +354,30 @@ class Routing:
                 )
         # A keyspace of which a shard is missing would answer with a part of its rows: it is left out.
         return {
-            k.name: KeyspaceRoute(k.name, k.sharded, k.vschema, tuple(shards[k.id]))
+            k.id: KeyspaceRoute(k.name, k.sharded, k.vschema, tuple(shards[k.id]))
             for k in ready
             if len(shards.get(k.id, [])) == k.shard_count
         }
 
     def _endpoint(self, server_id: str) -> Endpoint | None:
-        try:
-            return self._endpoints(server_id)
-        except NotFoundError:
-            _log.warning("server %s is placed but the engine does not know it", server_id)
-            return None
+        if server_id not in self._asked:
+            try:
+                self._asked[server_id] = self._ask(server_id)
+            except NotFoundError:
+                _log.warning("server %s is placed but the engine does not know it", server_id)
+                self._asked[server_id] = None
+        return self._asked[server_id]
 
-    @staticmethod
-    def _passwords(tx: Transaction, branch_id: str) -> tuple[Account, ...]:
+    def _passwords(self, branch_ids: Sequence[str]) -> Mapping[str, list[Account]]:
         table = resources.passwords
-        rows = tx.work.connection.execute(
-            select(table).where(table.c.branch_id == branch_id, table.c.deleted_at.is_(None))
+        rows = self._tx.work.connection.execute(
+            select(table).where(table.c.branch_id.in_(branch_ids), table.c.deleted_at.is_(None))
         )
-        return tuple(
-            Account(
+        found: dict[str, list[Account]] = {}
+        for row in rows:
+            account = Account(
                 username=row.username,
-                branch_id=branch_id,
+                branch_id=row.branch_id,
                 role=BackendRole(row.role),
                 sha1_twice=row.sha1_twice,
                 sha256_twice=row.sha256_twice,
@@ -283,5 +385,5 @@ class Routing:
                 expires_at=row.expires_at,
                 replica=row.replica,
             )
-            for row in rows
-        )
+            found.setdefault(row.branch_id, []).append(account)
+        return found

@@ -21,6 +21,8 @@ from homeworld.store.audit import Audit
 from homeworld.store.branches import Branches, Servers
 from homeworld.store.databases import Databases
 from homeworld.store.engine import SystemClock, open_engine, reading, touching, writing
+from homeworld.store.engine_changes import EngineChanges
+from homeworld.store.followings import Followings
 from homeworld.store.gateway_resizes import GatewayResizes
 from homeworld.store.gateways import Gateways
 from homeworld.store.journal import Journal
@@ -157,6 +159,16 @@ class Transaction:
     def reparents(self) -> Reparents:
         """Reparents of shards."""
         return Reparents(self.work)
+
+    @cached_property
+    def engine_changes(self) -> EngineChanges:
+        """Changes of databases' engines."""
+        return EngineChanges(self.work)
+
+    @cached_property
+    def followings(self) -> Followings:
+        """How far clusters follow."""
+        return Followings(self.work)
 
     @cached_property
     def passwords(self) -> Passwords:

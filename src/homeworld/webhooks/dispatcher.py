@@ -17,12 +17,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Protocol
 
 from homeworld.model.errors import FencedError, NotFoundError, UnavailableError
 from homeworld.model.names import new_id
 from homeworld.model.webhooks import EVENTS, SIGNATURE, Subject, body, signature
-from homeworld.store.outbox import Event
+from homeworld.store.outbox import MOST_FORGOTTEN, Event
 from homeworld.store.store import Store, Transaction
 from homeworld.store.webhooks import Delivery, Webhook
 from homeworld.webhooks.retries import Retries
@@ -31,11 +32,15 @@ from homeworld.webhooks.sending import Outcome
 CONSUMER = "webhooks"
 DELIVERY = "X-Homeworld-Delivery"
 AT_ONCE = 16
+KEPT_DAYS = 7
+"""So long events are kept that are told of, for whoever wants to see what happened."""
 _BATCH = 50
 _REST_SECONDS = 1.0
 # The cursor is stored with deliveries; where there were none it is moved when so much lies behind.
 _STRIDE = 1000
 _STORE_AGAIN_SECONDS = 0.5
+_FIRST_FORGET_SECONDS = 30.0  # what a process does first is not to tidy up
+_FORGET_SECONDS = 600.0
 _log = logging.getLogger(__name__)
 
 
@@ -95,6 +100,7 @@ class Dispatcher:
         self._retries = retries
         self.wake = wake
         self._position = 0
+        self._forget_at = time.monotonic() + _FIRST_FORGET_SECONDS
         self._busy: set[tuple[str, bool]] = set()
         self._guard = threading.Lock()
         self._failure: BaseException | None = None
@@ -111,7 +117,22 @@ class Dispatcher:
         while self._fan_out(lease):
             pass
         self._send_due(lease)
+        if time.monotonic() >= self._forget_at:
+            more = self.forget(lease)
+            self._forget_at = time.monotonic() + (_REST_SECONDS if more else _FORGET_SECONDS)
         return _REST_SECONDS
+
+    def forget(self, lease: Tenure) -> bool:
+        """Delete events of long ago; nobody but this errand reads them. Whether there may be more.
+
+        :raises FencedError: the lease is lost.
+        """
+        with self._store.write() as tx:
+            lease.require(tx)
+            since, cursor = tx.webhooks.listens_since(), tx.outbox.cursor(CONSUMER)
+            handled = tx.outbox.last() if since is None else max(cursor, since)
+            gone = tx.outbox.forget(tx.work.now - timedelta(days=KEPT_DAYS), handled)
+        return gone == MOST_FORGOTTEN
 
     def stop(self, seconds: float) -> None:
         """Begin nothing more and let what is under way end."""

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from homeworld.model.clusters import ClusterMoves, Clusters
 from homeworld.model.ports import Engine, Gateways, Movers, Placements, Preconditions, SourceFence
 from homeworld.store.store import Store
 from homeworld.workflows import provisioning
+from homeworld.workflows.clusters.following import await_followed
+from homeworld.workflows.clusters.handler import Followers
+from homeworld.workflows.engine_changes.context import Ports as EnginePorts
+from homeworld.workflows.engine_changes.handler import EngineChanges
+from homeworld.workflows.engine_changes.looking import ServerSight
 from homeworld.workflows.executor import POLL_SECONDS, Executor, Handler
-from homeworld.workflows.failover import Promotes, PromotingEngine, catch_up
+from homeworld.workflows.failover import CatchingUp, Promotes, PromotingEngine
 from homeworld.workflows.leases import TTL_SECONDS
 from homeworld.workflows.maintenance.handler import Maintenance, Restarts
 from homeworld.workflows.maintenance.handler import Ports as MaintenancePorts
-from homeworld.workflows.move_tables.context import Ports
-from homeworld.workflows.move_tables.handler import MoveTables
+from homeworld.workflows.move_tables.context import Ports, VitessPorts
+from homeworld.workflows.move_tables.handler import Means, MoveTables
 from homeworld.workflows.move_tables.preconditions.checker import Checker
 from homeworld.workflows.move_tables.servers import ServerTools
+from homeworld.workflows.move_tables.vitess_known import finder
+from homeworld.workflows.move_tables.vitess_mover import VitessMovers
+from homeworld.workflows.move_tables.vitess_plans import vitess_plans
 from homeworld.workflows.placements import StillTables
 from homeworld.workflows.provisioning.branches import Branches, Databases
 from homeworld.workflows.provisioning.keyspaces import Keyspaces
@@ -31,10 +41,34 @@ def make_preconditions(store: Store, engine: Engine) -> Preconditions:
 
 
 def make_placements(
-    store: Store, engine: Engine, gateways: Gateways, publish: Callable[[], None]
+    store: Store,
+    engine: Engine,
+    gateways: Gateways,
+    publish: Callable[[], None],
+    clusters: Clusters | None = None,
 ) -> Placements:
     """What keeps tables empty while a vschema places them anew."""
-    return StillTables(store, engine, gateways, publish)
+    return StillTables(store, engine, gateways, publish, clusters)
+
+
+def vitess_means(
+    local: Ports, preconditions: Preconditions, clusters: Clusters, moves: ClusterMoves
+) -> Means:
+    """What moves tables of databases on Vitess.
+
+    :param local: what workflows on servers alone act on; most of it is the same.
+    """
+    store = local.store
+
+    def followed(branch_id: str, check: Callable[[], None]) -> None:
+        await_followed(store, branch_id, check=check)
+
+    ports = replace(
+        local,
+        movers=VitessMovers(moves, finder(store, local.engine)),
+        vitess=VitessPorts(clusters, moves, followed),
+    )
+    return Means(ports, vitess_plans(preconditions))
 
 
 def make_executor(
@@ -46,6 +80,8 @@ def make_executor(
     publish: Callable[[], None],
     *,
     owner: str,
+    clusters: Clusters | None = None,
+    moves: ClusterMoves | None = None,
     placement: provisioning.Placement = provisioning.Placement.SHARED,
     workers: int = 6,
     poll_seconds: float = POLL_SECONDS,
@@ -55,18 +91,27 @@ def make_executor(
 
     :param publish: reads the routes from the store and returns once every gateway serves them.
     :param owner: this executor's name among all, at most 64 characters.
+    :param clusters: what carries databases of Vitess; None: nothing here does.
+    :param moves: what moves tables within those clusters.
     :param placement: how shards are spread over servers.
     """
     making = provisioning.Ports(store, engine, publish, placement)
     moving = Ports(store, engine, gateways, movers, fence, publish, ServerTools)
+    preconditions = make_preconditions(store, engine)
+    vitess: Means | None = None
+    if clusters is not None and moves is not None:
+        vitess = vitess_means(moving, preconditions, clusters, moves)
     handlers: tuple[Handler, ...] = (
         Databases(making),
         Branches(making),
         Keyspaces(making),
         KeyspaceResizes(making, gateways),
         GatewayResizes(making),
-        MoveTables(moving, make_preconditions(store, engine)),
+        MoveTables(moving, preconditions, vitess=vitess),
     )
+    if clusters is not None:
+        changing = EnginePorts(store, engine, gateways, clusters, ServerSight(), publish)
+        handlers = (*handlers, Followers(store, clusters), EngineChanges(changing))
     if isinstance(engine, Restarts):
         handlers = (*handlers, Maintenance(MaintenancePorts(store, engine, gateways, publish)))
     if isinstance(engine, PromotingEngine):
@@ -76,7 +121,7 @@ def make_executor(
         handlers,
         owner,
         publish=publish,
-        chores=(lambda: catch_up(store, engine),) if isinstance(engine, Promotes) else (),
+        chores=(CatchingUp(store, engine),) if isinstance(engine, Promotes) else (),
         workers=workers,
         poll_seconds=poll_seconds,
         ttl_seconds=ttl_seconds,

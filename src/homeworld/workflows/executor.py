@@ -30,11 +30,26 @@ _log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 LEAST_POLL_SECONDS = 0.02
+MOST_POLL_SECONDS = 2.0
+POLL_SHARE = 0.2
+"""Looking for work takes no more of the time than this: every commit is a hint to look again, and thousands
+that wait must not be read anew for each step of one of them.
+"""
 ROUTES_SECONDS = 0.5
 CHORE_SECONDS = 1.0
 REFUSED_SECONDS = 2.0
 UNAVAILABLE_SECONDS = 1.0
 FAULT_SECONDS = 5.0
+
+
+def pause_after(took_seconds: float) -> float:
+    """Seconds until the next look for work, where there is a hint at once, after one that took so much time
+    of its thread.
+
+    >>> pause_after(0.001), pause_after(0.25), pause_after(9.0)
+    (0.02, 1.0, 2.0)
+    """
+    return min(max(LEAST_POLL_SECONDS, took_seconds * (1 / POLL_SHARE - 1)), MOST_POLL_SECONDS)
 
 
 class Handler(Protocol):
@@ -95,7 +110,7 @@ class Executor:
         owner: str,
         *,
         publish: Callable[[], None] = lambda: None,
-        chores: Sequence[Callable[[], None]] = (),
+        chores: Sequence[Callable[[], object]] = (),
         workers: int = 6,
         poll_seconds: float = POLL_SECONDS,
         ttl_seconds: float = TTL_SECONDS,
@@ -181,6 +196,8 @@ class Executor:
     def _poll_loop(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
+            # This thread's own work: what it waits for on a busy machine is no reason to look less often.
+            begun, pause = time.thread_time(), LEAST_POLL_SECONDS
             try:
                 with self._store.read() as tx:
                     items = tx.queue.resources_with_work()
@@ -188,7 +205,8 @@ class Executor:
                 _log.warning("the store does not answer: %s", error)
             else:
                 self._enqueue(items)
-            time.sleep(LEAST_POLL_SECONDS)
+                pause = pause_after(time.thread_time() - begun)
+            self._stopping.wait(pause)
             self._wake.wait(self._poll_seconds)
 
     def _enqueue(self, items: Sequence[WorkItem]) -> None:

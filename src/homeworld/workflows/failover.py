@@ -14,9 +14,11 @@ from typing import Protocol, runtime_checkable
 
 from homeworld.model.errors import NotFoundError
 from homeworld.model.ports import Engine
-from homeworld.model.states.lifecycle import Life
 from homeworld.store.store import Store, Transaction
+from homeworld.workflows.clusters.following import await_serving
 
+PORTION = 500
+"""So many replicas are looked at a second."""
 _log = logging.getLogger(__name__)
 
 
@@ -75,13 +77,14 @@ def promote(
 
     :param accept_loss: the former primary is gone, and what it had not sent may be lost.
     :raises NotFoundError: no such server; nothing has changed.
-    :raises HomeworldError: as the engine, and the store is as before; or the store or a gateway does not
-        answer, and will hear of it later.
+    :raises HomeworldError: as the engine, and the store is as before; or the store, the branch's cluster or a
+        gateway does not answer, and will hear of it later.
     """
     with store.read() as tx:
-        tx.servers.get(server_id)
+        branch_id = tx.servers.get(server_id).branch_id
     engine.promote(server_id, accept_loss=accept_loss)
     tell(store, engine, server_id)
+    await_serving(store, branch_id)
     publish()
 
 
@@ -118,18 +121,38 @@ def catch_up(store: Store, engine: Promotes) -> None:
 
     :raises HomeworldError: the store does not answer; to be tried again.
     """
-    with store.read() as tx:
-        replicas = [
-            server
-            for server in tx.servers.all()
-            if server.replica_of is not None and server.state is Life.READY
-        ]
-    for server in replicas:
-        if engine.is_primary(server.id):
-            _log.warning("server %s was promoted, and the store had not heard of it", server.id)
-            tell(store, engine, server.id)
-        elif server.barred:
-            admit(store, engine, server.id)
+    looking = CatchingUp(store, engine)
+    while looking():
+        pass
+
+
+class CatchingUp:
+    """:func:`catch_up` by and by: each call looks at the next of all replicas, so that it costs no more where
+    there are thousands.
+    """
+
+    def __init__(self, store: Store, engine: Promotes, portion: int = PORTION) -> None:
+        self._store = store
+        self._engine = engine
+        self._portion = portion
+        self._after = ""
+
+    def __call__(self) -> bool:
+        """Look at a portion; whether there are more before it begins again with the first.
+
+        :raises HomeworldError: the store does not answer; the next call looks at the same.
+        """
+        with self._store.read() as tx:
+            replicas = tx.servers.replicas(self._after, self._portion)
+        for server in replicas:
+            if self._engine.is_primary(server.id):
+                _log.warning("server %s was promoted, and the store had not heard of it", server.id)
+                tell(self._store, self._engine, server.id)
+            elif server.barred:
+                admit(self._store, self._engine, server.id)
+        more = len(replicas) == self._portion
+        self._after = replicas[-1].id if more else ""
+        return more
 
 
 def admit(store: Store, engine: Promotes, server_id: str) -> bool:

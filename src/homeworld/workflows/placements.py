@@ -6,6 +6,10 @@ vschema. Where this process dies in between, the hold ends with it and the store
 begin with. Where the publication fails the hold is left to its own end: whoever publishes next ends the old
 routes, and until then nobody writes by them.
 
+Where a cluster carries the branch it is asked first whether it would take the vschema, gets it once it is
+stored, and only then is it published: it never has what the store refused. Where it does not follow at once
+the hold is left to its own end; until then the executor has time to let it follow.
+
 Invariant: from the look to the publication no row comes into the tables through a gateway.
 """
 
@@ -13,9 +17,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
+from homeworld.model.clusters import Clusters
 from homeworld.model.errors import DeadlineExceededError, HomeworldError, InvalidError, UnavailableError
 from homeworld.model.names import new_id, quote
 from homeworld.model.ports import Engine, Gateways, Placements
@@ -29,11 +34,13 @@ from homeworld.replication.tables import literal
 from homeworld.store.keyspaces import Keyspace
 from homeworld.store.store import Store
 from homeworld.store.vschemas import judge_vschema, replace_vschema
+from homeworld.workflows.clusters.following import await_serving
 
 DRAIN_SECONDS = 5.0
 LOOK_SECONDS = 15.0
 HOLD_SECONDS = 60.0
-"""Longer than look, store's lock and publication can take together."""
+"""Longer than look, store's lock, a cluster's following and publication can take together."""
+FOLLOW_SECONDS = 20.0
 
 _ANSWER_SECONDS = 5.0
 _log = logging.getLogger(__name__)
@@ -43,19 +50,42 @@ class StillTables:
     """Implements ``model.ports.Placements``.
 
     :param publish: reads the routes from the store and returns once every gateway serves them.
+    :param clusters: None: there are none here.
     """
 
-    def __init__(self, store: Store, engine: Engine, gateways: Gateways, publish: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        gateways: Gateways,
+        publish: Callable[[], None],
+        clusters: Clusters | None = None,
+    ) -> None:
         self._store = store
         self._engine = engine
         self._gateways = gateways
         self._publish = publish
+        self._clusters = clusters
+
+    def check(self, keyspace_id: str, vschema: Mapping[str, object]) -> None:
+        """See :meth:`homeworld.model.ports.Placements.check`."""
+        with self._store.read() as tx:
+            keyspace = tx.keyspaces.get(keyspace_id)
+            serves = tx.followings.serves(keyspace.branch_id)
+        if not serves or keyspace.state is not Life.READY:
+            return  # a cluster that has it not yet says so when it gets it
+        if self._clusters is None:
+            raise UnavailableError(
+                "nobody here can ask the branch's cluster whether it would take the vschema"
+            )
+        self._clusters.check_vschema(keyspace.branch_id, keyspace.name, vschema)
 
     @contextmanager
     def still(self, keyspace_id: str, tables: Sequence[str]) -> Generator[None]:
         """See :meth:`homeworld.model.ports.Placements.still`."""
         if not tables:
             yield
+            self._follow(keyspace_id)
             return
         keyspace, places = self._places(keyspace_id)
         hold = HoldRequest(
@@ -75,12 +105,27 @@ class StillTables:
         except BaseException:
             self._gateways.release(hold.hold_id)
             raise
+        if not self._follow(keyspace_id):
+            return
         try:
             self._publish()
         except HomeworldError as error:
             _log.warning("the new placement of %s is not served yet: %s", keyspace.name, error)
             return
         self._gateways.release(hold.hold_id)
+
+    def _follow(self, keyspace_id: str) -> bool:
+        """Whether the cluster that carries the keyspace has what is stored, if one does."""
+        try:
+            with self._store.read() as tx:
+                keyspace = tx.keyspaces.get(keyspace_id)
+            if keyspace.state is not Life.READY:
+                return True  # whoever makes it waits for the cluster
+            await_serving(self._store, keyspace.branch_id, FOLLOW_SECONDS)
+        except HomeworldError as error:
+            _log.warning("the cluster has not what was stored of keyspace %s: %s", keyspace_id, error)
+            return False
+        return True
 
     def _places(self, keyspace_id: str) -> tuple[Keyspace, tuple[ShardPlace, ...]]:
         with self._store.read() as tx:
@@ -138,6 +183,7 @@ def altering(
         wanted, base = parse(text), parse(base_text)
         with store.read() as tx:
             judged = judge_vschema(tx, tx.keyspaces.by_name(branch_id, keyspace), wanted, base)
+        placements.check(judged.keyspace_id, judged.wanted.render())
         with placements.still(judged.keyspace_id, judged.tables), store.write() as tx:
             replace_vschema(tx, tx.keyspaces.by_name(branch_id, keyspace), judged, base)
         publish()

@@ -58,8 +58,13 @@ class Troubles:
     @property
     def waiting(self) -> bool:
         """Whether the pause after the newest failure is still on."""
+        return self.left_seconds > 0.0
+
+    @property
+    def left_seconds(self) -> float:
+        """For how long the pause after the newest failure is still on."""
         if not self._all:
-            return False
+            return 0.0
         longest = LONGEST_SECONDS if self._own else LONGEST_OUTAGE_SECONDS
         pause = min(FIRST_SECONDS * 2.0 ** min(self._all - 1, 16), longest)
-        return time.monotonic() - self._newest < pause
+        return max(0.0, self._newest + pause - time.monotonic())

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InBranch, InDatabase, Path
 from homeworld.api.pages import CountedListing, PageDep, counted_listing
-from homeworld.api.routes.databases import checked_term, refuse_postgresql, region_named
+from homeworld.api.routes.databases import checked_term, engine_for, refuse_postgresql, region_named
 from homeworld.api.schemas.branches import (
     BranchOut,
     CreateBranch,
@@ -115,6 +115,7 @@ def _create_database(call: Call, name: str, body: CreateBranch) -> Database:
         call.organization.id,
         name,
         call.settings.flavor,
+        engine=engine_for(call.settings, call.settings.flavor, None),
         region_id=_region_named(call, body.region),
         cluster_size=checked_size(body.cluster_size),
         replicas=call.settings.replicas,

@@ -7,12 +7,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from homeworld.api.calls import ApiDep, Call, CallerDep, InDatabase, InOrganization
+from homeworld.api.calls import ApiDep, Call, CallerDep, InDatabase, InOrganization, Settings
 from homeworld.api.pages import CountedListing, Listing, PageDep, counted_listing, listing
 from homeworld.api.schemas.common import RegionOut
 from homeworld.api.schemas.databases import CreateDatabase, DatabaseOut, UpdateDatabase, show_databases
+from homeworld.model.engines import EngineKind, refusal
 from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.sizes import checked_size
+from homeworld.model.topology import Flavor
 from homeworld.store import provision
 from homeworld.store.databases import DatabaseFields
 from homeworld.store.pages import Page
@@ -48,12 +50,15 @@ def create_database(
     if body.kind != "mysql":
         raise InvalidError("only databases of kind mysql can be created here")
     refuse_postgresql(body.major_version, body.storage)
+    flavor = body.flavor or api.settings.flavor
+    engine = engine_for(api.settings, flavor, body.engine)
     with api.write(caller, "create_database", path) as call:
         database = provision.create_database(
             call.tx,
             call.organization.id,
             body.name,
-            body.flavor or api.settings.flavor,
+            flavor,
+            engine=engine,
             region_id=region_named(call, body.region).id if body.region else None,
             cluster_size=checked_size(body.cluster_size),
             replicas=api.settings.replicas if body.replicas is None else body.replicas,
@@ -143,6 +148,18 @@ def refuse_postgresql(major_version: str | None, storage: Mapping[str, object] |
         raise InvalidError("major_version is for PostgreSQL; leave it out")
     if any(value is not None for value in (storage or {}).values()):
         raise InvalidError("storage has no limits here: servers take what the host's disk has; leave it out")
+
+
+def engine_for(settings: Settings, flavor: Flavor, asked: EngineKind | None) -> EngineKind:
+    """The engine of a new database.
+
+    :param asked: None: the installation's own.
+    :raises InvalidError: it cannot be had here, or not on these servers.
+    """
+    engine = asked or settings.engine
+    if why := refusal(engine, flavor, settings.missing_engines()):
+        raise InvalidError(why)
+    return engine
 
 
 def region_named(call: Call, slug: str) -> Region:

@@ -97,6 +97,7 @@ def update_keyspace_vschema(api: ApiDep, caller: CallerDep, path: InKeyspace, bo
     parsed = vschema.parse(body.vschema)
     with api.read(caller, "update_keyspace_vschema", path) as call:
         judged = judge_vschema(call.tx, call.keyspace, parsed)
+    api.settings.placements.check(judged.keyspace_id, judged.wanted.render())
     still = api.settings.placements.still(judged.keyspace_id, judged.tables)
     with still, api.write(caller, "update_keyspace_vschema", path) as call:
         keyspace = call.keyspace

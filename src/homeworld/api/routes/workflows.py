@@ -22,6 +22,7 @@ from homeworld.api.schemas.workflows import (
     show_workflow,
     show_workflows,
 )
+from homeworld.model.engines import CAPABILITIES
 from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.states.move_tables import Trigger
 from homeworld.store.guards import REPAIR
@@ -132,6 +133,11 @@ def _ask(
 ) -> WorkflowOut:
     with api.write(caller, operation, path) as call:
         workflow = numbered(call, number)
+        if repair and not CAPABILITIES[call.database.engine].repair:
+            raise InvalidError(
+                f"a verification repairs nothing on the engine {call.database.engine}; cancel the workflow "
+                "and create it anew, and the rows are copied again"
+            )
         workflow = asking.take(call, workflow, trigger, noted={REPAIR: True} if repair else None)
         return show_workflow(call, workflow)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from homeworld.api.calls import Call
 from homeworld.api.schemas.common import Body, RegionOut
+from homeworld.model.engines import EngineKind
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.states.resizing import WAITING, Resize
 from homeworld.model.topology import Flavor
@@ -20,7 +21,7 @@ Count = Annotated[int, Field(ge=0, le=16)]
 
 
 class CreateDatabase(Body):
-    """The body of create_database. ``flavor`` is homeworld's own addition."""
+    """The body of create_database. ``flavor`` and ``engine`` are homeworld's own additions."""
 
     name: Name
     region: Name | None = None
@@ -31,6 +32,7 @@ class CreateDatabase(Body):
     storage: dict[str, object] | None = None
     notes: str = ""
     flavor: Flavor | None = None
+    engine: EngineKind | None = None
 
 
 class UpdateDatabase(Body):
@@ -51,8 +53,9 @@ class UpdateDatabase(Body):
 
 
 class DatabaseOut(BaseModel):
-    """A database. ``notes``, ``flavor`` and ``error`` (why it is not ready yet, if there is a reason) are
-    beyond the published fields; ``issues_count`` tells clients that know only those that there is one.
+    """A database. ``notes``, ``flavor``, ``engine`` and ``error`` (why it is not ready yet, if there is a
+    reason) are beyond the published fields; ``issues_count`` tells clients that know only those that there is
+    one.
     """
 
     id: str
@@ -99,6 +102,7 @@ class DatabaseOut(BaseModel):
     kind: str = "mysql"
     notes: str
     flavor: Flavor
+    engine: EngineKind
     error: str
 
 
@@ -142,6 +146,7 @@ def show_databases(call: Call, databases: Sequence[Database]) -> list[DatabaseOu
             updated_at=database.updated_at,
             notes=database.notes,
             flavor=database.flavor,
+            engine=database.engine,
             error=database.error,
         )
         for database in databases

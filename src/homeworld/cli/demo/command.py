@@ -25,6 +25,7 @@ from homeworld.client import ApiError
 def demo(
     report: Annotated[Path | None, typer.Option(help="Write the result as JSON to this file.")] = None,
     mysqld: Annotated[Path | None, typer.Option(help="The mysqld or mariadbd to run.")] = None,
+    engine: Annotated[str, typer.Option(metavar="local|vitess", help="What runs the database.")] = "local",
     replicas: Annotated[int, typer.Option(min=0, max=5, help="Replicas of each shard.")] = 1,
     writers: Annotated[int, typer.Option(min=1, help="Writers of each kind (text, prepared).")] = 2,
     readers: Annotated[int, typer.Option(min=1, help="Replica readers of each kind.")] = 1,
@@ -41,6 +42,8 @@ def demo(
     options = (
         "--placement",
         "dedicated",
+        "--engine",
+        engine,
         "--replicas",
         str(replicas),
         "--api-port",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from homeworld.store.tables import (
     access,
+    engines,
     gateways,
     journal,
     maintenance,
@@ -21,6 +22,7 @@ from homeworld.store.tables.base import metadata
 
 __all__ = [
     "access",
+    "engines",
     "gateways",
     "journal",
     "maintenance",

@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.topology import Flavor
 from homeworld.store.tables.base import EnumText, Utc, created, metadata, one_of, public_id, updated
@@ -49,6 +50,8 @@ databases = Table(
     Column("name", String(64), nullable=False),
     Column("region_id", String(12), ForeignKey("regions.id"), nullable=False),
     Column("flavor", EnumText(Flavor), nullable=False),
+    # what plans and carries statements; SQLite adds a column to a table without a check of it
+    Column("engine", EnumText(EngineKind), nullable=False, server_default=text("'local'")),
     Column("state", EnumText(Life), nullable=False),
     Column("error", Text, nullable=False),
     Column("notes", Text, nullable=False),
@@ -85,6 +88,7 @@ databases = Table(
         postgresql_where=LIVE,
     ),
     Index("ix_databases_state", "state"),
+    Index("ix_databases_engine", "engine"),
 )
 
 branches = Table(

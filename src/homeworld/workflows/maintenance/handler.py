@@ -35,6 +35,7 @@ from homeworld.store.branches import Server
 from homeworld.store.maintenance import KIND, ServerFacts, Window
 from homeworld.store.store import Store
 from homeworld.store.tables.maintenance import WindowState
+from homeworld.workflows.clusters.following import await_serving
 from homeworld.workflows.failover import Promotes, promote
 from homeworld.workflows.leases import Lease
 from homeworld.workflows.maintenance.decide import Promote, Restart, decide
@@ -169,7 +170,8 @@ class Maintenance:
             with self._held(server, types):
                 lease.confirm(store)
                 engine.restart_server(server.id)
-            self._restarted.add((window.id, server.id))
+                self._restarted.add((window.id, server.id))
+                await_serving(store, server.branch_id, check=lease.check, anew=True)
         if server.replica_of is not None:
             engine.wait_replica(server.id, CATCH_UP_SECONDS)
         # A port that was taken meanwhile is another one now: gateways have to hear of it.

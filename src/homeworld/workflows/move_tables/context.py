@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from homeworld.model import vschema as vschemas
+from homeworld.model.clusters import ClusterMoves, Clusters
 from homeworld.model.errors import HomeworldError, InvalidError, UnavailableError
 from homeworld.model.movers import MoverSpec, Placement, ReplicaPlace, ThrottleLimits
 from homeworld.model.ports import Engine, Gateways, Mover, Movers, MoveWish, SourceFence
 from homeworld.model.routing_rules import TrafficPhase, rules_for
-from homeworld.model.topology import BackendRole, ShardPlace
+from homeworld.model.topology import BackendRole, Endpoint, ShardPlace
 from homeworld.store.journal import StepStatus
 from homeworld.store.keyspaces import Keyspace, Shard
 from homeworld.store.store import Store, Transaction
@@ -27,9 +28,25 @@ from homeworld.workflows.leases import Lease
 from homeworld.workflows.move_tables.decide import FORWARD_STREAM, REVERSE_STREAM
 from homeworld.workflows.move_tables.rules import baseline
 from homeworld.workflows.move_tables.tools import Tools
+from homeworld.workflows.move_tables.vitess_sequences import use_up
 from homeworld.workflows.steps import Run
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class VitessPorts:
+    """What a workflow of a database on Vitess acts on besides.
+
+    :param followed: called with a branch's id and a check; returns once the branch's cluster is what is
+        stored, but for routing rules. The check is called while it waits, and raises where waiting is over.
+    :param use_up: called with a vtgate and sequences, whose tablets then give no id that they had in hand.
+    """
+
+    clusters: Clusters
+    moves: ClusterMoves
+    followed: Callable[[str, Callable[[], None]], None]
+    use_up: Callable[[Endpoint, Sequence[tuple[str, str]]], None] = use_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +55,7 @@ class Ports:
 
     :param publish: reads the routes from the store and returns once every gateway serves them.
     :param tools: makes the tools of one workflow; it closes them.
+    :param vitess: for a database on Vitess; None: on servers alone.
     """
 
     store: Store
@@ -47,6 +65,7 @@ class Ports:
     fence: SourceFence
     publish: Callable[[], None]
     tools: Callable[[], Tools]
+    vitess: VitessPorts | None = None
 
 
 @dataclass(slots=True)
@@ -61,6 +80,8 @@ class Hand:
     :param broken: the hold was not unbroken from the origin's last write to the publication.
     :param attempts: how many holds were tried; each has an id of its own.
     :param look_seconds: how long the newest look at what uses the tables took.
+    :param moved: on Vitess: it has begun this run's switch before, or ended it, so nothing is asked any more
+        that could hold it up.
     :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
     :param finals: the quiet side's final positions, read under the locks.
     :param starts: where the opposite stream will start on the other side.
@@ -78,6 +99,7 @@ class Hand:
     hold_id: str = ""
     attempts: int = 0
     broken: bool = False
+    moved: bool = False
     look_seconds: float = 0.0
     held_until: float = 0.0
     finals: Mapping[str, str] = field(default_factory=dict[str, str])

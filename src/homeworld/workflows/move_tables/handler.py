@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import (
     ConflictError,
     FencedError,
@@ -21,7 +23,7 @@ from homeworld.model.errors import (
 )
 from homeworld.model.movers import Phase
 from homeworld.model.names import new_id
-from homeworld.model.ports import Preconditions
+from homeworld.model.ports import Outliving, Preconditions
 from homeworld.model.states.move_tables import FORWARD, MOVE_TABLES, REVERSE, State, Trigger
 from homeworld.store.guards import DDL, DIFFERENT, EMPTIED, REPAIR, THEN_COMPLETE, VERIFY_ID, facts
 from homeworld.store.workflows import WorkflowFields
@@ -48,19 +50,36 @@ _log = logging.getLogger(__name__)
 SCHEMA_SECONDS = 2.0  # between looks at a stopped workflow's tables
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a workflow is carried out with: what it acts on, and the plans for that."""
+
+    ports: Ports
+    plans: Mapping[str, Plan[Context]]
+
+
 class MoveTables:
     """The handler of workflows. One thread at a time per workflow."""
 
     kind = "workflow"
 
     def __init__(
-        self, ports: Ports, preconditions: Preconditions, plans: Mapping[str, Plan[Context]] | None = None
+        self,
+        ports: Ports,
+        preconditions: Preconditions,
+        plans: Mapping[str, Plan[Context]] | None = None,
+        *,
+        vitess: Means | None = None,
     ) -> None:
-        """:param plans: other plans than the usual, for tests that interrupt them."""
+        """:param plans: other plans than the usual, for tests that interrupt them.
+        :param vitess: for databases on Vitess; None: there are none.
+        """
         self._ports = ports
-        self._plans: Mapping[str, Plan[Context]] = plans or all_plans(preconditions)
+        self._means = {EngineKind.LOCAL: Means(ports, plans or all_plans(preconditions))}
+        if vitess is not None:
+            self._means[EngineKind.VITESS] = vitess
         self._memories: dict[str, Memory] = {}
-        self._performer = Performer(ports, self._plans)
+        self._performers = {kind: Performer(means.ports, means.plans) for kind, means in self._means.items()}
         self._teller = Teller()
 
     # -- what the executor calls -----------------------------------------------------------------------------
@@ -76,8 +95,10 @@ class MoveTables:
             self.let_go(resource_id)
             memory = None
         if memory is None:
-            memory = self._memories[resource_id] = Memory(Hand(self._ports.tools()), lease.token)
-        context = look(self._ports, lease, memory.hand, resource_id)
+            engine = self._engine(resource_id)
+            hand = Hand(self._means[engine].ports.tools())
+            memory = self._memories[resource_id] = Memory(hand, lease.token, engine)
+        context = look(self._means[memory.engine].ports, lease, memory.hand, resource_id)
         if memory.state is not context.workflow.state:
             memory.state = context.workflow.state
             memory.step.clear()
@@ -89,17 +110,37 @@ class MoveTables:
             lease.check()
             memory.stream.forget_old()
             seen = see(context, memory.stream, memory.step)
-            action = d.decide(seen, cast("Any", self._plans), holding=memory.hand.holding)
+            plans = self._means[memory.engine].plans
+            action = d.decide(seen, cast("Any", plans), holding=memory.hand.holding)
             rest, go_on = self._act(context, memory, action)
             if not go_on:
                 return rest
 
+    def _engine(self, resource_id: str) -> EngineKind:
+        """What the workflow's database runs on.
+
+        :raises UnavailableError: no executor here is for that.
+        """
+        with self._ports.store.read() as tx:
+            engine = tx.databases.get(tx.workflows.get(resource_id).database_id).engine
+        if engine not in self._means:
+            raise UnavailableError(
+                f"workflow {resource_id}: nothing here moves tables of a database on {engine}"
+            )
+        return engine
+
     def lost(self, resource_id: str) -> None:
-        """Stop the workflow's streams at once: the lease is lost. May be called while a tick is under way."""
+        """Stop the workflow's streams at once: the lease is lost. May be called while a tick is under way.
+        Streams that live elsewhere are left: whoever has the lease next looks after them.
+        """
         memory = self._memories.get(resource_id)
+        movers = self._means[memory.engine if memory is not None else EngineKind.LOCAL].ports.movers
+        if isinstance(movers, Outliving):
+            movers.leave(resource_id)
+            return
         for direction in (d.FORWARD_STREAM, d.REVERSE_STREAM):
             mover = memory.hand.movers.get(direction) if memory is not None else None
-            mover = mover or self._ports.movers.running(resource_id, direction)
+            mover = mover or movers.running(resource_id, direction)
             if mover is not None:
                 try:
                     mover.stop(STOP_SECONDS)
@@ -124,9 +165,9 @@ class MoveTables:
         """Perform ``action``; a rest, and whether to decide again without reading the store anew."""
         match action:
             case d.Go(move=Perform(name)):
-                return None, self._performer.perform(context, memory, name)
+                return None, self._performers[memory.engine].perform(context, memory, name)
             case d.Go(move=Undo(name)):
-                self._performer.undo(context, memory, name)
+                self._performers[memory.engine].undo(context, memory, name)
             case Rest():
                 return self._rest(context, memory, action), False
             case d.StartStream(direction):
@@ -144,9 +185,9 @@ class MoveTables:
     def _other(self, context: Context, memory: Memory, action: d.Action) -> None:
         match action:
             case d.Begin(plan):
-                self._performer.begin(context, memory, plan)
+                Performer.begin(context, memory, plan)
             case d.Fail(reason):
-                self._performer.fail(context, reason)
+                self._performers[memory.engine].fail(context, reason)
             case d.Abandon():
                 context.let_go()
                 with context.write() as tx:
@@ -194,7 +235,7 @@ class MoveTables:
         try:
             with context.write() as tx:
                 if action.close:
-                    self._performer.close(context, memory, tx)
+                    self._performers[memory.engine].close(context, memory, tx)
                 if action.trigger is Trigger.DDL_SEEN:
                     context.set_facts(tx, **{DDL: action.why, EMPTIED: list(action.emptied)})
                 if action.no_way_back:

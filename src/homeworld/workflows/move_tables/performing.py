@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
 from homeworld.model.states.move_tables import State
 from homeworld.store.journal import StepStatus
@@ -34,10 +35,12 @@ class Memory:
     between may have begun another run, whose steps have the same names.
 
     :param token: the lease's.
+    :param engine: what the workflow's database runs on.
     """
 
     hand: Hand
     token: int
+    engine: EngineKind = EngineKind.LOCAL
     stream: Troubles = field(default_factory=Troubles)
     step: Troubles = field(default_factory=Troubles)
     state: State | None = None

@@ -1,6 +1,7 @@
 """Branches and databases: ready when what belongs to them is, gone when all of it is gone.
 
-Invariant: a branch's servers end only after its keyspaces are gone and no gateway is told of it.
+Invariant: a branch's servers end only after its keyspaces and its cluster are gone and no gateway is told of
+it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.store.branches import Branch
 from homeworld.store.databases import Database
 from homeworld.workflows.leases import Lease
+from homeworld.workflows.provisioning.following import settled
 from homeworld.workflows.provisioning.keyspaces import end_server
 from homeworld.workflows.provisioning.ports import Ports
 from homeworld.workflows.provisioning.runner import NotYetError, Runner
@@ -154,6 +156,14 @@ def await_end_of_keyspaces(context: BranchContext) -> None:
             raise NotYetError
 
 
+def await_end_of_cluster(context: BranchContext) -> None:
+    """No process of the branch's cluster is left, if it ever had one.
+
+    :raises NotYetError: one may be.
+    """
+    settled(context.ports.store, context.branch.id)
+
+
 def end_servers(context: BranchContext) -> None:
     """Destroy the branch's servers, replicas first."""
     with context.ports.store.read() as tx:
@@ -184,6 +194,7 @@ UNMAKE_BRANCH: Plan[BranchContext] = Plan(
     (
         Step("publish", publish),
         Step("await the end of keyspaces", await_end_of_keyspaces),
+        Step("await the end of the cluster", await_end_of_cluster),
         Step("end servers", end_servers),
         Step("be gone", be_gone),
     ),

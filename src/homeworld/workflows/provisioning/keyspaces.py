@@ -1,7 +1,8 @@
 """Keyspaces: where their shards go, their servers and schemas, and how all of it ends.
 
 Invariants: a server or a place is written into the store before it is made, so that a death never leaves a
-server that nobody knows of; a schema is dropped only when no gateway is told of it any more.
+server that nobody knows of; a schema is dropped only when no gateway is told of it any more, and no cluster
+has it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import NotFoundError
 from homeworld.model.sizes import ClusterSize, given, largest
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
@@ -19,6 +21,7 @@ from homeworld.store.keyspaces import Keyspace, Shard
 from homeworld.store.store import Transaction
 from homeworld.workflows.leases import Lease
 from homeworld.workflows.provisioning.copying import copy_definitions
+from homeworld.workflows.provisioning.following import settled
 from homeworld.workflows.provisioning.ports import Placement, Ports
 from homeworld.workflows.provisioning.runner import NotYetError, Runner
 from homeworld.workflows.steps import Plan, Rest, Step
@@ -37,6 +40,11 @@ class Context:
         """The shards as they are placed now."""
         with self.ports.store.read() as tx:
             return tx.keyspaces.shards(self.keyspace.id)
+
+    def placement(self, tx: Transaction) -> Placement:
+        """How the keyspace's shards are spread: a tablet of Vitess wants a server of its own."""
+        database = tx.databases.get(self.branch.database_id)
+        return Placement.DEDICATED if database.engine is EngineKind.VITESS else self.ports.placement
 
 
 class Keyspaces:
@@ -87,51 +95,35 @@ def choose_places(context: Context) -> None:
     with context.ports.store.write() as tx:
         context.lease.require(tx)
         database = tx.databases.get(branch.database_id)
-        shared: Server | None = None
+        # Read once: a keyspace may have hundreds of shards, and no other writer is at work meanwhile.
+        there = [s for s in tx.servers.of_branch(branch.id) if s.state in (Life.PENDING, Life.READY)]
+        shared = next((server for server in there if server.replica_of is None), None)
+        replicas: dict[str, list[Server]] = {}
+        for server in there:
+            replicas.setdefault(server.replica_of or "", []).append(server)
+        chosen: dict[str, tuple[str, list[str]]] = {}
         for shard in tx.keyspaces.shards(keyspace.id):
             if shard.primary_server_id is not None:
                 continue
-            if context.ports.placement is Placement.DEDICATED:
+            if context.placement(tx) is Placement.DEDICATED:
                 primary = tx.servers.create(branch.id, database.flavor)
             else:
-                shared = primary = (
-                    shared or _shared_primary(tx, branch) or tx.servers.create(branch.id, database.flavor)
-                )
-            replicas = _replicas(tx, branch, primary)
-            missing = keyspace.replicas - len(replicas)
-            made = [
-                tx.servers.create(branch.id, database.flavor, replica_of=primary.id) for _ in range(missing)
-            ]
-            serving = [server.id for server in (*replicas, *made) if not server.barred]
-            tx.keyspaces.place(shard.id, primary.id, serving)
-
-
-def _shared_primary(tx: Transaction, branch: Branch) -> Server | None:
-    return next(
-        (
-            server
-            for server in tx.servers.of_branch(branch.id)
-            if server.replica_of is None and server.state in (Life.PENDING, Life.READY)
-        ),
-        None,
-    )
-
-
-def _replicas(tx: Transaction, branch: Branch, primary: Server) -> list[Server]:
-    return [
-        server
-        for server in tx.servers.of_branch(branch.id)
-        if server.replica_of == primary.id and server.state in (Life.PENDING, Life.READY)
-    ]
+                shared = primary = shared or tx.servers.create(branch.id, database.flavor)
+            beside = replicas.setdefault(primary.id, [])
+            for _ in range(keyspace.replicas - len(beside)):
+                beside.append(tx.servers.create(branch.id, database.flavor, replica_of=primary.id))
+            chosen[shard.id] = primary.id, [server.id for server in beside if not server.barred]
+        tx.keyspaces.place_all(keyspace.id, chosen)
 
 
 def make_servers(context: Context) -> None:
     """Bring up every server that the shards stand on, primaries first."""
+    sizes = _sizes(context)
     for server in _servers_of(context):
         if server.state is Life.READY:
             continue
         context.lease.check()
-        size = given(_size_of(context, server.replica_of or server.id), context.ports.engine.host())
+        size = given(sizes.get(server.replica_of or server.id), context.ports.engine.host())
         context.ports.engine.create_server(server.id, replica_of=server.replica_of, size=size)
         with context.ports.store.write() as tx:
             context.lease.require(tx)
@@ -139,21 +131,25 @@ def make_servers(context: Context) -> None:
                 tx.servers.transition(server.id, Life.PENDING, life_row(Life.PENDING, LifeTrigger.MADE))
 
 
-def _size_of(context: Context, primary_id: str) -> ClusterSize | None:
-    """What the primary and its replicas are to be, for all keyspaces that stand on them."""
+def _sizes(context: Context) -> dict[str, ClusterSize | None]:
+    """What each of the branch's primaries and its replicas are to be, for all keyspaces that stand there."""
     with context.ports.store.read() as tx:
-        keyspaces = tx.keyspaces.undead(context.branch.id)
-        shards = tx.keyspaces.shards_of([keyspace.id for keyspace in keyspaces])
-    there = {shard.keyspace_id for shard in shards if shard.primary_server_id == primary_id}
-    return largest(keyspace.cluster_size for keyspace in keyspaces if keyspace.id in there)
+        keyspaces = {keyspace.id: keyspace for keyspace in tx.keyspaces.undead(context.branch.id)}
+        shards = tx.keyspaces.shards_of(list(keyspaces))
+    asked: dict[str, set[str]] = {}
+    for shard in shards:
+        if shard.primary_server_id is not None:
+            asked.setdefault(shard.primary_server_id, set()).add(keyspaces[shard.keyspace_id].cluster_size)
+    return {primary_id: largest(names) for primary_id, names in asked.items()}
 
 
 def size_servers(context: Context) -> None:
     """Servers that were there before grow with a larger keyspace, as far as they can while they run; what is
     left comes with their next start.
     """
+    sizes = _sizes(context)
     for server in _servers_of(context):
-        size = _size_of(context, server.replica_of or server.id)
+        size = sizes.get(server.replica_of or server.id)
         if size is not None:
             context.ports.engine.resize_server(server.id, given(size, context.ports.engine.host()))
 
@@ -163,7 +159,8 @@ def _servers_of(context: Context) -> list[Server]:
     for shard in context.shards():
         ids.update(dict.fromkeys([shard.primary_server_id or "", *shard.replica_server_ids]))
     with context.ports.store.read() as tx:
-        servers = [tx.servers.get(server_id) for server_id in ids if server_id]
+        found = tx.servers.by_ids(ids)
+    servers = [found[server_id] for server_id in ids if server_id]
     return sorted(servers, key=lambda server: server.replica_of is not None)
 
 
@@ -214,6 +211,22 @@ def places(ports: Ports, keyspace: Keyspace, shards: Sequence[Shard]) -> list[Sh
     ]
 
 
+def join_cluster(context: Context) -> None:
+    """Where the branch has a cluster, that has the keyspace before anybody is told of it.
+
+    :raises NotYetError: it has it not yet.
+    """
+    with context.ports.store.read() as tx:
+        if not tx.followings.serves(context.branch.id):
+            return
+        joined = context.keyspace.id in tx.followings.get(context.branch.id).joining
+    if not joined:
+        with context.ports.store.write() as tx:
+            context.lease.require(tx)
+            tx.followings.join(context.branch.id, context.keyspace.id)
+    settled(context.ports.store, context.branch.id)
+
+
 def become_ready(context: Context) -> None:
     """From now on the keyspace is served."""
     with context.ports.store.write() as tx:
@@ -232,6 +245,7 @@ MAKE: Plan[Context] = Plan(
         Step("size servers", size_servers),
         Step("make schemas", make_schemas),
         Step("copy from the parent", copy_from_parent),
+        Step("join the cluster", join_cluster),
         Step("become ready", become_ready),
     ),
     forward_only=True,
@@ -257,6 +271,17 @@ def await_resizes(context: Context) -> None:
         raise NotYetError("a resize of the keyspace is at work on its servers")
 
 
+def leave_cluster(context: Context) -> None:
+    """No cluster has the keyspace any more.
+
+    :raises NotYetError: one has.
+    """
+    with context.ports.store.read() as tx:
+        serves = tx.followings.serves(context.branch.id)
+    if serves:
+        settled(context.ports.store, context.branch.id)
+
+
 def drop_schemas(context: Context) -> None:
     """Drop each shard's schema, unless its server goes as a whole."""
     for shard in context.shards():
@@ -264,7 +289,7 @@ def drop_schemas(context: Context) -> None:
             continue
         with context.ports.store.read() as tx:
             server = tx.servers.get(shard.primary_server_id)
-            alone = context.ports.placement is Placement.DEDICATED and not _others(tx, context, server)
+            alone = context.placement(tx) is Placement.DEDICATED and not _others(tx, context, server)
         if server.state is Life.READY and context.branch.state is not Life.DELETING and not alone:
             context.ports.engine.drop_schema(
                 server.id, shard.schema_name, lambda: context.lease.confirm(context.ports.store)
@@ -273,14 +298,14 @@ def drop_schemas(context: Context) -> None:
 
 def _others(tx: Transaction, context: Context, server: Server) -> bool:
     """Whether another keyspace stands on the server."""
-    others = [k.id for k in tx.keyspaces.undead(context.branch.id) if k.id != context.keyspace.id]
-    return any(shard.primary_server_id == server.id for shard in tx.keyspaces.shards_of(others))
+    return tx.keyspaces.stands_on(server.id, context.keyspace.id)
 
 
 def end_servers(context: Context) -> None:
     """Servers of its own end with the keyspace, replicas first."""
-    if context.ports.placement is not Placement.DEDICATED:
-        return
+    with context.ports.store.read() as tx:
+        if context.placement(tx) is not Placement.DEDICATED:
+            return
     for server in (*_barred(context), *reversed(_servers_of(context))):
         with context.ports.store.read() as tx:
             primary = tx.servers.get(server.replica_of) if server.replica_of else server
@@ -327,6 +352,7 @@ UNMAKE: Plan[Context] = Plan(
     (
         Step("publish", publish),
         Step("await resizes", await_resizes),
+        Step("leave the cluster", leave_cluster),
         Step("drop schemas", drop_schemas),
         Step("end servers", end_servers),
         Step("be gone", be_gone),

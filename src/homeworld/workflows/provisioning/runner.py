@@ -7,6 +7,7 @@ that fails is tried again, after growing pauses, and the reason stands in the re
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
@@ -19,6 +20,19 @@ from homeworld.workflows.trouble import Troubles
 _log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 5.0
+#: Whoever has waited for so long looks again after this part of it: a tenth more than what it took.
+WAIT_SHARE = 0.1
+
+
+def pause_after(waited_seconds: float) -> float:
+    """Seconds until it is looked again whether something else is finished. Hundreds that wait for minutes
+    would be all that a process does.
+
+    >>> pause_after(0.0), pause_after(10.0), pause_after(600.0)
+    (0.25, 1.0, 5.0)
+    """
+    return min(max(WAIT_SECONDS, waited_seconds * WAIT_SHARE), LONGEST_WAIT_SECONDS)
 
 
 class NotYetError(UnavailableError):
@@ -33,10 +47,12 @@ class Runner:
         self._store = store
         self._tell = tell
         self._troubles: dict[str, Troubles] = {}
+        self._waits: dict[str, float] = {}
 
     def forget(self, resource_id: str) -> None:
         """The resource rests."""
         self._troubles.pop(resource_id, None)
+        self._waits.pop(resource_id, None)
 
     def act(self, plan: Plan[C], context: C, resource_id: str, lease: Lease) -> Rest | None:
         """Perform the next step.
@@ -45,7 +61,7 @@ class Runner:
         """
         troubles = self._troubles.setdefault(resource_id, Troubles())
         if troubles.waiting:
-            return Rest(WAIT_SECONDS)
+            return Rest(max(WAIT_SECONDS, troubles.left_seconds))
         run = self._run(plan, resource_id)
         move = next_move(plan, run)
         if not isinstance(move, Perform):
@@ -58,7 +74,8 @@ class Runner:
             if wrong := step.verify(context):
                 raise UnavailableError(f"{step.name}: {wrong}")
         except NotYetError:
-            return Rest(WAIT_SECONDS)
+            now = time.monotonic()
+            return Rest(pause_after(now - self._waits.setdefault(resource_id, now)))
         except FencedError:
             raise
         except (HomeworldError, OSError) as error:  # a full disk is no fault of ours
@@ -71,6 +88,7 @@ class Runner:
             self._tell(resource_id, f"{step.name}: an unexpected fault; homeworld's log says which")
             raise
         troubles.clear()
+        self._waits.pop(resource_id, None)
         self._record(resource_id, run, step.name, StepStatus.DONE, lease)
         return None
 

@@ -20,6 +20,7 @@ from homeworld.model.errors import (
     NotFoundError,
     UnavailableError,
 )
+from homeworld.workflows.clusters.following import await_serving
 from homeworld.workflows.failover import admit, tell
 from homeworld.workflows.reparenting.context import Context
 from homeworld.workflows.steps import Plan, Sort, Step
@@ -180,6 +181,14 @@ def told(context: Context) -> str:
     return "" if primary else f"{context.heir} is not the primary in the store"
 
 
+def lead(context: Context) -> None:
+    """The branch's cluster, where it has one, finds the shards at the heir.
+
+    :raises UnavailableError: it does not in time; clients go on waiting.
+    """
+    await_serving(context.ports.store, context.reparent.branch_id, check=context.lease.check)
+
+
 def publish(context: Context) -> None:
     """Every gateway finds the shards at the heir."""
     context.ports.publish()
@@ -204,6 +213,7 @@ def all_plans() -> Mapping[str, Plan[Context]]:
     """Both plans by name."""
     after: tuple[Step[Context], ...] = (
         Step("tell", tell_store, verify=told),
+        Step("lead the cluster", lead),
         Step("publish", publish),
         Step("release", _let_go, sort=Sort.FLEETING),
         Step("follow", follow),

@@ -28,7 +28,9 @@ from homeworld.store.keyspaces import Keyspace, Shard
 from homeworld.store.maintenance import Window
 from homeworld.store.resizes import FIRST_STEP, KeyspaceResize
 from homeworld.store.store import Transaction
+from homeworld.workflows.clusters.following import await_serving
 from homeworld.workflows.leases import Lease
+from homeworld.workflows.provisioning.following import settled
 from homeworld.workflows.provisioning.keyspaces import end_server
 from homeworld.workflows.provisioning.ports import Ports
 from homeworld.workflows.provisioning.runner import WAIT_SECONDS, NotYetError, Runner
@@ -229,7 +231,14 @@ def leave_replicas(context: Context) -> None:
 
 
 def end_replicas(context: Context) -> None:
-    """Destroy the replicas that no gateway serves any more."""
+    """Destroy the replicas that no gateway and no cluster serves any more.
+
+    :raises NotYetError: the branch's cluster has them yet.
+    """
+    with context.ports.store.read() as tx:
+        serves = tx.followings.serves(context.resize.branch_id)
+    if serves:
+        settled(context.ports.store, context.resize.branch_id)
     primaries = set(context.layout().primaries_of(context.keyspace.id))
     with context.ports.store.read() as tx:
         servers = tx.servers.of_branch(context.resize.branch_id)
@@ -302,6 +311,7 @@ def _size_server(context: Context, layout: Layout, server: Server, size: ServerS
         types = {TabletType.PRIMARY, *(() if layout.replicas_of(primary_id) else types)}
     with hold(context, layout, [primary_id], frozenset(types)):
         context.ports.engine.restart_server(server.id)
+        await_serving(context.ports.store, server.branch_id, check=context.lease.check, anew=True)
     if not context.ports.engine.resize_server(server.id, size):
         raise UnavailableError(f"server {server.id} has not its size after its restart; its log says more")
 

@@ -21,6 +21,7 @@ from homeworld.workflows.move_tables.preconditions import (
     triggers,
     upstream,
     vindexes,
+    vitess,
 )
 from homeworld.workflows.move_tables.preconditions.world import Rule, World
 
@@ -43,6 +44,7 @@ RULES: tuple[Rule, ...] = (
     upstream.RULE,
     prepared.RULE,
     grants.RULE,
+    vitess.RULE,
 )
 
 

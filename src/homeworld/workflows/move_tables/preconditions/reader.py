@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import ServerError, UnavailableError
 from homeworld.model.names import quote
 from homeworld.model.ports import Engine, MoveWish
@@ -75,6 +76,8 @@ class _Stored:
     source_id: str
     target_id: str
     global_id: str | None
+    engine: EngineKind
+    rules: Mapping[str, str]
 
 
 def read_world(store: Store, engine: Engine, wish: MoveWish) -> World:
@@ -105,6 +108,8 @@ def read_world(store: Store, engine: Engine, wish: MoveWish) -> World:
         vschemas={keyspace.name: parse(keyspace.vschema) for keyspace in stored.keyspaces.values()},
         servers=_servers(stored, engine),
         sequences=sequences,
+        engine=stored.engine,
+        rules=stored.rules,
     )
 
 
@@ -127,6 +132,8 @@ def _read_store(tx: Transaction, wish: MoveWish) -> _Stored:
         source_id=source.id,
         target_id=wish.target_keyspace_id,
         global_id=global_id,
+        engine=tx.databases.get(branch.database_id).engine,
+        rules=dict(tx.routes.rules(branch.id)),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.tables import Table
 from homeworld.model.topology import Flavor
 from homeworld.model.vschema import VSchema
@@ -104,7 +105,8 @@ class World:
 
     :param globals_: where new sequences would go, if there is a place.
     :param sequences: name to whether it is a sequence's table, for tables of that place which exist.
-    :param own: whether the workflow that asks has listed what it makes already.
+    :param engine: what the branch's database runs on.
+    :param rules: the branch's routing rules.
     """
 
     branch: str
@@ -118,6 +120,8 @@ class World:
     vschemas: Mapping[str, VSchema]
     servers: tuple[ServerFacts, ...]
     sequences: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    engine: EngineKind = EngineKind.LOCAL
+    rules: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def source_tables(self) -> Mapping[str, Table]:
         """The wanted tables as the first source shard has them; missing ones are left out."""

@@ -1,0 +1,80 @@
+"""Which engine a database runs on, and what each of them can do: one table that API, documents and CLI read.
+
+Invariant: whatever differs between engines for a user is a row here; nobody asks for an engine's name to
+decide what to offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from homeworld.model.topology import Flavor
+
+
+class EngineKind(StrEnum):
+    """What plans and carries statements of a database."""
+
+    LOCAL = "local"
+    VITESS = "vitess"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do.
+
+    :param flavors: the servers it can stand on.
+    :param repair: whether a verification can repair what differs.
+    :param resumable_verification: whether a verification goes on where it was interrupted.
+    :param any_statement_over_shards: whether it plans all that Vitess plans, or refuses beyond what is exact.
+    :param atomic_over_shards: how a transaction over several shards ends: ``one after the other`` or
+        ``two-phase``.
+    """
+
+    flavors: frozenset[Flavor]
+    repair: bool
+    resumable_verification: bool
+    any_statement_over_shards: bool
+    atomic_over_shards: str
+
+
+CAPABILITIES: Mapping[EngineKind, Capabilities] = {
+    EngineKind.LOCAL: Capabilities(
+        flavors=frozenset(Flavor),
+        repair=True,
+        resumable_verification=True,
+        any_statement_over_shards=False,
+        atomic_over_shards="one after the other",
+    ),
+    EngineKind.VITESS: Capabilities(
+        flavors=frozenset({Flavor.MYSQL}),
+        repair=False,
+        resumable_verification=True,
+        any_statement_over_shards=True,
+        atomic_over_shards="one after the other",
+    ),
+}
+
+NO_VITESS: Mapping[EngineKind, str] = {EngineKind.VITESS: "there is no Vitess on this machine"}
+"""What an installation lacks that has looked for nothing."""
+
+
+def refusal(engine: EngineKind, flavor: Flavor, missing: Mapping[EngineKind, str]) -> str:
+    """Why a database cannot be this engine's, in a sentence that says what to do; empty: it can.
+
+    :param missing: engines that an installation does not have, and why.
+
+    >>> refusal(EngineKind.VITESS, Flavor.MARIADB, {})
+    'engine vitess stands on mysql servers only, not on mariadb; ask for engine local'
+    >>> refusal(EngineKind.LOCAL, Flavor.MARIADB, NO_VITESS)
+    ''
+    """
+    others = ", ".join(one for one in EngineKind if one is not engine)
+    flavors = CAPABILITIES[engine].flavors
+    if flavor not in flavors:
+        on = ", ".join(sorted(flavors))
+        return f"engine {engine} stands on {on} servers only, not on {flavor}; ask for engine {others}"
+    if why := missing.get(engine):
+        return f"engine {engine} cannot be had here: {why}; until then ask for engine {others}"
+    return ""

@@ -1,0 +1,206 @@
+"""What an installation has of Vitess: found out when it is first asked for, so that nobody else pays for it.
+
+Invariant: at most one process of a data directory looks after the clusters' processes; the others only use
+them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from homeworld.engines.local import LocalEngine
+from homeworld.engines.vitess import crew
+from homeworld.engines.vitess import install as building
+from homeworld.engines.vitess.cluster import LocalClusters
+from homeworld.engines.vitess.watcher import ClusterWatcher
+from homeworld.model.clusters import ClusterSpec
+from homeworld.model.engines import EngineKind, refusal
+from homeworld.model.errors import DeadlineExceededError, InvalidError, NotFoundError, UnavailableError
+from homeworld.model.topology import Endpoint
+from homeworld.store.store import Store
+from homeworld.workflows.clusters.following import let_all_follow
+
+_log = logging.getLogger("homeworld")
+
+
+class Vitess:
+    """Clusters beside an engine; where there is no Vitess, why. Implements ``model.clusters.Clusters``: what
+    would need Vitess raises UnavailableError with that reason.
+    """
+
+    def __init__(self, engine: LocalEngine, data_dir: Path) -> None:
+        self._engine = engine
+        self._data_dir = data_dir
+        self._guard = threading.Lock()
+        self._found: LocalClusters | None = None
+        self._watcher: ClusterWatcher | None = None
+        self._looks_after = False
+
+    def missing(self) -> Mapping[EngineKind, str]:
+        """The engines that cannot be had here, and why. What was installed meanwhile is found."""
+        try:
+            self._real()
+        except UnavailableError as error:
+            return {EngineKind.VITESS: error.message}
+        return {}
+
+    def require(self, engine: EngineKind) -> None:
+        """Hold that new databases can have this engine.
+
+        :raises InvalidError: they cannot; what to do.
+        """
+        missing: Mapping[EngineKind, str] = self.missing() if engine is EngineKind.VITESS else {}
+        if why := refusal(engine, self._engine.flavor, missing):
+            raise InvalidError(why)
+
+    def _real(self) -> LocalClusters:
+        with self._guard:
+            if self._found is None:
+                try:
+                    self._found = LocalClusters(self._engine, self._data_dir)
+                except InvalidError as error:
+                    raise UnavailableError(error.message) from error
+            if self._looks_after and self._watcher is None:
+                self._watcher = self._found.watch()
+            return self._found
+
+    # -- all clusters ----------------------------------------------------------------------------------------
+
+    def begin(self, store: Store) -> None:
+        """At the start of a process that is alone: clusters run and are what is stored, as far as that can be
+        had now. From now on this process looks after them.
+
+        :raises UnavailableError: the store does not answer.
+        """
+        self._looks_after = True
+        with store.read() as tx:
+            standing = tx.followings.standing()
+        if standing:
+            self._start_all()
+            let_all_follow(store, self)
+
+    def take_over(self, store: Store) -> None:
+        """Look after the clusters from now on, beside processes that only use them: what does not run is
+        started, and every cluster is looked at again. A no-op where this is done already, or there is no
+        Vitess.
+
+        :raises UnavailableError: the store does not answer.
+        """
+        if self._looks_after and self._watcher is not None:
+            return
+        self._looks_after = True
+        if self.missing():
+            return
+        self._start_all()
+        with store.write() as tx:
+            for branch_id in tx.followings.standing():
+                tx.followings.look_again(branch_id)
+
+    def leave(self, seconds: float = 10.0) -> None:
+        """Look after them no more; they go on."""
+        with self._guard:
+            self._looks_after = False
+            watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            try:
+                watcher.stop(seconds)
+            except DeadlineExceededError as error:
+                _log.warning("%s", error)
+
+    def stop_all(self, seconds: float) -> None:
+        """End all their processes; :meth:`begin` starts them again."""
+        self.leave(seconds / 3)
+        if self._found is not None:
+            for name in self._found.stop_all(seconds / 2):
+                _log.warning("%s did not end in time and was killed", name)
+
+    def _start_all(self) -> None:
+        try:
+            failures = self._real().start_all()
+        except UnavailableError as error:
+            _log.error("databases on Vitess are not served: %s", error.message)
+            return
+        for branch_id, why in failures.items():
+            _log.error("the cluster of branch %s did not start and is tried again: %s", branch_id, why)
+
+    def vtgates(self, store: Store) -> Callable[[str], Endpoint]:
+        """Tells by a branch's id where its vtgate is, for who builds routes. NotFoundError: it has none that
+        anybody may be served through, as nobody knows what its cluster has.
+        """
+
+        def vtgate(branch_id: str) -> Endpoint:
+            with store.read() as tx:
+                if not tx.followings.known(branch_id):
+                    raise NotFoundError(f"the cluster of branch {branch_id} was not looked at yet")
+            return self.vtgate(branch_id)
+
+        return vtgate
+
+    # -- Clusters --------------------------------------------------------------------------------------------
+
+    def follow(self, spec: ClusterSpec, timeout_seconds: float) -> None:
+        """See Clusters."""
+        self._real().follow(spec, timeout_seconds)
+
+    def end(self, branch_id: str) -> None:
+        """See Clusters."""
+        self._real().end(branch_id)
+
+    def vtgate(self, branch_id: str) -> Endpoint:
+        """See Clusters."""
+        try:
+            return self._real().vtgate(branch_id)
+        except UnavailableError as error:
+            raise NotFoundError(error.message) from error
+
+    def rules(self, branch_id: str) -> Mapping[str, str]:
+        """See Clusters."""
+        return self._real().rules(branch_id)
+
+    def apply_rules(self, branch_id: str, rules: Mapping[str, str]) -> None:
+        """See Clusters."""
+        self._real().apply_rules(branch_id, rules)
+
+    def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
+        """See Clusters."""
+        self._real().await_rules(branch_id, rules, timeout_seconds)
+
+    def vschema(self, branch_id: str, keyspace: str) -> Mapping[str, object]:
+        """See Clusters."""
+        return self._real().vschema(branch_id, keyspace)
+
+    def check_vschema(self, branch_id: str, keyspace: str, vschema: Mapping[str, object]) -> None:
+        """See Clusters."""
+        self._real().check_vschema(branch_id, keyspace, vschema)
+
+    # -- moves -----------------------------------------------------------------------------------------------
+
+    def run(self, branch_id: str, *arguments: str, timeout_seconds: float) -> object:
+        """See LocalClusters: a command of vtctldclient in the branch's cluster."""
+        return self._real().run(branch_id, *arguments, timeout_seconds=timeout_seconds)
+
+
+def stop_clusters(data_dir: Path) -> None:
+    """End the processes of clusters that a killed homeworld left running; needs no programs of Vitess."""
+    for name in crew.stop_all(data_dir):
+        _log.warning("%s did not end in time and was killed", name)
+
+
+def install(
+    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="vitess")],
+) -> None:
+    """Build the programs of an engine from source, at the versions that are supported. Needs Go."""
+    if engine != EngineKind.VITESS:
+        raise typer.BadParameter("only vitess is installed; local is always there")
+    try:
+        folder = building.install(lambda text: typer.echo(text, err=True))
+    except building.NotBuiltError as error:
+        typer.echo(f"homeworld: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(str(folder))

@@ -1,0 +1,48 @@
+"""What Vitess asks of a move beyond what every move has to have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from homeworld.model.engines import EngineKind
+from homeworld.model.vschema import REFERENCE
+from homeworld.workflows.move_tables.preconditions.world import Rule, World
+
+# What its commands take for a list or a pattern.
+_ODD = frozenset(",/.`")
+
+
+def _check(world: World) -> Iterator[str]:
+    if world.engine is not EngineKind.VITESS:
+        return
+    if world.source.sharded:
+        yield (
+            f"keyspace {world.source.name} is sharded; on Vitess tables move from an unsharded one only. "
+            "Move them while the database is on the local engine"
+        )
+    for table in world.tables:
+        if odd := _ODD & set(table):
+            yield f"table {table}: Vitess's MoveTables takes no name with {' '.join(sorted(odd))}"
+        entry = world.target.vschema.tables.get(table)
+        if entry is not None and entry.type == REFERENCE:
+            yield f"table {table} is a reference table of {world.target.name}, which MoveTables does not fill"
+    yield from _following(world)
+
+
+def _following(world: World) -> Iterator[str]:
+    """Vitess moves the names of the tables themselves; whatever else leads to them stays behind."""
+    moving = {f"{world.source.name}.{table}" for table in world.tables}
+    own = {
+        name
+        for table in world.tables
+        for name in (table, f"{world.source.name}.{table}", f"{world.target.name}.{table}")
+    }
+    for name, to in sorted(world.rules.items()):
+        if to in moving and name.partition("@")[0] not in own:
+            yield (
+                f"the routing rule of {name} leads to {to}, and Vitess would leave it there when the table "
+                "moves; remove it first"
+            )
+
+
+RULE = Rule("vitess", "Vitess can carry the move out", _check)

@@ -1,0 +1,195 @@
+"""Every step of every plan on Vitess, and every place of its switch: interrupted, failed, undone.
+
+The cluster and the servers are in memory, the store is a real one. Each test ends with the same question: is
+every row that a client was told is written on the side that owns writes, and do cluster, store and gateways
+say the same of where that is?
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from homeworld.model.states.move_tables import State, Trigger
+from homeworld.model.topology import TabletType
+from homeworld.workflows import trouble
+from homeworld.workflows.move_tables import decide as d
+from homeworld.workflows.move_tables import steps_switch, vitess_mover
+from homeworld.workflows.move_tables.vitess_plans import vitess_plans
+from tests.support.vitess_scene import VitessProcess, VitessScene, places
+from tests.support.workflow_scene import BEGINNINGS, PLANS, TABLE, Died, Scenes, writing
+from tests.support.workflow_world import FakePreconditions
+
+S, T = State, Trigger
+VITESS_PLANS = vitess_plans(FakePreconditions())
+PLACES = ("begun", "denied", "streams made", "journaled", "routed", "started", "ended")
+SWITCHES = (d.SWITCH_PRIMARIES, d.REVERSE_PRIMARIES)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_mover, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_mover, "ATTACH_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    return Scenes(tmp_path_factory.mktemp("scenes"), VitessScene)
+
+
+def at(scenes: Scenes, plan: str) -> VitessScene:
+    scene = scenes.at(plan)
+    assert isinstance(scene, VitessScene)
+    return scene
+
+
+def test_the_plans_are_those_of_the_other_engine() -> None:
+    assert set(VITESS_PLANS) == set(PLANS)
+    for name, plan in VITESS_PLANS.items():
+        assert (plan.commit, plan.forward_only) == (PLANS[name].commit, PLANS[name].forward_only)
+
+
+@pytest.mark.parametrize("plan", BEGINNINGS)
+def test_undisturbed_it_ends_where_it_should_and_no_client_meets_an_error(scenes: Scenes, plan: str) -> None:
+    scene = at(scenes, plan)
+    performed: list[str] = []
+
+    def note(when: str, step: str) -> None:
+        if when == "before":
+            performed.append(step)
+
+    process = scene.process(writing(scene, note))
+    process.run()
+    assert scene.state is BEGINNINGS[plan][2]
+    assert scene.workflow.workflow_errors == ""
+    assert performed == [step.name for step in VITESS_PLANS[plan].steps]
+    scene.write()
+    process.run()
+    scene.check()
+    assert not scene.gateways.refused
+
+
+def test_a_whole_life(scenes: Scenes) -> None:
+    scene = scenes.new()
+    process = scene.process(writing(scene))
+    process.run()
+    scene.go(
+        process, T.VERIFY_DATA, T.SWITCH_REPLICAS, T.REVERSE_TRAFFIC, T.SWITCH_PRIMARIES, T.REVERSE_TRAFFIC,
+        T.SWITCH_PRIMARIES,
+    )  # fmt: skip
+    scene.name = f"shop_sharded.{TABLE}"
+    scene.go(process, T.CUTOVER)
+    assert ("shop", TABLE) not in scene.world.rows
+    scene.go(process, T.REVERSE_CUTOVER, T.CUTOVER, T.COMPLETE)
+    assert scene.state is S.COMPLETED
+    scene.check()
+
+
+@pytest.mark.parametrize("plan", SWITCHES)
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_within_the_switch_of_vitess_it_ends_the_same(scenes: Scenes, plan: str, place: str) -> None:
+    scene = at(scenes, plan)
+
+    def die(now: str) -> None:
+        if now == place:
+            raise Died
+
+    first = scene.process(writing(scene), die)
+    with pytest.raises(Died):
+        first.run()
+    first.die(gateways_too=False)
+    scene.write()
+    scene.gateways.expire()
+    scene.write()
+    second = scene.process(writing(scene))
+    second.run()
+    assert scene.state is BEGINNINGS[plan][2]
+    assert scene.workflow.workflow_errors == ""
+    scene.write()
+    second.run()
+    scene.check()
+
+
+@pytest.mark.parametrize("plan", SWITCHES)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_switch_that_breaks_off_goes_on_or_back(scenes: Scenes, plan: str, place: str) -> None:
+    scene = at(scenes, plan)
+    process = scene.process(writing(scene), places([place]))
+    process.run()
+    _, _, end, early = BEGINNINGS[plan]
+    assert scene.state is (end if place == "ended" else early)
+    if scene.state is early:
+        assert place in scene.workflow.workflow_errors
+        scene.ask(T.SWITCH_PRIMARIES if plan == d.SWITCH_PRIMARIES else T.REVERSE_TRAFFIC)
+        process.run()
+    assert scene.state is end
+    scene.write()
+    process.run()
+    scene.check()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_within_the_switch_and_refused_afterwards_it_still_ends(scenes: Scenes, place: str) -> None:
+    """What has become untrue meanwhile must not hold up what Vitess has begun."""
+    scene = at(scenes, d.SWITCH_PRIMARIES)
+
+    def die(now: str) -> None:
+        if now == place:
+            raise Died
+
+    with pytest.raises(Died):
+        scene.process(writing(scene), die).run()
+    scene.gateways.expire()
+    scene.preconditions.found = ("a table has a trigger by now",)
+    second = scene.process(writing(scene))
+    second.run()
+    refused = place == "begun"  # nothing has happened yet
+    assert scene.state is (S.RUNNING if refused else S.SWITCHED_PRIMARIES)
+    scene.write()
+    second.run()
+    scene.check()
+
+
+def test_cancel_brings_back_what_vitess_moved_behind_our_back(scenes: Scenes) -> None:
+    """A worker that was stopped before it asked Vitess, and woke up when nobody wanted it any more."""
+    scene = at(scenes, d.CANCEL)
+    process = scene.process(writing(scene))
+    move = scene.known(scene.id).move
+    process.moves.switch(move, frozenset({TabletType.PRIMARY}), back=False, timeout_seconds=1.0)
+    process.run()
+    assert scene.state is S.CANCELLED
+    assert ("shop_sharded", TABLE) not in scene.world.rows
+    scene.write()
+    scene.check()
+
+
+def test_streams_outlive_the_process_and_are_found_again(scenes: Scenes) -> None:
+    scene = scenes.new()
+    assert isinstance(scene, VitessScene)
+    first = scene.process()
+    first.run()
+    epoch = scene.workflow.epoch
+    first.handler.let_go(scene.id)
+    assert scene.world.cluster.forward is not None
+    assert scene.world.cluster.forward.state == "running"
+    scene.write()
+    second = scene.process()
+    second.run()
+    assert scene.workflow.epoch == epoch, "nothing was started anew"
+    scene.go(second, T.VERIFY_DATA)
+    assert scene.state is S.VERIFIED_DATA
+
+
+def test_what_was_stopped_stays_stopped_in_another_process(scenes: Scenes) -> None:
+    scene = scenes.new()
+    assert isinstance(scene, VitessScene)
+    first = scene.process()
+    first.run()
+    scene.ask(T.STOP)
+    second: VitessProcess = scene.process()  # the first died before it stopped anything
+    for _ in range(10):
+        second.tick()
+    assert second.moves.cluster.forward is not None
+    assert second.moves.cluster.forward.state == "stopped"
+    assert scene.state is S.STOPPED

@@ -1,0 +1,108 @@
+"""Every step of every plan on Vitess: killed before and after it, and failing once, with a cluster in memory.
+
+Too long for every day; what is peculiar to Vitess is in ``tests/unit/test_vitess_workflow.py``.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from homeworld.model.errors import HomeworldError
+from homeworld.workflows import trouble
+from homeworld.workflows.move_tables import decide as d
+from homeworld.workflows.move_tables import steps_switch, vitess_mover
+from homeworld.workflows.move_tables.vitess_plans import vitess_plans
+from tests.support.vitess_scene import VitessScene
+from tests.support.workflow_scene import BEGINNINGS, Died, Scenes, essence, writing
+from tests.support.workflow_world import FakePreconditions
+
+VITESS_PLANS = vitess_plans(FakePreconditions())
+STEPS = [(plan.name, step.name) for plan in VITESS_PLANS.values() for step in plan.steps]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_mover, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_mover, "ATTACH_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    return Scenes(tmp_path_factory.mktemp("scenes"), VitessScene)
+
+
+def at(scenes: Scenes, plan: str) -> VitessScene:
+    scene = scenes.at(plan)
+    assert isinstance(scene, VitessScene)
+    return scene
+
+
+KILLS = [
+    pytest.param(plan, step, when, id=f"{plan}-{when}-{step}")
+    for plan, step in STEPS
+    for when in ("before", "after")
+]
+
+
+@pytest.mark.parametrize(("plan", "step", "when"), KILLS)
+def test_killed_at_any_step_it_ends_the_same_and_no_row_is_lost(
+    scenes: Scenes, plan: str, step: str, when: str
+) -> None:
+    scene = at(scenes, plan)
+
+    def kill(now: str, name: str) -> None:
+        if (now, name) == (when, step):
+            raise Died
+
+    first = scene.process(writing(scene, kill))
+    with pytest.raises(Died):
+        first.run()
+    first.die(gateways_too=False)
+    scene.write()  # gateways that live on still hold
+    scene.gateways.expire()
+    scene.write()  # and then hand on to a vtgate, which has one truth
+    scene.publish()
+    scene.write()
+    second = scene.process(writing(scene))
+    second.run()
+    assert scene.state is BEGINNINGS[plan][2]
+    scene.write()
+    second.run()
+    scene.check()
+
+
+@pytest.mark.parametrize(("plan", "step"), STEPS)
+def test_a_step_that_fails_once_is_undone_or_repeated(scenes: Scenes, plan: str, step: str) -> None:
+    scene = at(scenes, plan)
+    before = essence(scene)
+    failures: list[str] = []
+
+    def fail(when: str, name: str) -> None:
+        if when == "after" and name == step and not failures:
+            failures.append(name)
+            raise HomeworldError("boom")
+
+    process = scene.process(writing(scene, fail))
+    process.run()
+    _, _, end, early = BEGINNINGS[plan]
+    names = [s.name for s in VITESS_PLANS[plan].steps]
+    committed = early is None or VITESS_PLANS[plan].commit in names[: names.index(step) + 1]
+    if plan == d.START:
+        committed = False
+    assert scene.state is (end if committed else early)
+    if not committed:
+        assert "boom" in scene.workflow.workflow_errors
+        assert meaning(essence(scene)) == meaning(before), "everything is as it was"
+    scene.write()
+    process.run()
+    scene.check()
+
+
+def meaning(found: object) -> object:
+    """Vitess leaves out rules from a name to itself, once traffic has moved."""
+    rules, *others = cast("tuple[dict[str, str], object]", found)
+    return {name: to for name, to in rules.items() if name != to}, *others
