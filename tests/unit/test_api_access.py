@@ -248,6 +248,25 @@ def test_a_token_gives_only_what_it_has(desk: Desk) -> None:
         assert client.post(at, json=body).status_code == 422
 
 
+def test_a_token_takes_only_what_it_has(desk: Desk) -> None:
+    acme = desk.shop.organization
+    with desk.store.write() as tx:
+        strong, _ = tx.tokens.create(acme.id, "strong")
+        tx.tokens.grant(strong.id, "organization", acme.id, ["write_database", "read_branch"])
+    at = f"/v1/organizations/acme/service-tokens/{strong.id}"
+    with client_of(
+        desk.served, desk.store, acme, ["write_service_tokens", "delete_service_tokens"]
+    ) as client:
+        taken = client.request("DELETE", f"{at}/access", json={"access": ["write_database"]})
+        assert (taken.status_code, client.delete(at).status_code) == (403, 403)
+    with desk.store.read() as tx:
+        assert {grant.access for grant in tx.tokens.grants(strong.id)} == {"write_database", "read_branch"}
+    accesses = ["write_service_tokens", "delete_service_tokens", "write_database", "read_branch"]
+    with client_of(desk.served, desk.store, acme, accesses) as client:
+        taken = client.request("DELETE", f"{at}/access", json={"access": ["write_database"]})
+        assert (taken.status_code, client.delete(at).status_code) == (204, 204)
+
+
 def test_a_use_is_noted_to_the_minute(desk: Desk) -> None:
     acme = desk.shop.organization
     with client_of(desk.served, desk.store, acme) as client:

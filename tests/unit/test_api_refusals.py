@@ -83,6 +83,12 @@ def test_a_body_that_is_too_large_is_refused(desk: Desk) -> None:
     assert desk.http.get(DB).status_code == 200
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16", "utf-32"])
+def test_a_body_is_in_utf_8_so_that_its_depth_is_seen(desk: Desk, encoding: str) -> None:
+    body = f'{{"name": "\u2200x", "extra": {"[" * 600}1{"]" * 600}}}'.encode(encoding)
+    assert refused(desk.http.post(f"{ORG}/databases", content=body)) == (422, "invalid_params")
+
+
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"a":' * 3000, '{"tables": {"t": ' + "[" * 80 + "]" * 80 + "}}"]
 )

@@ -270,7 +270,12 @@ def test_a_password_needs_no_body(desk: Desk) -> None:
         assert answer.status_code == 201
         made = answer.json()
         assert (made["role"], made["ttl_seconds"], made["cidrs"]) == ("admin", None, None)
-    for wrong in ({"role": "root"}, {"cidrs": ["nowhere"]}, {"read_only_region_id": "x"}):
+    for wrong in (
+        {"role": "root"},
+        {"cidrs": ["nowhere"]},
+        {"cidrs": ["fe80::1%eth0"]},
+        {"read_only_region_id": "x"},
+    ):
         assert refused(desk.http.post(f"{BRANCH}/passwords", json=wrong)) == (422, "unprocessable")
     assert refused(desk.http.post(f"{BRANCH}/passwords", json={"ttl": -1})) == (422, "invalid_params")
     assert len(desk.http.get(f"{DB}/passwords").json()["data"]) == 2

@@ -231,6 +231,7 @@ def test_a_server_s_throttler_is_checked_and_shown(desk: Desk) -> None:
         {"apps": [{"name": "vreplication", "ratio": 1.5}]},
         {"apps": [{"name": "vreplication", "ratio": 0.5, "expire_at": "2020-01-01T00:00:00Z"}]},
         {"apps": [{"name": "vreplication", "ratio": 0.5, "expire_at": "2050-01-01T00:00:00"}]},
+        {"apps": [{"name": "vreplication", "ratio": 0.5, "expire_at": "9999-12-31T23:59:59-14:00"}]},
         {"unthrottle_apps": ["rowstreamer"]},
         {"app_checked_metrics": {"vreplication": ["loadavg"]}},
     ],

@@ -35,6 +35,9 @@ class Bodies:
         try:
             # As Latin-1 every byte is a character, and the marks of JSON are what they are in UTF-8.
             check_bounds(body.decode("latin-1"), "the request body")
+            if b"\0" in body:
+                # Python's reader takes UTF-16 and UTF-32 for JSON, too: there the same bytes are other marks.
+                raise InvalidError("the request body must be JSON in UTF-8, without bytes of 0")
         except InvalidError as error:
             await answer(422, "invalid_params", error.message)(scope, receive, send)
             return

@@ -214,6 +214,7 @@ def revoke(api: ApiDep, caller: CallerDep, request: Request, form: Form) -> Resp
     form = {**form, **_basic(request.headers.get("authorization", ""))}
     if "token" not in form:
         raise OAuthError("invalid_request", "token is required.")
+    api.limits.request("", caller.remote_ip)
     with api.store.write() as tx:
         ended = tx.oauth_tokens.revoke_text(form["token"])
         if ended is not None and ended.revoked_at is None:

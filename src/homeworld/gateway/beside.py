@@ -3,7 +3,8 @@
 A text of a megabyte takes a good part of a second to plan. It is done in one of a few threads, each with a
 router of its own: a router is made for one thread, and what it knows of statements is of no use to others.
 
-Invariant: a plan that is given was made for the routes and tables that are served when it is given.
+Invariant: a plan that is given was made for the routes and tables that are served when it is given, as far as
+plans depend on them: passwords come and go without anybody's text being read again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -30,10 +32,10 @@ T = TypeVar("T")
 
 
 class _Routers(threading.local):
-    """A thread's own routers, each with the one that it stands in for."""
+    """A thread's own routers, each with the routes that it is for."""
 
     def __init__(self) -> None:
-        self.of: WeakKeyDictionary[Branch, tuple[RouterPort, RouterPort]] = WeakKeyDictionary()
+        self.of: WeakKeyDictionary[Branch, tuple[BranchRoutes, RouterPort]] = WeakKeyDictionary()
 
 
 _ROUTERS = _Routers()
@@ -45,18 +47,27 @@ def planned_beside(branch: Branch, sql: bytes, view: SessionView) -> Dialogue[Pl
     :raises UnavailableError: routes or tables change faster than it is read.
     """
     for _ in range(_TRIES):
-        router, version, routes = branch.router, branch.tracker.version, branch.routes
-        found: Plan = yield Ponder(partial(_plan, branch, router, routes, sql, view))
-        if branch.router is router and branch.tracker.version == version:
+        version, routes = branch.tracker.version, branch.routes
+        found: Plan = yield Ponder(partial(_plan, branch, routes, sql, view))
+        if branch.tracker.version == version and _alike(branch.routes, routes):
             return found
     raise UnavailableError("the branch's tables change faster than the statement can be read; try again")
 
 
-def _plan(branch: Branch, router: RouterPort, routes: BranchRoutes, sql: bytes, view: SessionView) -> Plan:
-    """In a thread: plan by this thread's own router for the routes that ``router`` is for."""
+def _alike(one: BranchRoutes, other: BranchRoutes) -> bool:
+    """Whether a statement is planned alike by both."""
+    if one is other:
+        return True
+    return replace(one, version=0, credentials={}, most_clients=0) == replace(
+        other, version=0, credentials={}, most_clients=0
+    )
+
+
+def _plan(branch: Branch, routes: BranchRoutes, sql: bytes, view: SessionView) -> Plan:
+    """In a thread: plan by this thread's own router for these routes."""
     known = _ROUTERS.of.get(branch)
-    if known is None or known[0] is not router:
-        known = _ROUTERS.of[branch] = (router, branch.router_for(routes))
+    if known is None or not _alike(known[0], routes):
+        known = _ROUTERS.of[branch] = (routes, branch.router_for(routes))
     return known[1].plan(sql, view)
 
 
@@ -66,9 +77,13 @@ class Threads:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ponder")
 
-    async def do(self, work: Callable[[], T]) -> T:
-        """Do it there; what nobody waits for any more is brought to its end all the same."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    async def do(self, work: Callable[[], T], wanted: Callable[[], bool]) -> T | None:
+        """Do it there; None where nobody wants it any more when its turn comes. What has begun is brought to
+        its end.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, lambda: work() if wanted() else None
+        )
 
     def close(self) -> None:
         """Begin nothing more."""

@@ -29,6 +29,7 @@ from homeworld.gateway.dialogue import (
 )
 from homeworld.gateway.link import Link
 from homeworld.gateway.loading import SchemaLoads
+from homeworld.gateway.phases import Phase
 from homeworld.gateway.plan import Destination
 from homeworld.gateway.pool import OWN_CAPABILITIES, Pool, ask
 from homeworld.gateway.sequences import Sequences
@@ -136,7 +137,7 @@ class Effects:
             case Connect(endpoint, capabilities, charset, schema):
                 return await self._pool.lease(endpoint, capabilities, charset, schema)
             case Ponder(work):
-                return await self._threads.do(work)
+                return await self._threads.do(work, lambda: session.phase is not Phase.CLOSED)
             case LoadSchema(keyspace):
                 await self._loads.load(branch, keyspace, since=1)
             case ReadAgain(keyspaces):

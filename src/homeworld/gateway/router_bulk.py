@@ -271,7 +271,9 @@ def _split(sql: bytes, insert: BulkInsert, rows: Rows, view: SessionView) -> Pla
         for n in used
     )
     if len(used) == 1 and not ids:
-        return Pass(*statements[0], insert.footprint)
+        n = used[0]
+        text = b"%b%b%b" % (heads[n], sql[rows[0].start(1) : rows[-1].end(1)], insert.tails[n])
+        return Pass(insert.destinations[n], text, insert.footprint)
     return Scatter(statements, insert.footprint, last_insert_id=min(ids.values(), default=0))
 
 

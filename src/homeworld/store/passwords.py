@@ -73,10 +73,12 @@ def check_cidrs(cidrs: Sequence[str]) -> tuple[str, ...]:
     checked: list[str] = []
     for cidr in cidrs:
         try:
+            if "%" in cidr:
+                raise ValueError("a zone is of one machine")
             checked.append(str(ip_network(cidr.strip(), strict=False)))
         except ValueError as error:
             raise InvalidError(f"{cidr!r} is not an IP address or CIDR range") from error
-    return tuple(checked)
+    return tuple(dict.fromkeys(checked))
 
 
 class Passwords:

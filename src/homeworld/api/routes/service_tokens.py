@@ -63,6 +63,8 @@ def delete_service_token(api: ApiDep, caller: CallerDep, path: InOrganization, t
     """Make a token useless."""
     with api.write(caller, "delete_service_token", path) as call:
         token = _to_change(call, token_id)
+        for grant in call.tx.tokens.grants(token.id):
+            _check_taking(call, grant.access, grant.resource_id, grant.resource_type)
         call.tx.tokens.delete(call.organization.id, token.id)
         call.audit("service_token.deleted", "service_token", token.id, token.name or token.id)
 
@@ -129,6 +131,15 @@ def _check(call: Call, access: str, resource_id: str, kind: str) -> None:
         raise ForbiddenError(f"only administrators let a token change tokens: {access}")
 
 
+def _check_taking(call: Call, access: str, resource_id: str, kind: str) -> None:
+    """A token takes from others no more than it has: it could not give it back, and might take it from the
+    one that administers.
+    """
+    database_id = resource_id if kind == "database" else None
+    if call.user_id is None and not call.bearer.may([access], call.organization.id, database_id):
+        raise ForbiddenError(f"no token takes what it does not have: {access}")
+
+
 def _administers(call: Call) -> bool:
     return call.organization.id in call.bearer.admin_of
 
@@ -153,6 +164,8 @@ def delete_service_token_accesses(
     with api.write(caller, "delete_service_token_accesses", path) as call:
         token = _to_change(call, token_id)
         kind, resource_id = _resource(call, body)
+        for access in body.access:
+            _check_taking(call, access, resource_id, kind)
         call.tx.tokens.revoke(token.id, kind, resource_id, body.access)
         call.audit(
             "service_token.access_taken",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, timedelta
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query
@@ -43,6 +44,7 @@ from homeworld.model.throttling import (
 )
 
 router = APIRouter(tags=["vtctld"])
+_LONGEST = timedelta(days=3652)
 
 _THROTTLER = BRANCH + "/vtctld/throttler"
 _LAG = "lag"
@@ -281,4 +283,6 @@ def _until(call: Call, app: ThrottledApp) -> str:
         raise InvalidError("expire_at needs a zone, such as 2026-01-01T00:00:00Z")
     if app.expire_at <= call.now:
         raise InvalidError("expire_at must be in the future")
-    return app.expire_at.isoformat()
+    if app.expire_at > call.now + _LONGEST:
+        raise InvalidError("expire_at must be within ten years")
+    return app.expire_at.astimezone(UTC).isoformat()

@@ -43,7 +43,10 @@ def create_webhook(api: ApiDep, caller: CallerDep, path: InDatabase, asked: Crea
             enabled=asked.enabled,
             actor_id=call.actor_id,
         )
-        call.audit("webhook.created", "webhook", webhook.id, call.database.name, events=list(webhook.events))
+        call.audit(
+            "webhook.created", "webhook", webhook.id, call.database.name,
+            url=webhook.url.partition("?")[0], events=list(webhook.events),
+        )  # fmt: skip
         return WebhookOut.of(webhook)
 
 
@@ -73,7 +76,7 @@ def update_webhook(
             webhook = call.tx.webhooks.update(webhook, **fields)
         call.audit(
             "webhook.updated", "webhook", webhook.id, call.database.name,
-            enabled=webhook.enabled, events=list(webhook.events),
+            url=webhook.url.partition("?")[0], enabled=webhook.enabled, events=list(webhook.events),
         )  # fmt: skip
         return WebhookOut.of(webhook)
 
