@@ -28,6 +28,8 @@ from tests.support.vitess_moves import (
     check,
 )
 
+pytestmark = pytest.mark.timeout(900)
+
 S, T = State, Trigger
 
 
