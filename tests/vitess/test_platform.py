@@ -36,6 +36,7 @@ VSCHEMA: dict[str, Any] = {
     "tables": {"orders": {"column_vindexes": [{"column": "id", "name": "xxhash"}]}},
 }
 PATIENCE_SECONDS = 600.0
+pytestmark = pytest.mark.timeout(1500)  # clusters take long to come up where others are at work, too
 
 
 @pytest.fixture(scope="module")

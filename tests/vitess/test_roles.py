@@ -22,6 +22,7 @@ from tests.support.roles import WORKER, Roles, RolesPlatform
 from tests.support.warden import guard
 
 PATIENCE_SECONDS = 600.0
+pytestmark = pytest.mark.timeout(1500)  # clusters take long to come up where others are at work, too
 
 
 @pytest.fixture
