@@ -121,7 +121,7 @@ def test_a_database_of_vitess_from_its_making_to_its_end(platform: Platform) -> 
     client, organization = platform.client, platform.organization
     make_database(platform)
     assert client.get_database(organization, Platform.DATABASE)["engine"] == "vitess"
-    platform.make_keyspace(2, VSCHEMA)
+    platform.make_keyspace(2, VSCHEMA, PATIENCE_SECONDS)
     login = platform.login()
 
     # Tables of both keyspaces, planned by vtgate: what is on one shard is not what is on all.
@@ -231,7 +231,7 @@ class Writer(threading.Thread):
 def test_a_running_database_is_taken_over_while_a_client_writes(platform: Platform) -> None:
     client, organization = platform.client, platform.organization
     make_database(platform)
-    platform.make_keyspace(2, VSCHEMA)
+    platform.make_keyspace(2, VSCHEMA, PATIENCE_SECONDS)
     login = platform.login()
     execute(login, "shop", "CREATE TABLE things (id INT PRIMARY KEY)")
     execute(login, "shop_sharded", "CREATE TABLE orders (id BIGINT PRIMARY KEY, amount INT)")
