@@ -77,11 +77,13 @@ class Platform:
             "database", lambda: client.get_database(self.organization, self.DATABASE)["state"] == "ready"
         )
 
-    def make_keyspace(self, shards: int = 2, vschema: dict[str, Any] | None = None) -> None:
+    def make_keyspace(
+        self, shards: int = 2, vschema: dict[str, Any] | None = None, seconds: float = 60.0
+    ) -> None:
         """The sharded keyspace with its vschema; the branch gets safe migrations."""
         client, at = self.client, (self.organization, self.DATABASE, "main")
         client.create_keyspace(*at, self.TARGET, shards=shards)
-        self.until("keyspace", lambda: bool(client.get_keyspace(*at, self.TARGET)["ready"]))
+        self.until("keyspace", lambda: bool(client.get_keyspace(*at, self.TARGET)["ready"]), seconds)
         client.update_vschema(*at, self.TARGET, vschema or VSCHEMA)
         client.enable_safe_migrations(*at)
 

@@ -294,7 +294,13 @@ class Acting:
             shop.store, shop.engine, shop.gate, movers, TableFence(), shop.publish, ServerTools,
             VitessPorts(shop.clusters, self.moves, shop.followed),
         )  # fmt: skip
-        plans = {name: _hooked(plan, hook) for name, plan in vitess_plans(preconditions).items()}
+        self.newest: list[Context] = []
+
+        def noted(when: str, step: str, context: Context) -> None:
+            self.newest = [context]
+            hook(when, step)
+
+        plans = {name: _hooked(plan, noted) for name, plan in vitess_plans(preconditions).items()}
         self.handler = MoveTables(ports, preconditions, vitess=Means(ports, plans))
         with shop.store.write() as tx:
             token = tx.leases.acquire(f"workflow:{workflow}", "me", 0.2)
@@ -316,6 +322,11 @@ class Acting:
         except Died:
             return True
 
+    def die(self) -> None:
+        """What ends with a process: its connections to servers."""
+        for context in self.newest:
+            context.hand.tools.close()
+
     def settle(self) -> None:
         """Until a resting state's rules are in force."""
         deadline = time.monotonic() + PATIENCE
@@ -331,12 +342,12 @@ class Acting:
         return self.shop.workflow(self.workflow)
 
 
-def _hooked(plan: Plan[Context], hook: Hook) -> Plan[Context]:
+def _hooked(plan: Plan[Context], hook: Callable[[str, str, Context], None]) -> Plan[Context]:
     def wrap(step: Step[Context]) -> Step[Context]:
         def perform(context: Context) -> None:
-            hook("before", step.name)
+            hook("before", step.name, context)
             step.perform(context)
-            hook("after", step.name)
+            hook("after", step.name, context)
 
         return replace(step, perform=perform)
 

@@ -107,6 +107,8 @@ COPYING = [{"table": "orders", "last_pk": ""}]
         (Phase.DDL, [stream(state="Stopped", message="Stopped at DDL alter table orders add c int")]),
         (Phase.DDL, [stream(state="Error", message="Stopped at DDL alter table errors add c int")]),
         (Phase.FOLLOWING, [stream(state="Stopped", message="Stopped at DDL alter …"), stream(2, "80-")]),
+        (Phase.FOLLOWING, [stream(state="Stopped", message="for vdiff"), stream(2, "80-")]),
+        (Phase.FOLLOWING, [stream(state="Stopped", message="Stopped at position MySQL56/4e5c:1-9")]),
         (Phase.STOPPED, [stream(state="Stopped"), stream(2, "80-")]),
         (Phase.FOLLOWING, [stream(state="Stopped", message="FROZEN")]),
         (Phase.FOLLOWING, [stream(state="Stopped", message="stopped for cutover")]),

@@ -28,6 +28,8 @@ from tests.support.vitess_moves import (
     check,
 )
 
+pytestmark = pytest.mark.timeout(900)
+
 S, T = State, Trigger
 
 
@@ -188,7 +190,9 @@ def test_killed_at_a_step_it_ends_the_same(shop: MovingShop, plan: str, when: st
     application.start()
     shop.ask(acting.workflow, trigger)
     time.sleep(0.3)
-    assert Acting(shop, acting.workflow, dying(when, name)).run(end)
+    first = Acting(shop, acting.workflow, dying(when, name))
+    assert first.run(end)
+    first.die()
     time.sleep(0.3)
     second = Acting(shop, acting.workflow)
     assert not second.run(end)
@@ -250,6 +254,7 @@ def test_a_worker_that_dies_in_the_middle_of_the_switch(
     shop.ask(acting.workflow, T.SWITCH_PRIMARIES)
     first = Acting(shop, acting.workflow, vtctld=Broken(shop, seconds, vtctld=vtctld))
     assert first.run(S.SWITCHED_PRIMARIES)
+    first.die()
     if vtctld:
         shop.followed(shop.branch_id, lambda: None)  # whoever watches the cluster starts it again
     time.sleep(0.3)

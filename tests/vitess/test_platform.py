@@ -36,6 +36,7 @@ VSCHEMA: dict[str, Any] = {
     "tables": {"orders": {"column_vindexes": [{"column": "id", "name": "xxhash"}]}},
 }
 PATIENCE_SECONDS = 600.0
+pytestmark = pytest.mark.timeout(1500)  # clusters take long to come up where others are at work, too
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +52,12 @@ def program() -> Path:
     return found
 
 
-def installed(folder: Path, program: Path, engine: str) -> Iterator[Platform]:
+def installed(folder: Path, program: Path, engine: str, replicas: int) -> Iterator[Platform]:
     folder.mkdir(exist_ok=True)
     home = home_of(folder)
     guard(folder)
     guard(home, delete=True)
-    platform = Platform(folder, program, 0, "--engine", engine, "--placement", "dedicated")
+    platform = Platform(folder, program, replicas, "--engine", engine, "--placement", "dedicated")
     try:
         platform.start()
         yield platform
@@ -68,8 +69,9 @@ def installed(folder: Path, program: Path, engine: str) -> Iterator[Platform]:
 
 @pytest.fixture
 def platform(server_root: Path, program: Path, request: pytest.FixtureRequest) -> Iterator[Platform]:
-    """An installation; its engine is the fixture's parameter."""
-    yield from installed(server_root / f"up-{request.node.name[:12]}", program, str(request.param))
+    """An installation; the fixture's parameter is its engine and how many replicas there are of a shard."""
+    engine, replicas = request.param
+    yield from installed(server_root / f"up-{request.node.name[:12]}", program, engine, replicas)
 
 
 def left_of(*folders: Path) -> list[str]:
@@ -114,12 +116,12 @@ def execute(login: Login, schema: str, *statements: str) -> list[tuple[Any, ...]
         return list(cursor.fetchall())
 
 
-@pytest.mark.parametrize("platform", ["vitess"], indirect=True)
+@pytest.mark.parametrize("platform", [("vitess", 0)], ids=["vitess"], indirect=True)
 def test_a_database_of_vitess_from_its_making_to_its_end(platform: Platform) -> None:
     client, organization = platform.client, platform.organization
     make_database(platform)
     assert client.get_database(organization, Platform.DATABASE)["engine"] == "vitess"
-    platform.make_keyspace(2, VSCHEMA)
+    platform.make_keyspace(2, VSCHEMA, PATIENCE_SECONDS)
     login = platform.login()
 
     # Tables of both keyspaces, planned by vtgate: what is on one shard is not what is on all.
@@ -181,11 +183,17 @@ def vitess_of(folder: Path) -> list[str]:
 
 
 class Writer(threading.Thread):
-    """Writes rows one after the other, some in transactions, and remembers those that were acknowledged."""
+    """Writes rows one after the other, some in transactions, and remembers those that were acknowledged.
 
-    def __init__(self, login: Login) -> None:
+    :param orders: whether half of them go to the sharded keyspace.
+    """
+
+    def __init__(self, login: Login, *, orders: bool = True) -> None:
         super().__init__(daemon=True)
         self.login = login
+        self.orders = "INSERT INTO shop_sharded.orders VALUES (%s, 1)"
+        if not orders:
+            self.orders = "INSERT INTO more VALUES (%s, 1)"
         self.rows: list[int] = []
         self.errors: list[str] = []
         self.ending = threading.Event()
@@ -201,9 +209,9 @@ class Writer(threading.Thread):
                 try:
                     cursor.execute("BEGIN")
                     cursor.execute("INSERT INTO things VALUES (%s)", (number,))
-                    cursor.execute("INSERT INTO shop_sharded.orders VALUES (%s, 1)", (number,))
+                    cursor.execute(self.orders, (number,))
                     cursor.execute("COMMIT")
-                    cursor.execute("INSERT INTO shop_sharded.orders VALUES (%s, 1)", (number + 1,))
+                    cursor.execute(self.orders, (number + 1,))
                 except pymysql.MySQLError as error:
                     self.errors.append(f"{number}: {error}")
                     return
@@ -219,11 +227,11 @@ class Writer(threading.Thread):
         assert self.errors == []
 
 
-@pytest.mark.parametrize("platform", ["local"], indirect=True)
+@pytest.mark.parametrize("platform", [("local", 0)], ids=["local"], indirect=True)
 def test_a_running_database_is_taken_over_while_a_client_writes(platform: Platform) -> None:
     client, organization = platform.client, platform.organization
     make_database(platform)
-    platform.make_keyspace(2, VSCHEMA)
+    platform.make_keyspace(2, VSCHEMA, PATIENCE_SECONDS)
     login = platform.login()
     execute(login, "shop", "CREATE TABLE things (id INT PRIMARY KEY)")
     execute(login, "shop_sharded", "CREATE TABLE orders (id BIGINT PRIMARY KEY, amount INT)")
@@ -258,9 +266,36 @@ def test_a_running_database_is_taken_over_while_a_client_writes(platform: Platfo
     assert vitess_of(platform.installation.data_dir)
 
 
+@pytest.mark.parametrize("platform", [("vitess", 1)], ids=["vitess"], indirect=True)
+def test_another_primary_is_the_clusters_before_clients_go_on(platform: Platform) -> None:
+    make_database(platform)
+    login = platform.login()
+    execute(
+        login, "shop", "CREATE TABLE things (id INT PRIMARY KEY)",
+        "CREATE TABLE more (id BIGINT PRIMARY KEY, amount INT)",
+    )  # fmt: skip
+    writer = Writer(login, orders=False)
+    writer.start()
+    writer.writes_on()
+    ready_file = str(platform.installation.ready_file)
+    for _ in range(2):  # there and back
+        promoted = command("reparent", "shop", "main", "shop/-", "--ready-file", ready_file)
+        assert (promoted.returncode, promoted.stderr) == (0, "")
+        assert "is the primary of shop/-" in promoted.stdout
+        writer.writes_on()
+    writer.ending.set()
+    writer.join(60)
+    assert writer.errors == []
+    assert [row[0] for row in execute(login, "shop", "SELECT id FROM more ORDER BY id")] == writer.rows
+
+
 def engine_command(*words: str) -> subprocess.CompletedProcess[str]:
+    return command("engine", *words)
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "homeworld.main", "engine", *words],
+        [sys.executable, "-m", "homeworld.main", *words],
         capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
     )  # fmt: skip
 

@@ -131,7 +131,11 @@ def knows(view: VtgateView, keyspace: ClusterKeyspace) -> bool:
         return True
     tables = cast("dict[str, dict[str, Any]]", seen.get("tables") or {})
     wanted = cast("dict[str, dict[str, Any]]", keyspace.vschema.get("tables") or {})
-    return all(name in tables and _placed(tables[name]) == _placed(wanted[name]) for name in wanted)
+    vindexes = cast("dict[str, dict[str, Any]]", keyspace.vschema.get("vindexes") or {})
+    types = {name: str(vindex.get("type", "")) for name, vindex in vindexes.items()}
+    return all(
+        name in tables and _placed(tables[name], {}) == _placed(wanted[name], types) for name in wanted
+    )
 
 
 def unread(view: VtgateView, keyspace: str, tables: Iterable[str]) -> list[str]:
@@ -143,8 +147,19 @@ def unread(view: VtgateView, keyspace: str, tables: Iterable[str]) -> list[str]:
     return [name for name in tables if not known.get(name, {}).get("column_list_authoritative")]
 
 
-def _placed(table: Mapping[str, Any]) -> list[str]:
-    return sorted(str(vindex.get("name", "")) for vindex in table.get("column_vindexes") or ())
+def _placed(table: Mapping[str, Any], types: Mapping[str, str]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """A table's vindexes with type and columns, the one that places rows first.
+
+    :param types: by a vindex's name, where the table's own entry does not say it.
+    """
+    return [
+        (
+            str(bound.get("name", "")),
+            str(bound.get("type") or types.get(str(bound.get("name", "")), "")),
+            tuple(str(column).lower() for column in bound.get("columns") or [bound.get("column", "")]),
+        )
+        for bound in table.get("column_vindexes") or ()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from homeworld.model.topology import TabletType
 
 FROZEN = "FROZEN"
 FOR_CUTOVER = "stopped for cutover"
+FOR_VDIFF = "for vdiff"
+STOPPED_AT_POSITION = "Stopped at position "
 STOPPED_AT_DDL = "Stopped at DDL "
 TERMINAL = "terminal error"
 REVERSE = "_reverse"
@@ -51,6 +53,13 @@ class VStream:
     def handed_over(self) -> bool:
         """It was stopped by a switch: it has followed to the end, and must not run again."""
         return self.state == "Stopped" and self.message in {FROZEN, FOR_CUTOVER}
+
+    @property
+    def compared(self) -> bool:
+        """A VDiff has stopped it for a moment, to read both sides at one position, and starts it again."""
+        return self.state == "Stopped" and (
+            self.message == FOR_VDIFF or self.message.startswith(STOPPED_AT_POSITION)
+        )
 
     @property
     def copied(self) -> bool:
@@ -238,7 +247,7 @@ def phase_of(streams: Sequence[VStream]) -> Phase:
     others = [stream for stream in streams if not ddl_of(stream)]
     if not others:
         return Phase.DDL
-    if any(stream.state == "Stopped" for stream in others):
+    if any(stream.state == "Stopped" and not stream.compared for stream in others):
         return Phase.STOPPED
     if any(stream.state == "Init" or not (stream.position or stream.copying) for stream in others):
         return Phase.STARTING
