@@ -111,6 +111,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "kill_branch_process": {"id": 1, "keyspace": "shop"},
     "create_planned_reparent": {"keyspace": "shop", "shard": "-"},
     "create_emergency_reparent": {"keyspace": "shop", "shard": "-"},
+    "create_engine_change": {"engine": "vitess"},
     "refresh_vtctld_shard_state": {"keyspace": "shop", "shard": "-"},
     "check_vtctld_throttler": {"tablet_alias": "local-none"},
     "update_vtctld_throttler_config": {"keyspace": "shop"},
