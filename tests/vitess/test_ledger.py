@@ -23,7 +23,7 @@ PATIENCE = 180.0
 
 @pytest.fixture
 def platform(server_root: Path, program: Path) -> Iterator[Platform]:
-    yield from installed(server_root / "up-ledger", program, "vitess")
+    yield from installed(server_root / "up-ledger", program, "vitess", 0)
 
 
 def make_keyspace(platform: Platform) -> None:
