@@ -119,7 +119,7 @@ def test_a_vtgates_rules_are_read_with_those_that_it_cannot_follow() -> None:
 
 
 def test_tables_are_unread_until_vtgate_has_their_columns() -> None:
-    tables = {"a": {"column_list_authoritative": True}, "b": {"column_vindexes": []}}
+    tables: dict[str, object] = {"a": {"column_list_authoritative": True}, "b": {"column_vindexes": []}}
     view = looks.vtgate_view({"keyspaces": {"ks": {"tables": tables}}})
     assert looks.unread(view, "ks", ["a", "b", "c"]) == ["b", "c"]
     assert looks.unread(view, "other", ["a"]) == ["a"]
