@@ -45,7 +45,7 @@ def clean(vitess: VitessWorld) -> Iterator[None]:
 
 
 def refused(errno: int, cursor: Any, sql: str, says: str = "") -> None:
-    with pytest.raises(pymysql.MySQLError, match=says) as caught:
+    with pytest.raises(pymysql.MySQLError, match=says or None) as caught:
         cursor.execute(sql)
     assert caught.value.args[0] == errno, caught.value.args
 
@@ -185,7 +185,7 @@ def test_an_error_in_a_transaction_leaves_it_open(gw: GatewayFixture, vitess: Vi
         cursor.execute("BEGIN")
         cursor.execute("INSERT INTO buyers (id, name) VALUES (1, 'a')")
         refused(1062, cursor, "INSERT INTO buyers (id, name) VALUES (1, 'b')")
-        refused(1105, cursor, "SELECT nothing FROM buyers")  # vtgate's word where it plans
+        refused(1054, cursor, "SELECT nothing FROM buyers")
         cursor.execute("INSERT INTO buyers (id, name) VALUES (2, 'b')")
         cursor.execute("COMMIT WORK")
         assert counts(vitess) == (0, 2)
