@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 
 from homeworld.gateway import statements
+from homeworld.gateway.beside import Threads
 from tests.support.playbook import Playbook
 
 LONG = "select 1 from t1 where name = 'so long a text that it is read beside the others'"
@@ -23,6 +27,19 @@ def book() -> Playbook:
 def sent(book: Playbook, more: str) -> None:
     # Longer than what is planned at once wherever it comes from.
     book.play(f">> client QUERY {LONG}{' ' * 9000}\n{more}")
+
+
+async def test_threads_give_results_and_errors_and_skip_what_nobody_wants() -> None:
+    threads, done = Threads(), list[str]()
+    assert await threads.do(lambda: 7, lambda: True) == 7
+    assert await threads.do(lambda: done.append("unwanted"), lambda: False) is None
+    with pytest.raises(ZeroDivisionError):
+        await threads.do(lambda: 1 // 0, lambda: True)
+    assert await asyncio.gather(*(threads.do(lambda n=n: n, lambda: True) for n in range(9))) == [*range(9)]
+    assert done == []
+    # An orderly end does not wait for a text that is being read.
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "ponder")
+    threads.close()
 
 
 def test_it_is_read_and_then_sent(book: Playbook) -> None:

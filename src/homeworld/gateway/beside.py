@@ -12,10 +12,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from queue import SimpleQueue
 from weakref import WeakKeyDictionary
 
 from homeworld.gateway.branch import Branch
@@ -28,7 +27,6 @@ LARGE = 1 << 15
 """Texts of so many bytes are read beside the loop; shorter ones take less than it does to hand them over."""
 _THREADS = 2
 _TRIES = 16
-T = TypeVar("T")
 
 
 class _Routers(threading.local):
@@ -72,19 +70,56 @@ def _plan(branch: Branch, routes: BranchRoutes, sql: bytes, view: SessionView) -
 
 
 class Threads:
-    """The few threads of one gateway."""
+    """The few threads of one gateway. They do not keep a process from ending, whatever they are at."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ponder")
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
 
-    async def do(self, work: Callable[[], T], wanted: Callable[[], bool]) -> T | None:
+    async def do(self, work: Callable[[], object], wanted: Callable[[], bool]) -> object:
         """Do it there; None where nobody wants it any more when its turn comes. What has begun is brought to
         its end.
         """
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: work() if wanted() else None
-        )
+        while len(self._threads) < _THREADS:
+            thread = threading.Thread(target=self._run, name="ponder", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        loop = asyncio.get_running_loop()
+        job = _Job(work, wanted, loop, loop.create_future())
+        self._jobs.put(job)
+        return await job.result
 
     def close(self) -> None:
         """Begin nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            tell: Callable[[], None]
+            try:
+                tell = partial(_give, job.result, job.work() if job.wanted() else None)
+            except Exception as error:  # noqa: BLE001 it is whoever waits for it who hears of it
+                tell = partial(_fail, job.result, error)
+            try:
+                job.loop.call_soon_threadsafe(tell)
+            except RuntimeError:
+                return  # the loop is closed: nobody waits any more
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[], object]
+    wanted: Callable[[], bool]
+    loop: asyncio.AbstractEventLoop
+    result: asyncio.Future[object]
+
+
+def _give(result: asyncio.Future[object], found: object) -> None:
+    if not result.done():
+        result.set_result(found)
+
+
+def _fail(result: asyncio.Future[object], error: Exception) -> None:
+    if not result.done():
+        result.set_exception(error)
