@@ -382,7 +382,14 @@ def test_comparisons(desk: Desk) -> None:
     assert desk.get(VDIFFS, **INTO)["data"]["vdiffs"] == []
     desk.get(f"{VDIFFS}/{uuid}", expect=404, **INTO)
     desk.get(f"{VDIFFS}/last", expect=404, **INTO)
-    assert "workflow.vdiff_deleted" in desk.audited()
+    assert desk.audited().count("workflow.vdiff_deleted") == 1
+    again = desk.post(VDIFFS, expect=200, **INTO)["data"]["UUID"]
+    assert "under way" in desk.http.delete(f"{VDIFFS}/all", params=INTO).json()["message"]
+    desk.post(f"{VDIFFS}/{again}/stop", expect=200, **INTO)
+    for _ in range(2):  # the second time there is none
+        desk.http.delete(f"{VDIFFS}/all", params=INTO).raise_for_status()
+        assert desk.get(VDIFFS, **INTO)["data"]["vdiffs"] == []
+    assert desk.audited().count("workflow.vdiff_deleted") == 2
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ router = APIRouter(tags=["vtctld"])
 _ALL = BRANCH + "/vdiff/workflows/{workflow}/vdiffs"
 _ONE = _ALL + "/{uuid}"
 _LAST = "last"
+_EVERY = "all"
 
 
 @router.get(_ALL, operation_id="list_vdiffs")
@@ -86,15 +87,16 @@ def delete_vdiff(
     uuid: Uuid,
     target_keyspace: TargetKeyspace = "",
 ) -> DataOut[VDiffRefOut]:
-    """Forget a comparison that has ended. What it said of the workflow's data stands."""
+    """Forget a comparison that has ended; ``all``: every one. What it said of the data stands."""
     with api.write(caller, "delete_vdiff", path) as call:
         found = named(call, target_keyspace, workflow)
-        vdiff = _numbered(call, found, uuid)
-        if vdiff.state in ("pending", "started"):
+        doomed = call.tx.progress.vdiffs_of(found.id) if uuid == _EVERY else [_numbered(call, found, uuid)]
+        if any(vdiff.state in ("pending", "started") for vdiff in doomed):
             raise InvalidError("the comparison is under way; stop it first")
-        call.tx.progress.delete_verification(vdiff.id)
-        call.audit("workflow.vdiff_deleted", "workflow", found.id, found.name, vdiff=vdiff.id)
-        return DataOut(data=VDiffRefOut(uuid=vdiff.id))
+        for vdiff in doomed:
+            call.tx.progress.delete_verification(vdiff.id)
+            call.audit("workflow.vdiff_deleted", "workflow", found.id, found.name, vdiff=vdiff.id)
+        return DataOut(data=VDiffRefOut(uuid=uuid if uuid == _EVERY else doomed[0].id))
 
 
 @router.post(_ONE + "/stop", operation_id="stop_vdiff")
