@@ -93,8 +93,9 @@ def gated_executor(
     ports = Ports(store, engine, gateways, movers, fence, publish, ServerTools)
     preconditions = make_preconditions(store, engine)
     plans = gated(all_plans(preconditions), gates)
-    handler = MoveTables(ports, preconditions, plans)
-    handler._performer = GatedPerformer(ports, plans, gates)  # type: ignore[reportPrivateUsage]
+    handler = MoveTables(
+        ports, preconditions, plans, performer=lambda ports, plans: GatedPerformer(ports, plans, gates)
+    )
     return Executor(store, (handler,), owner, publish=publish, ttl_seconds=deadlines.TTL_SECONDS, workers=2)
 
 

@@ -125,7 +125,7 @@ def test_servers_end_with_an_orderly_stop_and_survive_any_other(tmp_path: Path) 
 FAILING_GATEWAY = """
 import pathlib, sys
 from homeworld.gateway.server import Gateway
-from homeworld.main import app
+from homeworld.main import main
 
 file, as_usual = pathlib.Path(sys.argv.pop(1)), Gateway._housekeeping
 
@@ -135,7 +135,7 @@ def housekeeping(self):
     as_usual(self)
 
 Gateway._housekeeping = housekeeping
-app()
+main()
 """
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from homeworld.main import app
+from homeworld.main import make_app
 from homeworld.model.engines import CAPABILITIES, NO_VITESS, EngineKind, refusal
 from homeworld.model.states.engine_changes import EngineTrigger
 from homeworld.model.topology import Flavor
@@ -111,18 +111,22 @@ def test_what_is_at_work_refuses_a_change(desk: Desk) -> None:
     assert answer.json()["message"] == "workflow 1 on branch main is not over; ask again when that is over"
 
 
+def run(words: list[str]) -> Result:
+    return CliRunner().invoke(make_app(words), words)
+
+
 def test_the_command_line_says_the_apis_sentence(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     token, secret = str(desk.http.headers["Authorization"]).split(":", 1)
     monkeypatch.setenv("PLANETSCALE_API_URL", desk.served.url)
     monkeypatch.setenv("PLANETSCALE_ORG", "acme")
     monkeypatch.setenv("PLANETSCALE_SERVICE_TOKEN_ID", token)
     monkeypatch.setenv("PLANETSCALE_SERVICE_TOKEN", secret)
-    shown = CliRunner().invoke(app, ["engine", "show", "shop"])
+    shown = run(["engine", "show", "shop"])
     assert (shown.exit_code, shown.stdout.strip()) == (0, "local")
-    wrong = CliRunner().invoke(app, ["engine", "change", "shop", "local"])
+    wrong = run(["engine", "change", "shop", "local"])
     assert wrong.exit_code == 2
     assert "is local already" in wrong.output
-    asked = CliRunner().invoke(app, ["engine", "change", "shop", "vitess", "--no-wait"])
+    asked = run(["engine", "change", "shop", "vitess", "--no-wait"])
     assert asked.exit_code == 0
     found = desk.http.get(f"{CHANGES}/{asked.stdout.strip()}").json()
     assert found["state"] == "pending"

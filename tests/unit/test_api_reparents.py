@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from homeworld.main import app
+from homeworld.main import make_app
 from homeworld.model.errors import InvalidError
 from homeworld.model.states.move_tables import MOVE_TABLES, Trigger
 from homeworld.model.states.reparenting import ReparentTrigger
@@ -188,13 +188,16 @@ def test_the_command_line_asks_and_waits(desk: Desk, monkeypatch: pytest.MonkeyP
     ):
         monkeypatch.setenv(f"PLANETSCALE_{name}", value)
     primary, replica = servers(desk)
-    run = CliRunner().invoke
-    shown = run(app, ["tablets", "shop", "main"])
+
+    def run(words: list[str]) -> Result:
+        return CliRunner().invoke(make_app(words), words)
+
+    shown = run(["tablets", "shop", "main"])
     assert (shown.exit_code, primary in shown.output, replica in shown.output) == (0, True, True)
-    asked = run(app, ["reparent", "shop", "main", "shop/-", "--to", replica, "--no-wait"])
+    asked = run(["reparent", "shop", "main", "shop/-", "--to", replica, "--no-wait"])
     assert asked.exit_code == 0, asked.output
     reparent_id = asked.output.strip()
     advance(desk, reparent_id, ReparentTrigger.BEGIN)
     advance(desk, reparent_id, ReparentTrigger.FAIL, error="no")
-    assert run(app, ["reparent", "shop", "main", "shop"]).exit_code == 2
-    assert run(app, ["reparent", "shop", "main", "none/-", "--emergency"]).exit_code == 2
+    assert run(["reparent", "shop", "main", "shop"]).exit_code == 2
+    assert run(["reparent", "shop", "main", "none/-", "--emergency"]).exit_code == 2

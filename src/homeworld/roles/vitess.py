@@ -10,13 +10,9 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.vitess import crew
-from homeworld.engines.vitess import install as building
 from homeworld.engines.vitess.cluster import LocalClusters
 from homeworld.engines.vitess.watcher import ClusterWatcher
 from homeworld.model.clusters import ClusterSpec
@@ -190,17 +186,3 @@ def stop_clusters(data_dir: Path) -> None:
     """End the processes of clusters that a killed homeworld left running; needs no programs of Vitess."""
     for name in crew.stop_all(data_dir):
         _log.warning("%s did not end in time and was killed", name)
-
-
-def install(
-    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="vitess")],
-) -> None:
-    """Build the programs of an engine from source, at the versions that are supported. Needs Go."""
-    if engine != EngineKind.VITESS:
-        raise typer.BadParameter("only vitess is installed; local is always there")
-    try:
-        folder = building.install(lambda text: typer.echo(text, err=True))
-    except building.NotBuiltError as error:
-        typer.echo(f"homeworld: {error}", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(str(folder))

@@ -9,7 +9,7 @@ the store does not answer) makes this process let go of everything that it holds
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -70,8 +70,10 @@ class MoveTables:
         plans: Mapping[str, Plan[Context]] | None = None,
         *,
         vitess: Means | None = None,
+        performer: Callable[[Ports, Mapping[str, Plan[Context]]], Performer] = Performer,
     ) -> None:
         """:param plans: other plans than the usual, for tests that interrupt them.
+        :param performer: what makes another performer of steps, for the same.
         :param vitess: for databases on Vitess; None: there are none.
         """
         self._ports = ports
@@ -79,7 +81,7 @@ class MoveTables:
         if vitess is not None:
             self._means[EngineKind.VITESS] = vitess
         self._memories: dict[str, Memory] = {}
-        self._performers = {kind: Performer(means.ports, means.plans) for kind, means in self._means.items()}
+        self._performers = {kind: performer(means.ports, means.plans) for kind, means in self._means.items()}
         self._teller = Teller()
 
     # -- what the executor calls -----------------------------------------------------------------------------
