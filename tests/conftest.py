@@ -118,6 +118,12 @@ def server_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def server_folder(server_root: Path) -> Path:
+    """A folder of a test's own for what keeps servers."""
+    return Path(tempfile.mkdtemp(prefix="t-", dir=server_root))
+
+
 @pytest.fixture(scope="session")
 def engine_root(flavor: Flavor, server_root: Path) -> Path:
     """The data directory of the flavour's LocalEngine in this session: its template is made once."""

@@ -35,7 +35,8 @@ from homeworld.model.topology import BackendRole
 from homeworld.replication.fence import TableFence
 from homeworld.replication.mover_process import MoverProcesses
 from homeworld.roles.errands import Errands
-from homeworld.roles.ground import ApiServer, listen
+from homeworld.roles.ground import listen
+from homeworld.roles.serving import ApiServer
 from homeworld.store import provision
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store

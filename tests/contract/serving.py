@@ -27,7 +27,8 @@ from homeworld.api.scopes import ALL_ACCESSES
 from homeworld.model.errors import HomeworldError
 from homeworld.model.maintenance import Rhythm, Unit
 from homeworld.model.states.lifecycle import Life
-from homeworld.roles.ground import ApiServer, listen, write_private
+from homeworld.roles.ground import listen, write_private
+from homeworld.roles.serving import ApiServer
 from homeworld.store.pages import PageRequest
 from homeworld.store.store import Store, Transaction
 from homeworld.store.tables import maintenance, resources, webhooks

@@ -25,8 +25,8 @@ DWELL = 1.5
 
 
 @pytest.fixture
-def platform(tmp_path: Path, flavor: Flavor) -> Iterator[Platform]:
-    made = Platform(tmp_path / "homeworld", binary(flavor), 0, "--http-plain-port", "0")
+def platform(server_folder: Path, flavor: Flavor) -> Iterator[Platform]:
+    made = Platform(server_folder / "homeworld", binary(flavor), 0, "--http-plain-port", "0")
     try:
         made.start()
         yield made

@@ -21,8 +21,8 @@ from tests.support.platform import Platform
 
 
 @pytest.fixture
-def platform(tmp_path: Path, flavor: Flavor) -> Iterator[Platform]:
-    made = Platform(tmp_path / "homeworld", binary(flavor), 0, "--placement", "dedicated")
+def platform(server_folder: Path, flavor: Flavor) -> Iterator[Platform]:
+    made = Platform(server_folder / "homeworld", binary(flavor), 0, "--placement", "dedicated")
     try:
         made.start()
         yield made

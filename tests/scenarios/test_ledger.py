@@ -20,8 +20,8 @@ DWELL = float(os.environ.get("HOMEWORLD_DWELL_SECONDS", "2"))
 
 
 @pytest.fixture
-def platform(tmp_path: Path, flavor: Flavor) -> Iterator[Platform]:
-    made = Platform(tmp_path / "homeworld", binary(flavor), 1, "--placement", "dedicated")
+def platform(server_folder: Path, flavor: Flavor) -> Iterator[Platform]:
+    made = Platform(server_folder / "homeworld", binary(flavor), 1, "--placement", "dedicated")
     try:
         made.start()
         yield made

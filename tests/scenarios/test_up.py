@@ -36,8 +36,10 @@ def only_line(result: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    made = Installation(tmp_path / "homeworld", ("--api-port", "0", "--gateway-port", "0", "--replicas", "0"))
+def installation(server_folder: Path) -> Iterator[Installation]:
+    made = Installation(
+        server_folder / "homeworld", ("--api-port", "0", "--gateway-port", "0", "--replicas", "0")
+    )
     try:
         made.start()
         yield made
@@ -49,26 +51,27 @@ PORTS = ("--api-port", "--gateway-port", "--http-port", "--http-plain-port")
 
 
 @pytest.mark.parametrize("option", PORTS)
-def test_a_port_that_is_taken_is_named(tmp_path: Path, option: str) -> None:
+def test_a_port_that_is_taken_is_named(server_folder: Path, option: str) -> None:
     others = [word for other in PORTS if other != option for word in (other, "0")]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        said = only_line(up("--data-dir", str(tmp_path / "d"), option, port, *others))
+        said = only_line(up("--data-dir", str(server_folder / "d"), option, port, *others))
     assert port in said
     assert option in said
 
 
-def test_a_missing_mysqld_is_named(tmp_path: Path) -> None:
-    missing = tmp_path / "nowhere" / "mysqld"
+def test_a_missing_mysqld_is_named(server_folder: Path) -> None:
+    missing = server_folder / "nowhere" / "mysqld"
     ports = ("--api-port", "0", "--gateway-port", "0")
-    said = only_line(up("--data-dir", str(tmp_path / "d"), "--mysqld", str(missing), *ports))
+    said = only_line(up("--data-dir", str(server_folder / "d"), "--mysqld", str(missing), *ports))
     assert str(missing) in said
 
 
-def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    said = only_line(up("--data-dir", str(tmp_path / "file" / "d"), "--api-port", "0", "--gateway-port", "0"))
-    assert str(tmp_path / "file" / "d") in said
+def test_a_data_directory_that_cannot_be_made_is_named(server_folder: Path) -> None:
+    (server_folder / "file").write_text("not a folder")
+    folder = server_folder / "file" / "d"
+    said = only_line(up("--data-dir", str(folder), "--api-port", "0", "--gateway-port", "0"))
+    assert str(folder) in said
 
 
 @pytest.mark.scenario
@@ -93,8 +96,8 @@ def test_the_ready_file_says_where_everything_is_and_only_to_its_owner(installat
 
 
 @pytest.mark.scenario
-def test_servers_end_with_an_orderly_stop_and_survive_any_other(tmp_path: Path) -> None:
-    platform = Platform(tmp_path / "homeworld", None, 0)
+def test_servers_end_with_an_orderly_stop_and_survive_any_other(server_folder: Path) -> None:
+    platform = Platform(server_folder / "homeworld", None, 0)
     try:
         platform.start()
         platform.make_database()
@@ -140,10 +143,10 @@ main()
 
 
 @pytest.mark.scenario
-def test_a_gateway_that_ends_by_itself_ends_all(tmp_path: Path) -> None:
-    fault, ready = tmp_path / "fault", tmp_path / "ready.json"
+def test_a_gateway_that_ends_by_itself_ends_all(server_folder: Path) -> None:
+    fault, ready = server_folder / "fault", server_folder / "ready.json"
     process = subprocess.Popen(
-        [sys.executable, "-c", FAILING_GATEWAY, str(fault), "up", "--data-dir", str(tmp_path / "d"),
+        [sys.executable, "-c", FAILING_GATEWAY, str(fault), "up", "--data-dir", str(server_folder / "d"),
          "--api-port", "0", "--gateway-port", "0", "--ready-file", str(ready)],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -29,7 +29,7 @@ from homeworld.api.login_oidc import Oidc, Provider
 from homeworld.api.schemas.oauth import origin_of
 from homeworld.model.errors import InvalidError, TooManyError, UnavailableError
 from homeworld.roles import users as user_commands
-from homeworld.roles.ground import ApiServer
+from homeworld.roles.serving import ApiServer
 from homeworld.store.oauth_devices import Wait
 from homeworld.store.store import Store
 from homeworld.store.tables.access import guesses

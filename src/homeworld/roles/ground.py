@@ -11,18 +11,14 @@ import json
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import uvicorn
-from fastapi import FastAPI
-
 from homeworld.engines.locks import NamedLocks
 from homeworld.gateway.tls import make_certificates
-from homeworld.model.errors import InvalidError, UnavailableError
+from homeworld.model.errors import InvalidError
 from homeworld.model.names import new_id, new_secret
 from homeworld.store.provision import bootstrap
 from homeworld.store.store import Store
@@ -161,46 +157,6 @@ def certificates(data_dir: Path) -> tuple[Path, Path, Path]:
     """The gateway's CA certificate, its own certificate and key; made at the first start."""
     with first_start(data_dir):
         return make_certificates(data_dir / "tls", ("localhost", "127.0.0.1"))
-
-
-class ApiServer:
-    """uvicorn on a socket that is already listening, in a thread of its own."""
-
-    def __init__(self, api: FastAPI, listener: socket.socket, *, behind_proxy: bool = False) -> None:
-        """:param behind_proxy: take the word of a proxy on this machine for who its clients are. Without one
-        every client on this machine could say to be whoever they like, and limits and audit log believe it.
-        """
-        config = uvicorn.Config(
-            api, log_config=None, lifespan="off", access_log=False, server_header=False,
-            timeout_graceful_shutdown=2, proxy_headers=behind_proxy, forwarded_allow_ips="127.0.0.1",
-        )  # fmt: skip
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="api", daemon=True
-        )
-
-    def start(self) -> None:
-        """Return once requests are answered.
-
-        :raises UnavailableError: it ended instead.
-        """
-        self._thread.start()
-        while not self._server.started:
-            if not self._thread.is_alive():
-                raise UnavailableError("the API did not start; the log says why")
-            time.sleep(0.01)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still answers."""
-        return self._thread.is_alive()
-
-    def stop(self, timeout_seconds: float) -> None:
-        """Answer what was asked and end; what has not ended in time ends with the process."""
-        self._server.should_exit = True
-        self._thread.join(timeout_seconds)
-        if self.alive:
-            _log.warning("the API did not end within %.1f s", timeout_seconds)
 
 
 class Ending:

@@ -41,7 +41,6 @@ from homeworld.replication.mover_process import MoverProcesses
 from homeworld.roles.access import FAILURES_PER_MINUTE, AccessOptions
 from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import (
-    ApiServer,
     Ending,
     begin,
     certificates,
@@ -51,6 +50,7 @@ from homeworld.roles.ground import (
     listen,
 )
 from homeworld.roles.keeper import EngineKeeper
+from homeworld.roles.serving import ApiServer
 from homeworld.roles.users import make_first_user
 from homeworld.roles.vitess import Vitess
 from homeworld.store.routing import Routing

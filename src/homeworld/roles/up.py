@@ -39,7 +39,6 @@ from homeworld.roles import commands, users
 from homeworld.roles.access import FAILURES_PER_MINUTE, AccessOptions
 from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import (
-    ApiServer,
     begin,
     certificates,
     data_dir_lock,
@@ -48,6 +47,7 @@ from homeworld.roles.ground import (
     http_told,
     listen,
 )
+from homeworld.roles.serving import ApiServer
 from homeworld.roles.vitess import Vitess, stop_clusters
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
