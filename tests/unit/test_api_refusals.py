@@ -115,3 +115,11 @@ def test_why_something_is_not_ready_is_shown_to_who_asked_for_it(desk: Desk) -> 
 def test_a_line_end_is_no_part_of_a_name(desk: Desk, name: str) -> None:
     for where in (f"{ORG}/databases", f"{BRANCH}/keyspaces", f"{DB}/branches"):
         assert refused(desk.http.post(where, json={"name": name})) == (422, "unprocessable"), where
+
+
+def test_true_is_no_number(desk: Desk) -> None:
+    answer = desk.http.post(f"{BRANCH}/passwords", json={"name": "p", "role": "reader", "ttl": True})
+    assert (refused(answer)[0], "a number is needed" in answer.json()["message"]) == (422, True)
+    answer = desk.http.post(f"{BRANCH}/keyspaces", json={"name": "sized", "shards": True})
+    assert (refused(answer)[0], "a number is needed" in answer.json()["message"]) == (422, True)
+    assert desk.http.post(f"{BRANCH}/passwords", json={"name": "p", "role": "reader"}).status_code == 201

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from homeworld.store.tenants import Actor, Region
 
@@ -27,6 +27,14 @@ class Body(BaseModel):
             if not all(_can_be_kept(one) for one in several):
                 raise ValueError("text must not have NUL characters or lone surrogates")
         return {name: value for name, value in entries.items() if value not in ("", None)}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, given: object, info: ValidationInfo) -> object:
+        wanted: Any = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(given, bool) and wanted in (int, int | None, float, float | None):
+            raise ValueError("a number is needed, not true or false")
+        return given
 
 
 def _can_be_kept(value: object) -> bool:

@@ -5,12 +5,17 @@ The package's own loader needs pandas; its CSV files do not, so they are read wh
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import zipfile
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pymysql.connections
+from pymysql.converters import escape_string
+
+ROWS_AN_INSERT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +132,21 @@ def csv_file(dataset: Dataset, scratch: Path) -> Path:
         return Path(archive.extract(f"{dataset.table}.csv", scratch))
 
 
-def load(connection: pymysql.connections.Connection, dataset: Dataset, scratch: Path) -> int:
-    """Create the table and load its file through ``connection``; returns the rows loaded."""
+def load(connection: pymysql.connections.Connection, dataset: Dataset, scratch: Path, *, engine: str) -> int:
+    """Create the table and load its file through ``connection``; returns the rows loaded.
+
+    :param engine: what the database runs on; Vitess has no LOAD DATA, so its rows come by INSERTs.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(dataset.create)
+    rows = (
+        _insert(connection, dataset, scratch) if engine == "vitess" else _infile(connection, dataset, scratch)
+    )
+    connection.commit()
+    return rows
+
+
+def _infile(connection: pymysql.connections.Connection, dataset: Dataset, scratch: Path) -> int:
     variables = ", ".join(f"@{column}" for column in dataset.columns)
     settings = ", ".join(
         f"{column} = STR_TO_DATE(LEFT(@{column}, 19), '%Y-%m-%dT%H:%i:%s')"
@@ -138,11 +156,28 @@ def load(connection: pymysql.connections.Connection, dataset: Dataset, scratch: 
     )
     path = str(csv_file(dataset, scratch)).replace("\\", "\\\\").replace("'", "\\'")
     with connection.cursor() as cursor:
-        cursor.execute(dataset.create)
-        loaded = cursor.execute(
+        return cursor.execute(
             f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE {dataset.table}"
             " FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '\"' LINES TERMINATED BY '\\n' IGNORE 1 LINES"
             f" ({variables}) SET {settings}"
         )
-    connection.commit()
+
+
+def _insert(connection: pymysql.connections.Connection, dataset: Dataset, scratch: Path) -> int:
+    instants = [column in dataset.instants for column in dataset.columns]
+
+    def value(text: str, instant: bool) -> str:
+        if text == "NA":
+            return "NULL"
+        return "'" + escape_string(text[:19].replace("T", " ") if instant else text) + "'"
+
+    begin = f"INSERT INTO {dataset.table} ({', '.join(dataset.columns)}) VALUES "  # noqa: S608 - our own names
+    loaded = 0
+    with csv_file(dataset, scratch).open(newline="") as file, connection.cursor() as cursor:
+        lines = csv.reader(file)
+        next(lines)
+        while batch := list(islice(lines, ROWS_AN_INSERT)):
+            rows = (",".join(map(value, line, instants)) for line in batch)
+            loaded += cursor.execute(begin + ",".join(f"({row})" for row in rows))
+            connection.commit()
     return loaded

@@ -52,6 +52,7 @@ class Report:
 
     ok: bool = False
     flavor: str = ""
+    engine: str = ""
     steps: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     commits: int = 0
     statements: int = 0
@@ -150,7 +151,8 @@ class Walk:
         losses = getattr(self, "losses", ["the walk did not get as far as the ledger"])
         return Report(
             ok=not failure and not errors and not losses,
-            flavor=str(self._ready.get("flavor", "")),
+            flavor=str(self._ready["flavor"]),
+            engine=str(self._ready["engine"]),
             steps=[asdict(result) for result in self.results],
             commits=self.ledger.commits,
             statements=application.meter.statements if application else 0,
@@ -234,7 +236,7 @@ class Walk:
     def _await(self, what: str, get: Callable[[], dict[str, Any]], state: str) -> None:
         self._until(what, lambda: get()["state"] == state)
 
-    def _until(self, what: str, holds: Callable[[], bool], timeout_seconds: float = 60.0) -> None:
+    def _until(self, what: str, holds: Callable[[], bool], timeout_seconds: float = 120.0) -> None:
         deadline = time.monotonic() + timeout_seconds
         while not holds():
             if time.monotonic() > deadline:
@@ -279,7 +281,8 @@ class Walk:
     def _load(self) -> int:
         self._admin = self._address("admin")
         with tempfile.TemporaryDirectory() as scratch, self._connect(SOURCE) as connection:
-            return sum(load(connection, dataset, Path(scratch)) for dataset in DATASETS)
+            engine = str(self._ready["engine"])
+            return sum(load(connection, dataset, Path(scratch), engine=engine) for dataset in DATASETS)
 
     def _start_application(self) -> None:
         with self._connect(SOURCE) as connection, self._connect(f"{SOURCE}@replica") as replica:

@@ -8,6 +8,7 @@ shared, and have a lock of their own here.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from homeworld.engines.layout import port_is_free
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.locks import NamedLocks
-from homeworld.engines.vitess import arguments, binaries, certificates, records
+from homeworld.engines.vitess import arguments, binaries, certificates, records, sidecars
 from homeworld.engines.vitess.arguments import Surroundings
 from homeworld.engines.vitess.etcd import Etcd
 from homeworld.engines.vitess.members import Members, branch_folder, known, known_etcd, with_free_ports
@@ -28,6 +29,8 @@ from homeworld.engines.vitess.vtctldclient import Vtctldclient
 from homeworld.model.clusters import ClusterSpec
 from homeworld.model.errors import NotFoundError, UnavailableError
 from homeworld.model.topology import BackendRole
+
+log = logging.getLogger(__name__)
 
 _ALL = ".installation"  # no branch's id begins with a dot
 _STATE = Path("/var/lib/homeworld")
@@ -163,10 +166,17 @@ class Crew:
         :param names: of the processes that may be started; None: all.
         :returns: what was started.
         """
-        branch = self._settle_ports(branch_id)
+        branch, members = self._settle_ports(branch_id), self.members()
+        vtgate = members.vtgate(branch).name
         started: list[str] = []
-        for one in self.members().all_of(branch):
-            if (names is None or one.name in names) and self.runner.ensure(one):
+
+        def before_vtgate() -> None:
+            for why in sidecars.let_go(self._engine, branch):
+                log.warning("what a dead vtgate of branch %s has left open stays: %s", branch_id, why)
+
+        for one in members.all_of(branch):
+            before = before_vtgate if one.name == vtgate else None
+            if (names is None or one.name in names) and self.runner.ensure(one, before=before):
                 started.append(one.name)
             if one.name == "etcd":
                 # The others end where they do not find it.

@@ -11,7 +11,7 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -108,9 +108,12 @@ class Runner:
         pid = self.pid(wanted)
         return decide(wanted.command, None if pid is None else process.arguments_of(pid))
 
-    def ensure(self, wanted: Wanted, end_seconds: float = 10.0) -> bool:
+    def ensure(
+        self, wanted: Wanted, end_seconds: float = 10.0, *, before: Callable[[], None] | None = None
+    ) -> bool:
         """Start it where it does not run as it should; returns at once.
 
+        :param before: what is done once the one before has ended and none is begun yet.
         :returns: whether it was started.
         :raises UnavailableError: it could not be started, or the one before does not end.
         """
@@ -119,6 +122,8 @@ class Runner:
             return False
         if act is Act.RESTART:
             self.end(wanted, end_seconds)
+        if before is not None:
+            before()
         folder = wanted.folder
         folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.share(folder.path)

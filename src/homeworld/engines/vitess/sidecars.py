@@ -17,11 +17,12 @@ from homeworld.engines.flavors import schema_of, schema_pattern
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.vitess.arguments import sidecar
 from homeworld.engines.vitess.records import Branch
-from homeworld.model.errors import NotFoundError, UnavailableError
+from homeworld.model.errors import HomeworldError, NotFoundError, UnavailableError
 from homeworld.model.names import quote
 from homeworld.model.topology import BackendRole, Endpoint
 
 USER = "homeworld_vttablet"
+_NO_SUCH_THREAD = 1094
 _ACCOUNT = f"'{USER}'@'127.0.0.1'"
 _RIGHTS = (
     "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, REFERENCES, LOCK TABLES, TRIGGER, "
@@ -88,6 +89,34 @@ def tables_of(engine: LocalEngine, branch: Branch) -> Mapping[str, list[str]]:
                 )
             found[keyspace.name] = [str(row["name"]) for row in rows]
     return found
+
+
+def let_go(engine: LocalEngine, branch: Branch) -> list[str]:
+    """End what clients of a vtgate that is dead have open on the branch's servers: transactions that nobody
+    will commit, and locks. Tablets do not notice that it is dead, and connect anew when they need to.
+
+    :returns: of servers that do not answer, why.
+    """
+    left: list[str] = []
+    for server_id in sorted({tablet.server_id for tablet in branch.wanted}):
+        try:
+            with control(engine.endpoint(server_id, BackendRole.OWNER)) as owner:
+                for row in owner.run("SHOW PROCESSLIST"):
+                    if row["User"] == USER:
+                        _end(owner, int(row["Id"]))
+        except NotFoundError:
+            continue
+        except UnavailableError as error:
+            left.append(error.message)
+    return left
+
+
+def _end(owner: Control, number: int) -> None:
+    try:
+        owner.run(f"KILL CONNECTION {number:d}")
+    except HomeworldError as error:
+        if error.facts.get("mysql_errno") != _NO_SUCH_THREAD:
+            raise
 
 
 def drop(engine: LocalEngine, branch: Branch, keyspaces: Collection[str]) -> list[str]:
