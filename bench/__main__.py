@@ -21,7 +21,7 @@ from tests.support.mysqld import prepared
 
 from bench import goals, report
 from bench.context import Context, machine
-from bench.figures import api_reads, branches, catching_up, copying, gateway, holding, memory
+from bench.figures import api_reads, branches, catching_up, copying, engines, gateway, holding, memory
 from bench.harness import Figure, Goal, not_taken
 from bench.sizes import FULL, QUICK
 from homeworld.model.topology import Flavor
@@ -40,6 +40,7 @@ FAMILIES: dict[str, tuple[Taker, tuple[tuple[str, str, Goal], ...]]] = {
     "memory": (memory.take, (("memory", "MiB peak RSS", goals.MEMORY),)),
     "api": (api_reads.take, (("api-reads", "ms, p50", goals.API_READS),)),
     "api-lists": (api_reads.take_lists, (("api-lists", "ms, p50", goals.API_READS),)),
+    "engines": (engines.take, engines.LINES),
     "branch": (
         branches.take,
         tuple((f"branch-ready-{replicas}", "s", goals.BRANCH_READY) for replicas in branches.REPLICAS),

@@ -31,7 +31,7 @@ def vitess_note() -> str:
     """Whether Vitess is here to be measured beside."""
     if shutil.which("vtgate") is None:
         return "Vitess: not on PATH"
-    return "Vitess: on PATH, not driven by this bench"
+    return "Vitess: on PATH, see the engine figures"
 
 
 def machine() -> str:

@@ -21,6 +21,7 @@ from tests.support.mysqld import TestServer, binary, start_server
 from tests.support.warden import guard
 
 from homeworld.cli.installation import Installation
+from homeworld.engines.vitess.crew import home_of
 from homeworld.model.topology import Flavor
 
 
@@ -89,6 +90,10 @@ class Lab:
             self.folder / f"installation-{number}",
             ("--mysqld", str(program), "--api-port", "0", "--gateway-port", "0", *options),
         )
+        if "vitess" in options:
+            home = home_of(made.data_dir)
+            guard(home, delete=True)
+            self._stack.callback(shutil.rmtree, home, ignore_errors=True)
         self._stack.callback(made.destroy)
         made.start()
         return made

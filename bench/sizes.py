@@ -16,6 +16,8 @@ class Sizes:
     :param memory_rows: the smaller and the larger table.
     :param api_branches: the smaller and the larger number of branches and workflows.
     :param branch_rounds: how many branches are made for each number of replicas.
+    :param engine_rows: rows of the table that both engines move.
+    :param engine_switches: how often each switches primaries, and as often back.
     """
 
     runs: int
@@ -30,6 +32,8 @@ class Sizes:
     api_branches: tuple[int, int]
     api_reads: int
     branch_rounds: int
+    engine_rows: int
+    engine_switches: int
 
 
 FULL = Sizes(
@@ -45,6 +49,8 @@ FULL = Sizes(
     api_branches=(10, 10_000),
     api_reads=400,
     branch_rounds=5,
+    engine_rows=300_000,
+    engine_switches=5,
 )
 QUICK = Sizes(
     runs=1,
@@ -59,4 +65,6 @@ QUICK = Sizes(
     api_branches=(10, 10_000),
     api_reads=100,
     branch_rounds=3,
+    engine_rows=20_000,
+    engine_switches=2,
 )

@@ -6,7 +6,7 @@ The gateway lives in the one process of ``homeworld up``; what that takes withou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bench.context import Context, vitess_note
@@ -33,28 +33,28 @@ def take(context: Context) -> list[Figure]:
         direct = installed.backend()
         port, proxy = haproxy.start(lab, direct.port)
         through_proxy = replace(direct, port=port)
-        idle = _idle(installed.pid)
+        alone = idle([installed.pid])
         figures: list[Figure] = []
         for name, mode in MODES.items():
             context.say(f"{name}: {context.runs} pairs of {context.sizes.gateway_seconds:g} s")
 
-            def side(server: Server, pid: int, idle: float, mode: str = mode) -> Callable[[], float]:
-                return lambda: cpu_per_query(server, pid, idle, mode, context.sizes.gateway_seconds)
+            def side(server: Server, pid: int, usual: float, mode: str = mode) -> Callable[[], float]:
+                return lambda: cpu_per_query(server, [pid], usual, mode, context.sizes.gateway_seconds)
 
-            ours = None if context.peer_only else side(login, installed.pid, idle)
+            ours = None if context.peer_only else side(login, installed.pid, alone)
             mine, theirs = interleave(ours, side(through_proxy, proxy.pid, 0.0), context.runs)
             note = (
                 f"oltp_point_select, {THREADS} connections, --db-ps-mode={mode}, no TLS on either side;"
-                f" {idle * 1e6:,.0f} µs a second without clients are subtracted; {vitess_note()}"
+                f" {alone * 1e6:,.0f} µs a second without clients are subtracted; {vitess_note()}"
             )
             figures.append(against_peer(name, "µs CPU a query", mine, theirs, PEER, GATEWAY, note=note))
         return figures
 
 
-def cpu_per_query(server: Server, pid: int, idle: float, mode: str, seconds: float) -> float:
-    """µs of CPU that the process takes for one query, logins and preparations left out.
+def cpu_per_query(server: Server, pids: Sequence[int], idle: float, mode: str, seconds: float) -> float:
+    """µs of CPU that processes take for one query, logins and preparations left out.
 
-    :param idle: what the process takes without clients, in CPU seconds a second.
+    :param idle: what they take without clients, in CPU seconds a second.
     """
     line = command(
         "oltp_point_select", server, ROWS, THREADS, "--events=0", f"--time={int(seconds) + 2}",
@@ -65,7 +65,7 @@ def cpu_per_query(server: Server, pid: int, idle: float, mode: str, seconds: flo
     for interval in watch(line):
         if interval.errors_per_second:
             raise BenchError(f"{interval.errors_per_second} errors a second under a load of point selects")
-        now = (interval.at, cpu_seconds(pid))
+        now = (interval.at, sum(map(cpu_seconds, pids)))
         if last is not None:
             elapsed = now[0] - last[0]
             queries += interval.queries_per_second * elapsed
@@ -76,7 +76,8 @@ def cpu_per_query(server: Server, pid: int, idle: float, mode: str, seconds: flo
     return taken / queries * 1e6
 
 
-def _idle(pid: int) -> float:
-    before, begun = cpu_seconds(pid), time.monotonic()
+def idle(pids: Sequence[int]) -> float:
+    """What processes take without clients, in CPU seconds a second."""
+    before, begun = sum(map(cpu_seconds, pids)), time.monotonic()
     time.sleep(5.0)
-    return (cpu_seconds(pid) - before) / (time.monotonic() - begun)
+    return (sum(map(cpu_seconds, pids)) - before) / (time.monotonic() - begun)

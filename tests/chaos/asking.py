@@ -39,15 +39,21 @@ class Asking:
             timeout=SECONDS,
         )
 
+        self.in_doubt = False
+
     def close(self) -> None:
         """No more."""
         self._client.close()
 
     def ask(self, number: int, trigger: Trigger) -> str:
-        """Ask for a transition of workflow ``number``; empty, or why it was not granted."""
+        """Ask for a transition of workflow ``number``; empty, or why it was not granted. ``in_doubt`` tells
+        then whether there was no answer at all: it may have been.
+        """
+        self.in_doubt = False
         method, path = ACTIONS[trigger]
         try:
             answer = self._client.request(method, f"{number}{path}")
         except httpx.TransportError as error:
+            self.in_doubt = True
             return repr(error)
         return "" if answer.is_success else f"{answer.status_code} {answer.text[:200]}"
