@@ -92,21 +92,25 @@ def tables_of(engine: LocalEngine, branch: Branch) -> Mapping[str, list[str]]:
 
 
 def let_go(engine: LocalEngine, branch: Branch) -> list[str]:
-    """End what clients of a vtgate that is dead have open on the branch's servers: transactions that nobody
-    will commit, and locks. Tablets do not notice that it is dead, and connect anew when they need to.
+    """End the transactions that clients of a vtgate that is dead have open on the branch's servers: nobody
+    will commit them, and tablets do not notice. Locks by GET_LOCK cannot be told from idle connections, and
+    stay.
 
-    :returns: of servers that do not answer, why.
+    :returns: of servers that do not answer or refuse, why. Clients wait meanwhile: none is waited for long.
     """
     left: list[str] = []
     for server_id in sorted({tablet.server_id for tablet in branch.wanted}):
         try:
-            with control(engine.endpoint(server_id, BackendRole.OWNER)) as owner:
+            with control(engine.endpoint(server_id, BackendRole.OWNER), timeout_seconds=2.0) as owner:
+                rows = owner.run("SELECT trx_mysql_thread_id AS number FROM information_schema.INNODB_TRX")
+                open_ = {int(row["number"]) for row in rows}
+                # Only these: a tablet answers with an error once for each idle connection that has gone.
                 for row in owner.run("SHOW PROCESSLIST"):
-                    if row["User"] == USER:
+                    if row["User"] == USER and int(row["Id"]) in open_:
                         _end(owner, int(row["Id"]))
         except NotFoundError:
             continue
-        except UnavailableError as error:
+        except HomeworldError as error:
             left.append(error.message)
     return left
 
