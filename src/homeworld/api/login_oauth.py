@@ -214,7 +214,12 @@ def revoke(api: ApiDep, caller: CallerDep, request: Request, form: Form) -> Resp
     form = {**form, **_basic(request.headers.get("authorization", ""))}
     if "token" not in form:
         raise OAuthError("invalid_request", "token is required.")
-    api.limits.request("", caller.remote_ip)
+    # An application ends the tokens of all its users from one address.
+    known = None
+    if (client_id := form.get("client_id")) and (secret := form.get("client_secret")):
+        with api.store.read() as tx:
+            known = _proven(api, caller, tx, client_id, secret)
+    api.limits.request("" if known is None else f"application {known.client_id}", caller.remote_ip)
     with api.store.write() as tx:
         ended = tx.oauth_tokens.revoke_text(form["token"])
         if ended is not None and ended.revoked_at is None:

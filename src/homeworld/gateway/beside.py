@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from queue import SimpleQueue
 from weakref import WeakKeyDictionary
 
 from homeworld.gateway.branch import Branch
 from homeworld.gateway.dialogue import Dialogue, Ponder
 from homeworld.gateway.plan import Plan, RouterPort, SessionView
-from homeworld.model.errors import UnavailableError
 from homeworld.model.routing import BranchRoutes
 
 LARGE = 1 << 15
 """Texts of so many bytes are read beside the loop; shorter ones take less than it does to hand them over."""
+PlanWith = Callable[[RouterPort, SessionView], Plan]
 _THREADS = 2
-_TRIES = 16
+_TRIES = 4
 
 
 class _Routers(threading.local):
@@ -39,17 +39,18 @@ class _Routers(threading.local):
 _ROUTERS = _Routers()
 
 
-def planned_beside(branch: Branch, sql: bytes, view: SessionView) -> Dialogue[Plan]:
-    """Plan a large text.
+def planned_beside(branch: Branch, plan: PlanWith, view: SessionView) -> Dialogue[Plan]:
+    """Plan what is large.
 
-    :raises UnavailableError: routes or tables change faster than it is read.
+    :param plan: plans by a given router, in a thread.
     """
     for _ in range(_TRIES):
         version, routes = branch.tracker.version, branch.routes
-        found: Plan = yield Ponder(partial(_plan, branch, routes, sql, view))
+        found: Plan = yield Ponder(partial(_plan, branch, routes, plan, view))
         if branch.tracker.version == version and _alike(branch.routes, routes):
             return found
-    raise UnavailableError("the branch's tables change faster than the statement can be read; try again")
+    # Routes or tables change faster than it is read: others wait for it this once.
+    return plan(branch.router, view)
 
 
 def _alike(one: BranchRoutes, other: BranchRoutes) -> bool:
@@ -61,19 +62,21 @@ def _alike(one: BranchRoutes, other: BranchRoutes) -> bool:
     )
 
 
-def _plan(branch: Branch, routes: BranchRoutes, sql: bytes, view: SessionView) -> Plan:
+def _plan(branch: Branch, routes: BranchRoutes, plan: PlanWith, view: SessionView) -> Plan:
     """In a thread: plan by this thread's own router for these routes."""
     known = _ROUTERS.of.get(branch)
     if known is None or not _alike(known[0], routes):
         known = _ROUTERS.of[branch] = (routes, branch.router_for(routes))
-    return known[1].plan(sql, view)
+    return plan(known[1], view)
 
 
 class Threads:
     """The few threads of one gateway. They do not keep a process from ending, whatever they are at."""
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
         self._threads: list[threading.Thread] = []
 
     async def do(self, work: Callable[[], object], wanted: Callable[[], bool]) -> object:
@@ -86,28 +89,45 @@ class Threads:
             thread.start()
         loop = asyncio.get_running_loop()
         job = _Job(work, wanted, loop, loop.create_future())
-        self._jobs.put(job)
+        with self._changed:
+            # Clients that give up and come again must not pile up with their texts.
+            for one in [one for one in self._jobs if not one.wanted()]:
+                self._jobs.remove(one)
+                _give(one.result, None)
+            self._jobs.append(job)
+            self._changed.notify()
         return await job.result
 
     def close(self) -> None:
         """Begin nothing more."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            tell: Callable[[], None]
-            try:
-                tell = partial(_give, job.result, job.work() if job.wanted() else None)
-            except Exception as error:  # noqa: BLE001 it is whoever waits for it who hears of it
-                tell = partial(_fail, job.result, error)
-            try:
-                job.loop.call_soon_threadsafe(tell)
-            except RuntimeError:
-                return  # the loop is closed: nobody waits any more
+        # Each job in a call of its own: a thread that waits keeps none.
+        while self._next():
+            pass
+
+    def _next(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._jobs)
+            if self._closed:
+                return False
+            job = self._jobs.popleft()
+        tell: Callable[[], None]
+        try:
+            tell = partial(_give, job.result, job.work() if job.wanted() else None)
+        except Exception as error:  # noqa: BLE001 it is whoever waits for it who hears of it
+            tell = partial(_fail, job.result, error)
+        try:
+            job.loop.call_soon_threadsafe(tell)
+        except RuntimeError:
+            return False  # the loop is closed: nobody waits any more
+        return True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     work: Callable[[], object]
     wanted: Callable[[], bool]

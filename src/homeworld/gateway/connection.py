@@ -384,6 +384,14 @@ class ClientConnection(asyncio.BaseProtocol):
 
     # ---------------------------------------------------------------- what the session calls
 
+    def gone(self, session: SessionState) -> None:
+        """The session has ended. Nothing keeps it and this connection alive together: the collector does not
+        look at what was there when the process had started.
+        """
+        self._house.gone(session)
+        self.session = None
+        self.data_received = _nowhere
+
     def close(self, *, linger: bool = False) -> None:
         """Close once everything has been sent.
 
@@ -427,7 +435,3 @@ class ClientConnection(asyncio.BaseProtocol):
     def progress(self, session: SessionState) -> None:
         """Tell that something has ended."""
         self._house.progress(session.branch)
-
-    def gone(self, session: SessionState) -> None:
-        """Tell that the session has ended."""
-        self._house.gone(session)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from homeworld.gateway import statements
+from homeworld.gateway.beside import LARGE
 from homeworld.gateway.dialogue import Dialogue, Relay, Request, ask_one
 from homeworld.gateway.link import Link
 from homeworld.gateway.plan import (
@@ -202,11 +203,14 @@ def _planned(session: Session, sql: bytes) -> Dialogue[tuple[RouterPort, Prepare
     """Plan a PREPARE; gives the router that did it, too."""
     found: list[Prepared] = []
 
-    def plan(view: SessionView) -> Plan:
-        found.append(session.branch.router.plan_prepared(sql, view))
+    def plan_with(router: RouterPort, view: SessionView) -> Plan:
+        found.append(router.plan_prepared(sql, view))
         return found[-1].plan
 
-    yield from statements.planned(session, plan)
+    def plan(view: SessionView) -> Plan:
+        return plan_with(session.branch.router, view)
+
+    yield from statements.planned(session, plan, plan_with if len(sql) >= LARGE else None)
     return session.branch.router, found[-1]
 
 
@@ -287,28 +291,52 @@ def _execute(session: Session, statement: Statement, payload: bytes) -> Dialogue
         raise ServerError(1210, "HY000", "Incorrect arguments to mysqld_stmt_execute")
     sql = statement.sql
 
-    def plan_once(view: SessionView) -> Plan:
+    again: list[Prepared] = []
+
+    def plan_with(router: RouterPort, view: SessionView) -> Plan:
+        """Changes nothing of the statement: it may be in a thread."""
         # Names mean what they meant when the statement was prepared, whatever USE came since.
         view = replace(view, target=statement.target)
-        router, version = session.branch.router, session.branch.tracker.version
-        if statement.router is not router or statement.version != version:
-            prepared = router.plan_prepared(sql, view)
-            if isinstance(prepared.plan, NeedSchema | NeedSequence | NeedLastId | Refuse):
-                return prepared.plan
-            statement.router, statement.version = router, version
-            statement.plan, statement.fixed = prepared.plan, prepared.fixed
-            statement.passing = _passing(session, prepared)
-        if statement.fixed or not isinstance(statement.plan, Pass | Scatter | Answer | Control):
-            return statement.plan
+        again.clear()
+        known = Prepared(statement.plan, fixed=statement.fixed)
+        if not _is_current(session, statement):
+            known = router.plan_prepared(sql, view)
+            if isinstance(known.plan, NeedSchema | NeedSequence | NeedLastId | Refuse):
+                return known.plan
+            again.append(known)
+        if known.fixed or not isinstance(known.plan, Pass | Scatter | Answer | Control):
+            return known.plan
         return router.plan_params(sql, _literals(session, statement, payload), view)
 
+    def take_in() -> None:
+        """What was planned counts for the routes and tables of now."""
+        for prepared in again:
+            statement.router, statement.version = session.branch.router, session.branch.tracker.version
+            statement.plan, statement.fixed = prepared.plan, prepared.fixed
+            statement.passing = _passing(session, prepared)
+
+    def plan_once(view: SessionView) -> Plan:
+        found = plan_with(session.branch.router, view)
+        take_in()
+        return found
+
     def act(plan: Plan) -> Dialogue[None]:
+        take_in()
         if isinstance(plan, Pass) and (statement.fixed or plan.sql == sql):
             yield from _execute_prepared(session, statement, plan, payload)
         else:
             yield from statements.perform(session, plan, binary=True)
 
-    yield from statements.carry_out(session, plan_once, act)
+    current = _is_current(session, statement)
+    large = len(sql) >= LARGE and not current
+    large = large or (not statement.fixed and max(len(sql), len(payload)) >= LARGE)
+    yield from statements.carry_out(session, plan_once, act, plan_with if large else None)
+
+
+def _is_current(session: Session, statement: Statement) -> bool:
+    """Whether it was planned for the routes and tables of now."""
+    version = session.branch.tracker.version
+    return statement.router is session.branch.router and statement.version == version
 
 
 def _literals(session: Session, statement: Statement, payload: bytes) -> tuple[bytes, ...]:

@@ -65,7 +65,8 @@ _V = TypeVar("_V")
 
 _MOST_TEMPLATES = 5_000
 LARGE = 16_384
-"""Texts of so many bytes are not kept."""
+"""Texts of so many bytes are not kept, but for the newest."""
+_SHAPED = 1 << 20
 _DIGITS = b"0123456789"
 _BEFORE_NUMBER = (b" ", b"=", b"<", b">", b"(", b",")
 CONTROL = frozenset({Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.SAVEPOINT, Verb.SET, Verb.USE})
@@ -112,6 +113,7 @@ class Router:
         self._heads: dict[bytes, Template] = {}
         self._bulks: dict[tuple[Target, bool], Bulk] = {}
         self._large: tuple[tuple[Target, bool, bytes], Template] | None = None
+        self._large_shape: tuple[tuple[tuple[Target, bool], Fingerprint], Template] | None = None
         self._prepared: dict[bytes, tuple[bytes, ...]] = {}
         self._large_prepared = b""
         self._sharded = Sharded(self._names)
@@ -133,6 +135,8 @@ class Router:
                 large, self._large = self._large, None
                 if large is not None and large[0] == (view.target, view.replica_only, sql):
                     return large[1](sql, view)
+            if len(sql) >= LARGE:
+                return self._plan_large(sql, view)
             # Many statements end in a number; what stands before it tells as much as the fingerprint does.
             head = sql.rstrip(_DIGITS)
             template = self._heads.get(head)
@@ -146,16 +150,30 @@ class Router:
                     remember(self._cache, shape, template)
                     if len(head) < len(sql) and head[-1:] in _BEFORE_NUMBER:
                         remember(self._heads, head, template)
-                elif len(sql) < LARGE:
+                else:
                     remember(self._text_cache, sql, template)
-                else:  # it is planned once more at most, with the ids that it asks for
-                    self._large = ((view.target, view.replica_only, sql), template)
-                    planned = template(sql, view)
-                    self._large = None
-                    return planned
             return template(sql, view)
         except (HomeworldError, RecursionError, ValueError) as error:
             return _plan_of(error)
+
+    def _plan_large(self, sql: bytes, view: SessionView) -> Plan:
+        """Of large texts and their shapes only the newest is kept: they are of many megabytes, and where one
+        comes again and again its shape is the same.
+        """
+        aim = (view.target, view.replica_only)
+        # What texts have in common is found in one go, in which no other thread gets on.
+        shape = fingerprint(sql) if len(sql) < _SHAPED else None
+        if shape is not None and self._large_shape is not None and self._large_shape[0] == (aim, shape):
+            return self._large_shape[1](sql, view)
+        compiled = self.compile(sql, view)
+        if compiled.shape:
+            self._large_shape = None if shape is None else ((aim, shape), compiled.template)
+            return compiled.template(sql, view)
+        # It is planned once more at most, with the ids that it asks for.
+        self._large = ((*aim, sql), compiled.template)
+        planned = compiled.template(sql, view)
+        self._large = None
+        return planned
 
     def split(self, sql: bytes) -> tuple[bytes, ...]:
         """The statements of a text."""
@@ -220,7 +238,7 @@ class Router:
             texts.clear()
         for bulk in self._bulks.values():
             bulk.forget()
-        self._large = None
+        self._large = self._large_shape = None
 
     def _context(self, sql: bytes, view: SessionView) -> Context:
         tablet_type = view.target.tablet_type

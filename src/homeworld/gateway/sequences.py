@@ -35,10 +35,12 @@ class Sequences:
         self._pool = pool
         self._blocks: dict[tuple[str, str], _Block] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._forgotten = 0
 
     def forget(self) -> None:
-        """Drop what is left of all blocks."""
+        """Drop what is left of all blocks, those that are on their way included."""
         self._blocks.clear()
+        self._forgotten += 1
 
     async def take(self, branch: Branch, keyspace: str, table: str, count: int) -> tuple[int, ...]:
         """``count`` ids, ascending.
@@ -50,9 +52,11 @@ class Sequences:
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
             block = self._blocks.get(key)
-            if block is None or block.end - block.next_id < count:
-                block = await self._fetch(branch, keyspace, table, count)
-                self._blocks[key] = block
+            while block is None or block.end - block.next_id < count:
+                before = self._forgotten
+                fetched = await self._fetch(branch, keyspace, table, count)
+                if self._forgotten == before:
+                    block = self._blocks[key] = fetched
             first = block.next_id
             block.next_id += count
             return tuple(range(first, first + count))

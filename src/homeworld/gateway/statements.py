@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from homeworld.gateway import control, roles, scatter
-from homeworld.gateway.beside import LARGE, planned_beside
+from homeworld.gateway.beside import LARGE, PlanWith, planned_beside
 from homeworld.gateway.bonds import use_of
 from homeworld.gateway.branch import Place
 from homeworld.gateway.dialogue import (
@@ -117,7 +117,12 @@ def query(session: Session, payload: bytes) -> Dialogue[None]:
         found, first = first, None
         return found or session.branch.router.plan(sql, view)
 
-    yield from carry_out(session, plan, lambda found: perform(session, found), sql)
+    yield from carry_out(session, plan, lambda found: perform(session, found), reading(sql))
+
+
+def reading(sql: bytes) -> PlanWith | None:
+    """How a text is planned beside the loop; None where it is not large."""
+    return None if len(sql) < LARGE else lambda router, view: router.plan(sql, view)
 
 
 def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[None]:
@@ -145,7 +150,7 @@ def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[No
             session,
             lambda view, part=part: session.branch.router.plan(part, view),
             lambda found: perform(session, found),
-            part,
+            reading(part),
         )
         if not went:
             return
@@ -153,16 +158,16 @@ def _script(session: Session, sql: bytes, parts: Sequence[bytes]) -> Dialogue[No
 
 
 def carry_out(
-    session: Session, plan: PlanOnce, act: Callable[[Plan], Dialogue[T]], sql: bytes = b""
+    session: Session, plan: PlanOnce, act: Callable[[Plan], Dialogue[T]], beside: PlanWith | None = None
 ) -> Dialogue[T]:
     """Let a statement in and carry it out. One whose connections were not there before this gateway's lease
     ended has not been sent: it is let in anew, and waits then as any that comes now.
 
     :param act: carries out the admitted plan.
-    :param sql: the text that ``plan`` plans, where it is nothing but that: a large one is planned elsewhere.
+    :param beside: does what ``plan`` does in a thread, where that takes long.
     """
     while True:
-        found = yield from admitted(session, plan, sql)
+        found = yield from admitted(session, plan, beside)
         try:
             return (yield from act(found))
         except NotSentError:
@@ -204,19 +209,20 @@ def _one_pass(session: Session, sql: bytes, parts: Iterable[bytes]) -> Pass | No
 # -------------------------------------------------------------------- before a statement
 
 
-def planned(session: Session, plan: PlanOnce, sql: bytes = b"") -> Dialogue[Plan]:
+def planned(session: Session, plan: PlanOnce, beside: PlanWith | None = None) -> Dialogue[Plan]:
     """Have a statement planned, giving the router what it asks for.
 
-    :param sql: see :func:`carry_out`.
+    :param beside: see :func:`carry_out`.
     :raises ServerError: the router refuses the statement.
     :raises UnavailableError: something is missing, or is where nobody can be asked.
     """
     ids: tuple[int, ...] = ()
+    taken: object = None
     tracker = session.branch.tracker
     doubted: dict[Refuse, dict[str, UnavailableError]] = {}
     for _ in range(_PATIENCE):
         view = replace(session.view, sequence_ids=ids) if ids else session.view
-        found = plan(view) if len(sql) < LARGE else (yield from planned_beside(session.branch, sql, view))
+        found = plan(view) if beside is None else (yield from planned_beside(session.branch, beside, view))
         match found:
             case NeedSchema(keyspace):
                 yield LoadSchema(keyspace)
@@ -225,6 +231,7 @@ def planned(session: Session, plan: PlanOnce, sql: bytes = b"") -> Dialogue[Plan
             case NeedSequence(keyspace, table, count):
                 roles.check_sequence(session.account, keyspace, table)
                 ids = yield TakeSequence(keyspace, table, count)
+                taken = (session.branch.turn, session.branch.routes)
             case Refuse(errno, sqlstate, message) if errno in STALE_ERRNOS:
                 failed = doubted.get(found)
                 if failed:
@@ -241,7 +248,10 @@ def planned(session: Session, plan: PlanOnce, sql: bytes = b"") -> Dialogue[Plan
             case Refuse(errno, sqlstate, message):
                 raise ServerError(errno, sqlstate, message)
             case _:
-                return found
+                if not ids or taken == (session.branch.turn, session.branch.routes):
+                    return found
+                # Tables came while it was planned: what was carried to them may have those ids.
+                ids = ()
     raise HomeworldError("the statement could not be planned")
 
 
@@ -256,17 +266,17 @@ def ask_last_id(session: Session) -> Dialogue[None]:
         session.learn_last_id(link, int(value or 0))
 
 
-def admitted(session: Session, plan: PlanOnce, sql: bytes = b"") -> Dialogue[Plan]:
+def admitted(session: Session, plan: PlanOnce, beside: PlanWith | None = None) -> Dialogue[Plan]:
     """Plan a statement and let it in: from here on holds see it.
 
-    :param sql: see :func:`carry_out`.
+    :param beside: see :func:`carry_out`.
     :raises ServerError: refused by the router, the role or the state of the transaction, or its transaction
         would see a table that was moved as it was before that.
     """
     if session.doubt is not None:
         yield from control.settle(session)
     while True:
-        found = yield from planned(session, plan, sql)
+        found = yield from planned(session, plan, beside)
         if not isinstance(found, Pass | Scatter):
             return found
         if session.transaction.lost:

@@ -67,12 +67,17 @@ class Outbox:
         never the newest of all; how many. At most MOST_FORGOTTEN, so that nobody waits long.
         """
         table = journal.outbox
-        old = (table.c.seq <= min(upto, self.last() - 1), table.c.at < before)
-        oldest = select(table.c.seq).where(*old).order_by(table.c.seq).limit(MOST_FORGOTTEN).subquery()
-        end = self._work.connection.execute(select(func.max(oldest.c.seq))).scalar_one()
+        known = table.c.seq <= min(upto, self.last() - 1)
+        # The first by number, whatever their time: those that stay are not read through.
+        oldest = select(table.c.seq, table.c.at).where(known).order_by(table.c.seq).limit(MOST_FORGOTTEN)
+        first = oldest.subquery()
+        end = self._work.connection.execute(
+            select(func.max(first.c.seq)).where(first.c.at < before)
+        ).scalar_one()
         if end is None:
             return 0
-        return self._work.connection.execute(delete(table).where(*old, table.c.seq <= end)).rowcount
+        gone = delete(table).where(known, table.c.seq <= end, table.c.at < before)
+        return self._work.connection.execute(gone).rowcount
 
     def last(self) -> int:
         """The greatest number so far; 0 if there is none."""

@@ -157,7 +157,8 @@ def engine_for(settings: Settings, flavor: Flavor, asked: EngineKind | None) -> 
     :raises InvalidError: it cannot be had here, or not on these servers.
     """
     engine = asked or settings.engine
-    if why := refusal(engine, flavor, settings.missing_engines()):
+    missing: Mapping[EngineKind, str] = settings.missing_engines() if engine is EngineKind.VITESS else {}
+    if why := refusal(engine, flavor, missing):
         raise InvalidError(why)
     return engine
 

@@ -5,6 +5,8 @@ Invariant: a change is asked for in one transaction with its audit entry; everyt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter
 
 from homeworld.api.calls import ApiDep, CallerDep, Id, InDatabase
@@ -24,6 +26,10 @@ def create_engine_change(
     """Ask for a running database to be taken into Vitess, in place: no row moves, and clients wait for a
     moment instead of failing. Poll it until it is completed. This is homeworld's own.
     """
+    with api.read(caller, "create_engine_change", path):
+        pass  # nobody else learns what is installed here
+    wanted = body.engine is EngineKind.VITESS
+    missing: Mapping[EngineKind, str] = api.settings.missing_engines() if wanted else {}
     with api.write(caller, "create_engine_change", path) as call:
         database = call.database
         if body.engine is database.engine:
@@ -33,7 +39,7 @@ def create_engine_change(
                 f"a database goes from local to vitess only, not to {body.engine}; make one of that engine "
                 "and copy the data"
             )
-        if why := refusal(body.engine, database.flavor, call.settings.missing_engines()):
+        if why := refusal(body.engine, database.flavor, missing):
             raise InvalidError(why)
         if why := call.tx.engine_changes.in_the_way(database.id):
             raise InvalidError(f"{why}; ask again when that is over")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from fastapi import APIRouter
 
 from homeworld.api.calls import Api, ApiDep, Caller, CallerDep, Id, InDatabase, Path
@@ -45,7 +47,7 @@ def create_webhook(api: ApiDep, caller: CallerDep, path: InDatabase, asked: Crea
         )
         call.audit(
             "webhook.created", "webhook", webhook.id, call.database.name,
-            url=webhook.url.partition("?")[0], events=list(webhook.events),
+            url=_place_of(webhook.url), events=list(webhook.events),
         )  # fmt: skip
         return WebhookOut.of(webhook)
 
@@ -76,7 +78,7 @@ def update_webhook(
             webhook = call.tx.webhooks.update(webhook, **fields)
         call.audit(
             "webhook.updated", "webhook", webhook.id, call.database.name,
-            url=webhook.url.partition("?")[0], enabled=webhook.enabled, events=list(webhook.events),
+            url=_place_of(webhook.url), enabled=webhook.enabled, events=list(webhook.events),
         )  # fmt: skip
         return WebhookOut.of(webhook)
 
@@ -85,6 +87,12 @@ def update_webhook(
 def delete_webhook(api: ApiDep, caller: CallerDep, path: InDatabase, webhook_id: Id) -> None:
     """Tell it nothing more."""
     _delete(api, caller, path, webhook_id)
+
+
+def _place_of(url: str) -> str:
+    """Where it leads, for people who may read the audit log: many have their secret in the path."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _delete(api: Api, caller: Caller, path: Path, webhook_id: str) -> None:
