@@ -67,3 +67,21 @@ def test_a_name_that_is_no_utf_8_is_named_in_an_error_packet(text: bytes) -> Non
     assert isinstance(found, Refuse)
     told = parse_err(err_of(HomeworldError(found.message)))
     assert told.message == found.message.encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize("table", ["users", "a"], ids=["sharded", "unsharded"])
+def test_of_large_texts_only_the_newest_is_kept(table: str) -> None:
+    """Lists of many lengths, each a shape of its own, and the same list with other numbers."""
+    one = router(WORLD, KNOWN)
+
+    def text(count: int, first: int) -> bytes:
+        ids = ",".join(str(first + number) for number in range(count))
+        return f"select id from {table} where id in ({ids}) limit 10".encode()
+
+    plans = [one.plan(text(5_000 + more, 1), view()) for more in range(0, 40, 8)]
+    assert not any(isinstance(plan, Refuse) for plan in plans)
+    # The shape that came last: by its template the plan is the same as by itself.
+    other = router(WORLD, KNOWN)
+    assert one.plan(text(5_032, 9_000), view()) == other.plan(text(5_032, 9_000), view())
+    kept = [one._cache, one._heads, one._text_cache]  # type: ignore[reportPrivateUsage]
+    assert [len(cache) for cache in kept] == [0, 0, 0]
