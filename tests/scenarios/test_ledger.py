@@ -15,6 +15,7 @@ from tests.support.mysqld import binary
 from tests.support.platform import Platform
 
 CONNECTIONS = 16
+PATIENCE = 240.0  # nobody rests here, and other tests have the machine, too
 # In each state; `make soak` stays longer.
 DWELL = float(os.environ.get("HOMEWORLD_DWELL_SECONDS", "2"))
 
@@ -56,13 +57,13 @@ def test_no_commit_is_lost_on_the_whole_walk(platform: Platform) -> None:
             "verified_data",
             "switched_primaries",
         ):
-            platform.ask(state)
+            platform.ask(state, PATIENCE)
             time.sleep(DWELL)
         for teller in tellers:
             teller.aim("@primary")
         time.sleep(DWELL)
         for state in ("cutover", "reversed_cutover", "cutover", "completed"):
-            platform.ask(state)
+            platform.ask(state, PATIENCE)
             time.sleep(DWELL)
     finally:
         stop(tellers)
@@ -94,7 +95,7 @@ def test_cancel_with_traffic_switched_brings_every_row_home(platform: Platform) 
     try:
         platform.begin()
         platform.reaches("running", 120)
-        platform.ask("switched_primaries")
+        platform.ask("switched_primaries", PATIENCE)
         time.sleep(DWELL)
         platform.cancel()
         time.sleep(DWELL)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -67,7 +69,10 @@ class Desk:
 
     def force(self, workflow: Workflow, **values: Any) -> Workflow:
         with self.store.write() as tx:
-            tx.work.connection.execute(update(workflows).where(workflows.c.id == workflow.id).values(values))
+            if values:
+                tx.work.connection.execute(
+                    update(workflows).where(workflows.c.id == workflow.id).values(values)
+                )
             return tx.workflows.get(workflow.id)
 
 
@@ -101,6 +106,32 @@ def test_every_asked_trigger_has_one_route() -> None:
     asked = {row.trigger for row in MOVE_TABLES.rows if row.kind is Kind.ASKED}
     asked -= {Trigger.STOP, Trigger.STOP_VERIFICATION}  # of the vtctld family
     assert sorted(trigger for _, _, _, trigger in ACTIONS) == sorted(asked)
+
+
+def test_what_is_in_force_at_once_by_its_state_is_answered_once_it_is(
+    sqlite_store: Store, clock: TestClock, served_api: ServedApi
+) -> None:
+    preconditions = StatedPreconditions()
+    with sqlite_store.write() as tx:
+        shop = make_shop(tx)
+    served_api.use(sqlite_store, Settings(preconditions, StatedPlacements(), settle_seconds=30.0))
+    with client_of(served_api, sqlite_store, shop.organization) as http:
+        desk = Desk(sqlite_store, clock, shop, preconditions, http)
+        workflow = desk.force(desk.begin(), state=State.CUTOVER, settled=True)
+
+        def settle() -> None:
+            while desk.force(workflow).state is not State.REVERSED_CUTOVER:
+                time.sleep(0.01)
+            time.sleep(0.2)
+            desk.force(workflow, settled=True)
+
+        executor = threading.Thread(target=settle)
+        executor.start()
+        answer = http.patch(f"{ALL}/1/reverse-cutover").json()
+        with sqlite_store.read() as tx:
+            found = tx.workflows.get(workflow.id)
+        executor.join()
+    assert (answer["state"], found.settled) == ("reversed_cutover", True)
 
 
 def outcome(workflow: Workflow, trigger: Trigger, clock: TestClock) -> Transition[State, Trigger] | str:

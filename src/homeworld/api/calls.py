@@ -121,6 +121,8 @@ class Settings:
         returns once they do. What it raises of UnavailableError is logged, for the change is stored and the
         gateways take it with the next one.
     :param lag_limit_seconds: how far behind a workflow may be for a switch to be asked.
+    :param settle_seconds: for what is asked of a workflow to be in force at every gateway before it is
+        answered, where its state says at once that it is; 0: nobody does it here.
     :param webhook_networks: to which webhooks may be sent although they are not public.
     :param requests_per_minute: of each credential; 0: any number.
     :param failures_per_minute: wrong credentials from each address, in each process; 0: any number.
@@ -141,6 +143,7 @@ class Settings:
     replicas: int = 0
     routes_changed: Callable[[], None] = _nothing
     lag_limit_seconds: float = 10.0
+    settle_seconds: float = 0.0
     webhook_networks: tuple[Network, ...] = ()
     requests_per_minute: int = 0
     failures_per_minute: int = 0

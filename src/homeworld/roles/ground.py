@@ -26,6 +26,8 @@ from homeworld.store.tokens import PREFIX
 
 _log = logging.getLogger("homeworld")
 _FIRST_START = ".first-start"
+SETTLE_SECONDS = 5.0
+"""For what is asked of a workflow to be in force before the API answers."""
 HTTP_PORT = 8443
 """Of the data plane over HTTPS; 443 is for root only."""
 

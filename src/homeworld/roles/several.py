@@ -41,6 +41,7 @@ from homeworld.replication.mover_process import MoverProcesses
 from homeworld.roles.access import FAILURES_PER_MINUTE, AccessOptions
 from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import (
+    SETTLE_SECONDS,
     Ending,
     begin,
     certificates,
@@ -175,6 +176,7 @@ class ApiRole:
                 flavor=ground.engine.flavor,
                 gateway_address=self._gateway_address,
                 http_address=self._http_address,
+                settle_seconds=SETTLE_SECONDS,
                 routes_changed=routes_changed,
                 replicas=self._replicas,
                 engine=self._engine,

@@ -39,6 +39,7 @@ from homeworld.roles import commands, users
 from homeworld.roles.access import FAILURES_PER_MINUTE, AccessOptions
 from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import (
+    SETTLE_SECONDS,
     begin,
     certificates,
     data_dir_lock,
@@ -179,6 +180,7 @@ class Homeworld:
             missing_engines=vitess.missing,
             gateway_address=f"127.0.0.1:{gateway.port}",
             http_address=f"127.0.0.1:{https.getsockname()[1]}",
+            settle_seconds=SETTLE_SECONDS,
             routes_changed=routes_changed,
             replicas=settings.replicas,
             webhook_networks=settings.webhook_networks,

@@ -5,6 +5,7 @@ Invariant: what is asked is judged and written by api.asking, in one transaction
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
@@ -24,7 +25,7 @@ from homeworld.api.schemas.workflows import (
 )
 from homeworld.model.engines import CAPABILITIES
 from homeworld.model.errors import InvalidError, NotFoundError
-from homeworld.model.states.move_tables import Trigger
+from homeworld.model.states.move_tables import State, Trigger
 from homeworld.store.guards import REPAIR
 from homeworld.store.workflows import Workflow
 
@@ -34,6 +35,10 @@ _ALL = "/organizations/{organization}/databases/{database}/workflows"
 _ONE = _ALL + "/{number}"
 _LARGEST = 2**31 - 1
 _PERIOD = "{} must be FROM..TO, both RFC 3339, such as 2026-01-01T00:00:00Z..2026-01-31T00:00:00Z"
+
+# States that asking leads to in one step; the routes follow.
+_AT_ONCE = frozenset({State.CUTOVER, State.REVERSED_CUTOVER})
+_SETTLED_PAUSE = 0.02
 
 # Operation, method, path below the workflow, trigger: one route each.
 ACTIONS: tuple[tuple[str, str, str, Trigger], ...] = (
@@ -139,7 +144,23 @@ def _ask(
                 "and create it anew, and the rows are copied again"
             )
         workflow = asking.take(call, workflow, trigger, noted={REPAIR: True} if repair else None)
-        return show_workflow(call, workflow)
+        answer = show_workflow(call, workflow)
+    if workflow.state not in _AT_ONCE:
+        return answer
+    # A client that reads or writes right behind the answer finds the tables where the state says.
+    _await_settled(api, workflow.id)
+    with api.read(caller, operation, path) as call:
+        return show_workflow(call, call.tx.workflows.get(workflow.id))
+
+
+def _await_settled(api: Api, workflow_id: str) -> None:
+    """Return once the routes of the workflow's state are served, or it takes too long: then they will be."""
+    deadline = time.monotonic() + api.settings.settle_seconds
+    while time.monotonic() < deadline:
+        with api.store.read() as tx:
+            if tx.workflows.get(workflow_id).settled:
+                return
+        time.sleep(_SETTLED_PAUSE)
 
 
 def _action(operation: str, trigger: Trigger) -> Callable[..., WorkflowOut]:
