@@ -12,8 +12,8 @@ from homeworld.model.topology import Flavor
 from tests.fuzz.mover.campaign import run
 
 pytestmark = pytest.mark.servers
-CASES = 12
-SECONDS = 12.0
+CASES = 24
+SECONDS = 25.0
 
 
 def test_random_moves_end_in_equal_data(flavor: Flavor) -> None:

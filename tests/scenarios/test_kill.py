@@ -110,7 +110,6 @@ def server_pids(platform: Platform) -> dict[str, int]:
 
 @pytest.mark.scenario
 @pytest.mark.timeout(600)
-@pytest.mark.one_flavor(Flavor.MARIADB)
 def test_each_server_killed_once_in_copying_running_and_switched(platform: Platform) -> None:
     login, bank, tellers = opened(platform)
     with login.connect("shop") as connection, connection.cursor() as cursor:

@@ -12,7 +12,6 @@ import pytest
 
 from homeworld.model.errors import NotFoundError
 from homeworld.model.movers import MoverProgress, OnDdl, Phase, Placement, ThrottleLimits
-from homeworld.model.topology import Flavor
 from homeworld.replication.mover import RunningMover
 from tests.support.moves import Move, make_move, wait_copied, wait_for
 from tests.support.mysqld import TestServer
@@ -48,6 +47,7 @@ TABLE: dict[str, tuple[str, dict[OnDdl, str]]] = {
 }
 # With all rows copied, IGNORE goes on behind the end of a table.
 LEFT = "goes on, and the target keeps the rows"
+PHASES = ("copying", "following", "while no mover looks")
 ENDED = {Phase.DDL, Phase.FAILED, Phase.STOPPED}
 
 
@@ -152,14 +152,7 @@ def _reached(mover: RunningMover, final: dict[str, str]) -> bool:
 
 
 @pytest.mark.parametrize("answer", list(OnDdl), ids=str)
-@pytest.mark.parametrize(
-    "phase",
-    [
-        pytest.param("copying", marks=pytest.mark.one_flavor(Flavor.MARIADB)),
-        pytest.param("following", marks=pytest.mark.one_flavor(Flavor.MYSQL)),
-        pytest.param("while no mover looks", marks=pytest.mark.one_flavor(Flavor.MYSQL)),
-    ],
-)
+@pytest.mark.parametrize("phase", PHASES)
 def test_what_becomes_of_a_stream(trio: list[TestServer], phase: str, answer: OnDdl) -> None:
     cells = [Cell(trio, kind, answer) for kind in TABLE]
     try:

@@ -165,7 +165,7 @@ def end_dying(crowd: Crowd, workflow: str, trigger: Trigger, steps: list[str], e
 @pytest.mark.parametrize(
     "source",
     [
-        pytest.param("shop", id="unsharded", marks=pytest.mark.long),
+        pytest.param("shop", id="unsharded", marks=pytest.mark.one_flavor(Flavor.MARIADB)),
         pytest.param("wide", id="sharded", marks=pytest.mark.one_flavor(Flavor.MYSQL)),
     ],
 )

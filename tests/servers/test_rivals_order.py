@@ -11,7 +11,6 @@ import pytest
 
 from homeworld.model.gtid import Position
 from homeworld.model.movers import Phase, Placement
-from homeworld.model.topology import Flavor
 from homeworld.replication import copier
 from homeworld.replication.follower import Follower
 from homeworld.replication.mover import RunningMover
@@ -133,7 +132,7 @@ def test_two_followers_that_need_each_other_both_go_on(trio: list[TestServer]) -
         ends_equal(move, mover)
 
 
-@pytest.mark.parametrize("servers", [pytest.param(1, marks=pytest.mark.one_flavor(Flavor.MARIADB)), 3])
+@pytest.mark.parametrize("servers", [1, 3])
 def test_what_was_taken_out_once_may_come_back_within_one_huge_transaction(
     trio: list[TestServer], servers: int
 ) -> None:
@@ -151,7 +150,7 @@ def test_what_was_taken_out_once_may_come_back_within_one_huge_transaction(
         ends_equal(move, mover)
 
 
-@pytest.mark.parametrize("servers", [pytest.param(1, marks=pytest.mark.one_flavor(Flavor.MARIADB)), 3])
+@pytest.mark.parametrize("servers", [1, 3])
 def test_all_logs_may_be_given_again(trio: list[TestServer], servers: int) -> None:
     """No follower knows its rows from those of others, and none may wait for the other to be done."""
     move = made(trio[:servers])
@@ -184,7 +183,7 @@ def test_a_huge_transaction_may_take_a_key_from_one_shard_to_another(trio: list[
         ends_equal(move, mover)
 
 
-@pytest.mark.parametrize("servers", [pytest.param(1, marks=pytest.mark.one_flavor(Flavor.MARIADB)), 3])
+@pytest.mark.parametrize("servers", [1, 3])
 def test_a_log_that_is_behind_says_nothing_of_a_key_that_has_gone(
     trio: list[TestServer], servers: int
 ) -> None:

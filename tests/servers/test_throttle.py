@@ -112,9 +112,7 @@ def ends_equal(move: Move, mover: RunningMover) -> None:
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-@pytest.mark.parametrize(
-    "how", ["stopped", pytest.param("delayed", marks=pytest.mark.one_flavor(Flavor.MARIADB))]
-)
+@pytest.mark.parametrize("how", ["stopped", "delayed"])
 def test_a_replica_that_lags_holds_the_copy(
     move: Move, pairs: tuple[Pair, Pair], side: str, how: str
 ) -> None:

@@ -11,7 +11,7 @@ from tests.fuzz.verify import play
 from tests.support.mysqld import TestServer
 
 pytestmark = pytest.mark.servers
-WORLDS = 5
+WORLDS = 10
 
 
 def test_random_damage_is_found_and_nothing_else(
