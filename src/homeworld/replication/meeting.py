@@ -1,14 +1,15 @@
 """Opening snapshots of both sides that show the same moment of each source.
 
 The streams come close first, as fast as they can. The appliers are held then and the feeds give
-transactions one by one. A snapshot of each source is opened whose position *g* is known exactly: on
-MariaDB the snapshot says it; on MySQL the moving tables are locked for reading while position and
-snapshot are taken, so that nothing of them lies between. It shows everything that the feeds had read by
-then. The appliers go on, side by side, because one may wait for what another has to apply, each to the
-first end of a transaction that has all of its *g*, and are held again; what they have beyond *g* touches
-none of the tables. Then the targets' snapshots are opened and the appliers go on. Where a row goes from
-one server to another between their snapshots, one applier would wait for another that is held: then all
-is done again.
+transactions one by one. A snapshot of each source is opened whose position *g* is known: on MariaDB the
+snapshot says it; on MySQL it is known but for what was committed in that very moment, and the rows of that
+are looked up on both sides once all is open (see :mod:`homeworld.replication.unlocked`). Only where that does
+not come out even time and again are the moving tables of a MySQL server locked for reading while position
+and snapshot are taken. It shows everything that the feeds had read by then. The appliers go on, side by side,
+because one may wait for what another has to apply, each to the first end of a transaction that has all of
+its *g*, and are held again; what they have beyond *g* touches none of the tables, or is among what is looked
+up. Then the targets' snapshots are opened and the appliers go on. Where a row goes from one server to another
+between their snapshots, one applier would wait for another that is held: then all is done again.
 
 Invariant: when :func:`meet` returns, the targets' snapshots show what their streams make of exactly what the
 sources' show; nobody is held any more, whatever happened.
@@ -23,14 +24,25 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from homeworld.model.errors import DeadlineExceededError, StoppedError
+from homeworld.model.errors import DeadlineExceededError, HomeworldError, SourceLogError, StoppedError
+from homeworld.model.tables import Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.replication.assembly import Assembly
+from homeworld.replication.changes import TableName
 from homeworld.replication.connection import Connection
 from homeworld.replication.fence import locked_for_reading
 from homeworld.replication.follower import CrossedError, Follower
+from homeworld.replication.keyorder import Key
 from homeworld.replication.positions import current_position, snapshot_position
 from homeworld.replication.snapshots import log_end, open_snapshot, snapshot_coordinates
+from homeworld.replication.unlocked import (
+    Place,
+    Window,
+    changes_within,
+    keys_of,
+    open_between,
+    same_moment,
+)
 
 _log = logging.getLogger(__name__)
 HOLD_SECONDS = 30.0
@@ -45,6 +57,7 @@ SNAPSHOT_SECONDS = 10.0
 LOCK_SECONDS = 1.0
 LOCK_ATTEMPTS = 60
 MEETINGS_TRIED = 20
+UNLOCKED_TRIED = 10
 _BETWEEN_ATTEMPTS = 0.5
 _BETWEEN_LOOKS = 0.005
 
@@ -74,23 +87,41 @@ def meet(
         time.
     :raises CrossedError: rows went from server to server each time that it was tried.
     """
-    tried = 1
+    tried, uneven = 1, 0
     while True:
         try:
-            return _meet(made, sources, targets, stopping)
+            return _meet(made, sources, targets, stopping, unlocked=uneven < UNLOCKED_TRIED)
+        except _UnevenError as error:
+            uneven += 1
+            _log.info("snapshots opened without a lock do not show one moment (%d): %s", uneven, error)
+            # What is in the log may wait for a replica's word until it can be seen.
+            if stopping.wait(min(_BETWEEN_LOOKS * 2**uneven, 1.0)):
+                raise StoppedError("the comparison was stopped") from error
         except CrossedError:
             if tried == MEETINGS_TRIED or stopping.wait(_BETWEEN_ATTEMPTS):
                 raise
             tried += 1
 
 
+class _UnevenError(HomeworldError):
+    """The snapshots cannot be shown to be of one moment; others may."""
+
+
 def _meet(
-    made: Assembly, sources: Sequence[Connection], targets: Sequence[Connection], stopping: threading.Event
+    made: Assembly,
+    sources: Sequence[Connection],
+    targets: Sequence[Connection],
+    stopping: threading.Event,
+    *,
+    unlocked: bool,
 ) -> Meeting:
     spec, followers = made.spec, made.followers
 
     def crossed() -> bool:
         return any(follower.blocked for follower in followers.values())
+
+    def passed() -> int:
+        return sum(rule.passed for rule in made.rules)
 
     for server, follower in followers.items():
         asked = next(
@@ -99,9 +130,11 @@ def _meet(
             if place.endpoint.server_id == server
         )
         _come_close(follower, asked, crossed, stopping)
+    windows: dict[str, Window] | None = {} if unlocked else None
     try:
         for follower in followers.values():
             follower.hold(HOLD_SECONDS, crossed)
+        known = passed()
         reached: dict[str, str] = {}
         for server, follower in followers.items():
             mine = [
@@ -109,11 +142,14 @@ def _meet(
                 for place, session in zip(spec.sources, sources, strict=True)
                 if place.endpoint.server_id == server
             ]
-            reached[server] = _snapshot(made, follower.endpoint, mine, stopping)
+            reached[server] = _snapshot(made, follower.endpoint, mine, stopping, windows)
         for server, follower in followers.items():
             follower.advance(reached[server])
         for follower in followers.values():
             follower.come_to_rest(REACH_SECONDS, crossed)
+        for server in windows or ():
+            reached[server] = followers[server].position
+        defined = {table.name: table.table for table in made.tables}
         # Read before: each snapshot shows all that it names, and no log has to be read for that.
         after = {
             place.shard: current_position(session, spec.flavor)
@@ -125,12 +161,42 @@ def _meet(
             place.shard: current_position(session, spec.flavor)
             for place, session in zip(spec.targets, targets, strict=True)
         }
-        passed = sum(rule.passed for rule in made.rules)
+        passed_now = passed()
     finally:
         for follower in followers.values():
             follower.release()
+    if windows:
+        if passed_now != known:
+            raise _UnevenError("a table was altered meanwhile")
+        both = (
+            list(zip(spec.sources, sources, strict=True)),
+            list(zip(spec.targets, targets, strict=True)),
+        )
+        _hold_even(followers, windows, defined, both, stopping)
     shown = {place.shard: reached[place.endpoint.server_id] for place in spec.sources}
-    return Meeting(shown, after, until, passed)
+    return Meeting(shown, after, until, passed_now)
+
+
+def _hold_even(
+    followers: Mapping[str, Follower],
+    windows: Mapping[str, Window],
+    defined: Mapping[TableName, Table],
+    both: tuple[Sequence[Place], Sequence[Place]],
+    stopping: threading.Event,
+) -> None:
+    """Hold the rows that were changed while snapshots were opened to be the same on both sides."""
+    touched: dict[str, set[Key]] = {}
+    for server, window in windows.items():
+        here = {place.schema for place, _ in both[0] if place.endpoint.server_id == server}
+        tables = {name: table for name, table in defined.items() if name[0] in here}
+        try:
+            changes = changes_within(followers[server].endpoint, window, tables, stopping)
+        except SourceLogError as error:
+            raise _UnevenError(str(error)) from error
+        for name, keys in keys_of(changes, tables).items():
+            touched.setdefault(name, set()).update(keys)
+    if not same_moment(touched, {name: table for (_, name), table in defined.items()}, *both):
+        raise _UnevenError("rows that were changed meanwhile are not the same on both sides")
 
 
 def _come_close(
@@ -156,14 +222,20 @@ def _snapshot(
     endpoint: Endpoint,
     mine: Sequence[tuple[ShardPlace, Connection]],
     stopping: threading.Event,
+    windows: dict[str, Window] | None,
 ) -> str:
-    """Open snapshots of one server's shards that show the same; the position that they show."""
+    """Open snapshots of one server's shards that show the same; the position that they show, on MySQL but for
+    the window that is added to ``windows``, where there are any.
+    """
     places = [place for place, _ in mine]
     sessions = [session for _, session in mine]
     if endpoint.flavor is Flavor.MARIADB:
         position = _same_snapshot(sessions, stopping)
         if position is not None:
             return position
+    elif windows is not None:
+        window = windows[endpoint.server_id] = open_between(sessions)
+        return window.begin
     with _locked(made, places, stopping) as lock:
         position = current_position(lock, endpoint.flavor)
         for session in sessions:

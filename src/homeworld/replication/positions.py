@@ -10,6 +10,7 @@ from __future__ import annotations
 from homeworld.model.errors import ServerError, UnsupportedLogError
 from homeworld.model.gtid import Position
 from homeworld.model.topology import Flavor
+from homeworld.replication.changes import Row
 from homeworld.replication.connection import Connection
 
 _SYNTAX_ERROR = 1064
@@ -30,17 +31,22 @@ def current_position(connection: Connection, flavor: Flavor) -> str:
     return str(Position.parse(flavor, (text or b"").decode()))
 
 
+def log_statuses(connection: Connection) -> list[Row]:
+    """Where the log ends: a row of file, offset and options that filter it; none where there is no log."""
+    if connection.endpoint.flavor is Flavor.MYSQL:
+        try:
+            return connection.query_all("SHOW BINARY LOG STATUS")
+        except ServerError as error:
+            if error.server_errno != _SYNTAX_ERROR:
+                raise  # MySQL before 8.2 knows the old name only
+    return connection.query_all("SHOW MASTER STATUS")
+
+
 def log_filters(connection: Connection) -> tuple[str, ...]:
     """The options of the server that keep some schemas' changes out of its binlog; no variable tells them."""
-    try:
-        rows = connection.query_all("SHOW BINARY LOG STATUS")
-    except ServerError as error:
-        if error.server_errno != _SYNTAX_ERROR:
-            raise
-        rows = connection.query_all("SHOW MASTER STATUS")  # MariaDB, and MySQL before 8.2
     return tuple(
         name
-        for row in rows
+        for row in log_statuses(connection)
         for name, value in zip(("binlog-do-db", "binlog-ignore-db"), row[2:], strict=False)
         if value
     )

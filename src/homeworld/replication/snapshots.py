@@ -16,9 +16,11 @@ from homeworld.model.errors import DeadlineExceededError, UnsupportedLogError
 from homeworld.model.gtid import IntervalSet, MariadbPosition, MysqlPosition, Position
 from homeworld.model.topology import Flavor
 from homeworld.replication.connection import Connection
+from homeworld.replication.positions import log_statuses
 
 _PAUSE_SECONDS = 0.005
-_Coordinates = tuple[str, int]
+#: Log file and offset in it; compared, the later is the greater.
+Coordinates = tuple[str, int]
 
 
 def open_snapshot(connection: Connection, position: str, timeout_seconds: float) -> None:
@@ -44,31 +46,39 @@ def open_snapshot(connection: Connection, position: str, timeout_seconds: float)
     _wait(opened, deadline, position)
 
 
-def snapshot_coordinates(connection: Connection) -> _Coordinates:
+def snapshot_coordinates(connection: Connection) -> Coordinates:
     """MariaDB: log file and offset of the consistent snapshot that this connection holds."""
     status = {
         (name or b"").decode().lower(): (value or b"").decode()
         for name, value in connection.query_all("SHOW STATUS LIKE 'binlog_snapshot_%'")
     }
-    return _coordinates(status.get("binlog_snapshot_file"), status.get("binlog_snapshot_position"))
+    return _checked(status.get("binlog_snapshot_file"), status.get("binlog_snapshot_position"))
 
 
 def _executed(connection: Connection, position: str) -> bool:
     return connection.query_one(f"SELECT GTID_SUBSET('{position}', @@global.gtid_executed)")[0] == b"1"
 
 
-def log_end(connection: Connection) -> _Coordinates:
-    """MariaDB: where the log ends; what has been read from it stands before."""
-    file, offset = connection.query_one("SHOW MASTER STATUS")[:2]
-    return _coordinates((file or b"").decode(), (offset or b"").decode())
+def log_end(connection: Connection) -> Coordinates:
+    """Where the log ends; what has been read from it stands before, and so does what a snapshot shows that
+    was opened before this is asked.
+    """
+    statuses = log_statuses(connection)
+    file, offset = statuses[0][:2] if statuses else (b"", b"")
+    return _checked((file or b"").decode(), (offset or b"").decode())
 
 
-def _coordinates(file: str | None, offset: str | None) -> _Coordinates:
-    if not file or not offset or not offset.isdigit():
-        raise UnsupportedLogError("the server writes no binlog; set log_bin on it")
+def coordinates(file: str, offset: int) -> Coordinates:
+    """Coordinates as the server tells them, made to be compared."""
     # Files are numbered with leading zeros, which end after a million of them.
     stem, _, number = file.rpartition(".")
-    return f"{stem}.{number:>20}", int(offset)
+    return f"{stem}.{number:>20}", offset
+
+
+def _checked(file: str | None, offset: str | None) -> Coordinates:
+    if not file or not offset or not offset.isdigit():
+        raise UnsupportedLogError("the server writes no binlog; set log_bin on it")
+    return coordinates(file, int(offset))
 
 
 def _wait(ready: Callable[[], bool], deadline: float, position: str) -> None:
