@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FLAVOR ?= mariadb
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Some images of Python set it: then each of the hundreds of processes would compile all it imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench fleet contract reference lint mysql pscale vitess test-vitess clean
 
