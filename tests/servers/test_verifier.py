@@ -201,7 +201,7 @@ def test_where_only_a_lock_is_left_an_open_transaction_keeps_from_comparing_but_
 ) -> None:
     if move.source.flavor is not Flavor.MYSQL:
         pytest.skip("MariaDB needs no lock")
-    monkeypatch.setattr(meeting, "UNLOCKED_TRIED", 0)
+    monkeypatch.setattr(meeting, "UNLOCKED_SECONDS", 0.0)
     monkeypatch.setattr(meeting, "LOCK_ATTEMPTS", 2)
     with move.source.connect(schema=move.schema, autocommit=False) as connection:
         with connection.cursor() as cursor:

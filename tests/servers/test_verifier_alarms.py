@@ -89,8 +89,8 @@ def test_what_the_log_has_and_nobody_sees_yet_is_no_difference(
     trio: list[TestServer], flavor: Flavor
 ) -> None:
     """A commit that waits for a replica's word is in the log: the stream has it before it can be seen."""
-    if flavor is not Flavor.MARIADB:
-        pytest.skip("no semi-sync there: test_verifier_unlocked makes the same happen")
+    mysql = flavor is Flavor.MYSQL
+    prefix = "rpl_semi_sync_source" if mysql else "rpl_semi_sync_master"
     move = make_move(trio)
     move.create("CREATE TABLE a (id INT PRIMARY KEY, v INT)", "INSERT INTO a VALUES (1, 0)")
     move.prepare(Placement("a", "xxhash", ("id",)))
@@ -99,11 +99,14 @@ def test_what_the_log_has_and_nobody_sees_yet_is_no_difference(
     mover.start()
     try:
         wait_copied(mover)
+        if mysql:
+            server.query("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
         server.execute(
             [
-                "SET GLOBAL rpl_semi_sync_master_wait_point='AFTER_SYNC'",
-                "SET GLOBAL rpl_semi_sync_master_timeout=3000",
-                "SET GLOBAL rpl_semi_sync_master_enabled=ON",
+                f"SET GLOBAL {prefix}_wait_point='AFTER_SYNC'",
+                f"SET GLOBAL {prefix}_wait_no_{'replica' if mysql else 'slave'}=ON",
+                f"SET GLOBAL {prefix}_timeout=3000",
+                f"SET GLOBAL {prefix}_enabled=ON",
             ]
         )
         writer = threading.Thread(target=move.create, args=("UPDATE a SET v=1",))
@@ -114,7 +117,9 @@ def test_what_the_log_has_and_nobody_sees_yet_is_no_difference(
         writer.join(30)
         assert found.equal, found
     finally:
-        server.query("SET GLOBAL rpl_semi_sync_master_enabled=OFF")
+        server.query(f"SET GLOBAL {prefix}_enabled=OFF")
+        if mysql:
+            server.query("UNINSTALL PLUGIN rpl_semi_sync_source")
         mover.stop(20)
 
 

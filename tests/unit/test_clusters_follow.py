@@ -307,3 +307,29 @@ def test_who_waits_for_a_cluster_that_does_not_follow_is_told_why(platform: Plat
         until(lambda: bool(platform.following().error), "the reason is told")
         with pytest.raises(UnavailableError, match="vtctld does not answer"):
             await_followed(platform.store, platform.main().id, 0.0)
+
+
+def test_who_asks_to_look_again_while_a_cluster_follows_is_heard(platform: Platform) -> None:
+    platform.make()
+    with platform.works():
+        ready(platform)
+    main = platform.main().id
+    with platform.store.write() as tx:
+        tx.followings.look_again(main)
+    asked: list[bool] = []
+    bound = 0
+
+    def bind(tx: Transaction) -> None:
+        # Between what was carried out and what is written down, in the same place where another could be.
+        nonlocal bound
+        bound += 1
+        if bound == 2 and not asked:
+            asked.append(True)
+            tx.followings.look_again(main)
+
+    assert let_follow(platform.store, platform.clusters, main, bind=bind)
+    with platform.store.read() as tx:
+        assert tx.followings.behind(main) is not None, "what was asked for is forgotten"
+    assert let_follow(platform.store, platform.clusters, main)
+    with platform.store.read() as tx:
+        assert tx.followings.behind(main) is None

@@ -347,6 +347,13 @@ class FakeVtctld:
     rounds: int = 0
     forgotten: bool = False
     deleted: list[str] = field(default_factory=list[str])
+    lagging: bool = False
+
+    def run_with_file(
+        self, branch_id: str, flag: str, content: object, *args: str, timeout_seconds: float
+    ) -> None:
+        assert (flag, bool(content)) == ("--rules-file", True)
+        self.run(branch_id, *args, timeout_seconds=timeout_seconds)
 
     def run(self, branch_id: str, *args: str, timeout_seconds: float) -> object:
         assert timeout_seconds > 0
@@ -366,6 +373,8 @@ class FakeVtctld:
                 return {"rows": [[1]] if self._journaled(args[-1]) else []}
             case "SwitchTraffic" | "ReverseTraffic":
                 assert command == "SwitchTraffic", "each way by its own name"
+                if self.lagging and "--max-replication-lag-allowed=10s" in args:
+                    raise InvalidError("replication lag of 11s is higher than allowed lag 10s")
                 self._switch(back="--workflow=move_1_reverse" in args)
             case "create":
                 self.exists = True
@@ -405,7 +414,7 @@ class FakeVtctld:
 
     def _shards(self, keyspace: str) -> dict[str, Any]:
         origin = "wide" if self.switched else "shop"
-        denied = list(MOVE.tables) if (keyspace == origin) == (self.stage in (1, 2)) else []
+        denied = list(MOVE.tables) if (keyspace == origin) == (self.stage > 0) else []
         control = [{"tablet_type": "PRIMARY", "denied_tables": denied}] if denied else []
         shard = {"primary_alias": {"cell": "home", "uid": 1}, "tablet_controls": control}
         return {"-80" if keyspace == "wide" else "0": {"keyspace": keyspace, "shard": shard}}
@@ -468,6 +477,77 @@ def test_what_breaks_off_is_called_again(stage: int, silent: bool) -> None:
     vtctld = FakeVtctld(break_at=[stage], silent=silent)
     VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
     assert (vtctld.switched, vtctld.stage) == (True, 0)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("settled", [False, True])
+def test_behind_its_journal_a_switch_goes_on_whatever_the_lag(stage: int, settled: bool) -> None:
+    vtctld = FakeVtctld(stage=stage, lagging=True)
+    moves = VitessMoves(vtctld)
+    if settled:
+        moves.settle(MOVE, back=False, timeout_seconds=5.0)
+    else:
+        moves.switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
+    assert (vtctld.switched, vtctld.stage) == (True, 0)
+
+
+def test_before_it_lag_keeps_it_from_beginning() -> None:
+    vtctld = FakeVtctld(lagging=True)
+    with pytest.raises(DeadlineExceededError):
+        VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
+    assert (vtctld.switched, vtctld.stage) == (False, 0)
+
+
+@dataclass
+class HalfFrozen:
+    """A vtctld that died while it ended a switch to two shards, and calls that ended when asked again."""
+
+    messages: dict[int, str]
+    asked: int = 0
+
+    def run_with_file(
+        self, branch_id: str, flag: str, content: object, *args: str, timeout_seconds: float
+    ) -> None:
+        raise AssertionError((branch_id, flag, content, args, timeout_seconds))
+
+    def run(self, branch_id: str, *args: str, timeout_seconds: float) -> object:
+        assert (branch_id, timeout_seconds > 0) == ("branch", True)
+        command = next((one for one in args if one in _COMMANDS), args[0])
+        match command:
+            case "GetWorkflows" if args[-1] == "wide":
+                told = [
+                    stream(number, "-80" if number == 1 else "80-", state="Stopped", message=message)
+                    for number, message in self.messages.items()
+                ]
+                return workflows(*told, name="move_1")
+            case "GetWorkflows":
+                return workflows(stream(9, "0", state="Running", message=""), name="move_1_reverse")
+            case "GetRoutingRules":
+                return rules_answer({f"shop.{table}": f"wide.{table}" for table in MOVE.tables})
+            case "FindAllShardsInKeyspace":
+                return {"shards": {"0": {"shard": {"primary_alias": {"cell": "home", "uid": 1}}}}}
+            case "ExecuteFetchAsDBA" if args[-1].startswith("update _vt.vreplication set message = 'FROZEN'"):
+                number = int(args[-1].partition("id = ")[2].split()[0])
+                assert self.messages[number] == look.FOR_CUTOVER
+                self.messages[number] = look.FROZEN
+            case "ExecuteFetchAsDBA":
+                return {"rows": [[1]] if str(look.journal_id("wide", ())) in args[-1] else []}
+            case "SwitchTraffic":
+                self.asked += 1
+            case _:
+                raise AssertionError(args)
+        return None
+
+
+def test_a_death_between_the_shards_at_its_end_is_mended() -> None:
+    vtctld = HalfFrozen({1: look.FROZEN, 2: look.FOR_CUTOVER})
+    VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
+    assert set(vtctld.messages.values()) == {look.FROZEN}
+    # None is frozen: then Vitess's own call ends it, and nothing is written behind its back.
+    vtctld = HalfFrozen({1: look.FOR_CUTOVER, 2: look.FOR_CUTOVER})
+    with pytest.raises(UnavailableError):
+        VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=0.0)
+    assert set(vtctld.messages.values()) == {look.FOR_CUTOVER}
 
 
 def test_what_is_refused_before_it_begins_has_changed_nothing() -> None:

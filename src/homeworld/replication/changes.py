@@ -64,6 +64,8 @@ class FeedBatch:
     :param unfinished: with ``mid_transaction``: what ``position`` will be once that transaction is complete.
     :param discard_unfinished: parts given with ``mid_transaction`` before this batch are void: the stream was
         lost (the transaction is given again from its start) or the transaction was rolled back.
+    :param undecided: MySQL: transactions that were prepared (XA) before the batch's end and wait for their
+        decision. The server counts them among those it has executed; ``position`` does not have them.
     """
 
     changes: list[RowChange]
@@ -74,3 +76,4 @@ class FeedBatch:
     mid_transaction: bool
     discard_unfinished: bool
     unfinished: str = ""
+    undecided: str = ""

@@ -210,6 +210,7 @@ class Feed:
             mid_transaction=transactions.partly_given,
             discard_unfinished=transactions.void,
             unfinished=transactions.unfinished() if transactions.partly_given else "",
+            undecided=transactions.undecided(),
         )
         transactions.ddl = None
         transactions.moved = transactions.void = False

@@ -79,6 +79,7 @@ class Follower:
         self._stopping = stopping
         self._position = start
         self._parsed = Position.parse(endpoint.flavor, start)
+        self._undecided: Position | None = None  # prepared (XA) at that position
         self._moved = threading.Condition()
         self._inside = False  # the gate is ours
         self._parts = False  # a source transaction is applied in part
@@ -187,6 +188,11 @@ class Follower:
         self._worked = time.monotonic() - begun
         if not done:
             return  # nor may what comes behind it count as done
+        if batch.undecided or self._undecided is not None:
+            with self._moved:
+                told = batch.undecided
+                self._undecided = Position.parse(self.endpoint.flavor, told) if told else None
+                self._moved.notify_all()
         self._current = batch.caught_up
         if batch.caught_up:
             self._known_at = time.monotonic()
@@ -378,15 +384,22 @@ class Follower:
         with self.gate:
             return any(table.map.busy for table in tables)
 
+    def _has(self, wanted: Position) -> bool:
+        """Whether everything in a position is dealt with, but for what is only prepared (XA): MySQL counts
+        that as executed, and nobody sees it yet.
+        """
+        parsed, undecided = self._parsed, self._undecided
+        return parsed.contains(wanted) or (undecided is not None and parsed.union(undecided).contains(wanted))
+
     def wait(self, position: str, timeout_seconds: float) -> None:
-        """Return once everything in ``position`` has been applied.
+        """Return once everything in ``position`` has been applied that is committed.
 
         :raises DeadlineExceededError: not in time.
         """
         wanted = Position.parse(self.endpoint.flavor, position)
         deadline = time.monotonic() + timeout_seconds
         with self._moved:
-            while not self._parsed.contains(wanted):
+            while not self._has(wanted):
                 left = deadline - time.monotonic()
                 if left <= 0 or self._stopping.is_set():
                     raise DeadlineExceededError(f"the targets have not applied {position} in time")
@@ -404,7 +417,12 @@ class Follower:
     def rests(self) -> bool:
         """Whether it is held and has come to rest where it was told to."""
         wanted = self._hold_at
-        return self._holding and self._held.is_set() and (wanted is None or self._parsed.contains(wanted))
+        return self._holding and self._held.is_set() and (wanted is None or self._has(wanted))
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether the targets lack a row of ours here for what another server's shard does only later."""
+        return self.rivals is not None and self.rivals.verdicts.ahead_of(self._parsed)
 
     @property
     def blocked(self) -> bool:
@@ -447,7 +465,7 @@ class Follower:
             if not self._held.is_set():
                 return False
             # It may have been set by a look at the position before.
-            reached = wanted is None or self._parsed.contains(wanted)
+            reached = wanted is None or self._has(wanted)
             if not reached:
                 self._held.clear()
             return reached
@@ -473,7 +491,7 @@ class Follower:
     def _rests(self) -> bool:
         """Whether a hold is in force now; waits a moment then."""
         wanted = self._hold_at
-        if not self._holding or self._parts or (wanted is not None and not self._parsed.contains(wanted)):
+        if not self._holding or self._parts or (wanted is not None and not self._has(wanted)):
             return False
         self._held.set()
         time.sleep(_TICK / 10)

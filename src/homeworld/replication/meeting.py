@@ -11,12 +11,13 @@ its *g*, and are held again; what they have beyond *g* touches none of the table
 up. Then the targets' snapshots are opened and the appliers go on. Where a row goes from one server to another
 between their snapshots, one applier would wait for another that is held: then all is done again.
 
-Invariant: when :func:`meet` returns, the targets' snapshots show what their streams make of exactly what the
-sources' show; nobody is held any more, whatever happened.
+Invariant: when :func:`meet` returns, the targets' snapshots show what their streams make of what the sources'
+show, but for what a comparison has to find; nobody is held any more, whatever happened.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -24,24 +25,22 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from homeworld.model.errors import DeadlineExceededError, HomeworldError, SourceLogError, StoppedError
-from homeworld.model.tables import Table
+from homeworld.model.errors import DeadlineExceededError, StoppedError
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.replication.assembly import Assembly
-from homeworld.replication.changes import TableName
 from homeworld.replication.connection import Connection
 from homeworld.replication.fence import locked_for_reading
 from homeworld.replication.follower import CrossedError, Follower
-from homeworld.replication.keyorder import Key
 from homeworld.replication.positions import current_position, snapshot_position
 from homeworld.replication.snapshots import log_end, open_snapshot, snapshot_coordinates
 from homeworld.replication.unlocked import (
-    Place,
+    Adopt,
+    Look,
+    UnevenError,
     Window,
-    changes_within,
-    keys_of,
+    await_visible,
+    hold_even,
     open_between,
-    same_moment,
 )
 
 _log = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ SNAPSHOT_SECONDS = 10.0
 LOCK_SECONDS = 1.0
 LOCK_ATTEMPTS = 60
 MEETINGS_TRIED = 20
-UNLOCKED_TRIED = 10
+UNLOCKED_SECONDS = 60.0
 _BETWEEN_ATTEMPTS = 0.5
 _BETWEEN_LOOKS = 0.005
 
@@ -66,7 +65,7 @@ _BETWEEN_LOOKS = 0.005
 class Meeting:
     """Where both sides' snapshots are.
 
-    :param sources: source shard to the exact position that both sides show.
+    :param sources: source shard to the position that the targets show; of the rows the sources show the same.
     :param targets: target shard to a position of its server of which its snapshot shows everything.
     :param until: target shard to a position that has everything which its snapshot shows.
     :param passed: how many schema statements the streams had passed there.
@@ -79,32 +78,41 @@ class Meeting:
 
 
 def meet(
-    made: Assembly, sources: Sequence[Connection], targets: Sequence[Connection], stopping: threading.Event
+    made: Assembly,
+    sources: Sequence[Connection],
+    targets: Sequence[Connection],
+    stopping: threading.Event,
+    adopt: Adopt = lambda connection: connection,
 ) -> Meeting:
     """Open snapshots of all shards, one in each session, at one position of each source server.
 
+    :param adopt: is given each further session, so that somebody else can cut it.
     :raises DeadlineExceededError: a source's tables could not be locked, or an applier did not come there, in
         time.
     :raises CrossedError: rows went from server to server each time that it was tried.
     """
-    tried, uneven = 1, 0
+    tried, uneven, locked_at = 1, 0, time.monotonic() + UNLOCKED_SECONDS
     while True:
         try:
-            return _meet(made, sources, targets, stopping, unlocked=uneven < UNLOCKED_TRIED)
-        except _UnevenError as error:
+            return _meet(made, sources, targets, stopping, adopt, unlocked=time.monotonic() < locked_at)
+        except UnevenError as error:
             uneven += 1
-            _log.info("snapshots opened without a lock do not show one moment (%d): %s", uneven, error)
-            # What is in the log may wait for a replica's word until it can be seen.
-            if stopping.wait(min(_BETWEEN_LOOKS * 2**uneven, 1.0)):
+            pause = min(_BETWEEN_LOOKS * 2**uneven, 1.0)
+            _log.info("snapshots opened without a lock may not be of one moment (%d): %s", uneven, error)
+            _let_go(sources, targets)
+            if stopping.wait(pause):
                 raise StoppedError("the comparison was stopped") from error
         except CrossedError:
+            _let_go(sources, targets)
             if tried == MEETINGS_TRIED or stopping.wait(_BETWEEN_ATTEMPTS):
                 raise
             tried += 1
 
 
-class _UnevenError(HomeworldError):
-    """The snapshots cannot be shown to be of one moment; others may."""
+def _let_go(*sides: Sequence[Connection]) -> None:
+    """End what the sessions have begun: whoever alters a table waits for those who have looked at it."""
+    for session in itertools.chain(*sides):
+        session.execute("ROLLBACK")
 
 
 def _meet(
@@ -112,6 +120,7 @@ def _meet(
     sources: Sequence[Connection],
     targets: Sequence[Connection],
     stopping: threading.Event,
+    adopt: Adopt,
     *,
     unlocked: bool,
 ) -> Meeting:
@@ -142,14 +151,21 @@ def _meet(
                 for place, session in zip(spec.sources, sources, strict=True)
                 if place.endpoint.server_id == server
             ]
+            if windows is not None and follower.endpoint.flavor is Flavor.MYSQL:
+                await_visible(mine[0][1], follower.position, stopping)
             reached[server] = _snapshot(made, follower.endpoint, mine, stopping, windows)
         for server, follower in followers.items():
             follower.advance(reached[server])
         for follower in followers.values():
             follower.come_to_rest(REACH_SECONDS, crossed)
+        if any(follower.passes_over for follower in followers.values()):
+            raise CrossedError
         for server in windows or ():
             reached[server] = followers[server].position
-        defined = {table.name: table.table for table in made.tables}
+        defined = {
+            server: {name: table.table for name, table in follower.tables.items()}
+            for server, follower in followers.items()
+        }
         # Read before: each snapshot shows all that it names, and no log has to be read for that.
         after = {
             place.shard: current_position(session, spec.flavor)
@@ -165,38 +181,16 @@ def _meet(
     finally:
         for follower in followers.values():
             follower.release()
-    if windows:
-        if passed_now != known:
-            raise _UnevenError("a table was altered meanwhile")
-        both = (
-            list(zip(spec.sources, sources, strict=True)),
-            list(zip(spec.targets, targets, strict=True)),
-        )
-        _hold_even(followers, windows, defined, both, stopping)
+    if windows and passed_now != known:
+        raise UnevenError("a table was altered meanwhile")
+    looks = [
+        Look(followers[server].endpoint, window, reached[server], defined[server])
+        for server, window in (windows or {}).items()
+    ]
+    if looks:
+        hold_even(looks, (spec.sources, sources), (spec.targets, targets), stopping, adopt)
     shown = {place.shard: reached[place.endpoint.server_id] for place in spec.sources}
     return Meeting(shown, after, until, passed_now)
-
-
-def _hold_even(
-    followers: Mapping[str, Follower],
-    windows: Mapping[str, Window],
-    defined: Mapping[TableName, Table],
-    both: tuple[Sequence[Place], Sequence[Place]],
-    stopping: threading.Event,
-) -> None:
-    """Hold the rows that were changed while snapshots were opened to be the same on both sides."""
-    touched: dict[str, set[Key]] = {}
-    for server, window in windows.items():
-        here = {place.schema for place, _ in both[0] if place.endpoint.server_id == server}
-        tables = {name: table for name, table in defined.items() if name[0] in here}
-        try:
-            changes = changes_within(followers[server].endpoint, window, tables, stopping)
-        except SourceLogError as error:
-            raise _UnevenError(str(error)) from error
-        for name, keys in keys_of(changes, tables).items():
-            touched.setdefault(name, set()).update(keys)
-    if not same_moment(touched, {name: table for (_, name), table in defined.items()}, *both):
-        raise _UnevenError("rows that were changed meanwhile are not the same on both sides")
 
 
 def _come_close(

@@ -30,7 +30,7 @@ def open_snapshot(connection: Connection, position: str, timeout_seconds: float)
     """
     deadline = time.monotonic() + timeout_seconds
     if connection.endpoint.flavor is Flavor.MYSQL:
-        _wait(lambda: _executed(connection, position), deadline, position)
+        _wait(lambda: shows(connection, position), deadline, position)
         connection.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         return
     # What has been read from the log stands before its end, so a snapshot at the end or later shows it.
@@ -55,7 +55,8 @@ def snapshot_coordinates(connection: Connection) -> Coordinates:
     return _checked(status.get("binlog_snapshot_file"), status.get("binlog_snapshot_position"))
 
 
-def _executed(connection: Connection, position: str) -> bool:
+def shows(connection: Connection, position: str) -> bool:
+    """MySQL: whether a snapshot that is begun now shows everything in ``position``."""
     return connection.query_one(f"SELECT GTID_SUBSET('{position}', @@global.gtid_executed)")[0] == b"1"
 
 

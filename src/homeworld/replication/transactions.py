@@ -28,7 +28,7 @@ from homeworld.model.errors import (
     SourceLogError,
     UnsupportedLogError,
 )
-from homeworld.model.gtid import Position, Progress, Source
+from homeworld.model.gtid import MysqlPosition, Position, Progress, Source
 from homeworld.model.tables import Table
 from homeworld.model.topology import Flavor
 from homeworld.replication.changes import DdlEvent, RowChange, TableName
@@ -157,6 +157,17 @@ class Transactions:
         if self._gtid is not None:
             _add(then, self._gtid)
         return then.text()
+
+    def undecided(self) -> str:
+        """The transactions that are prepared (XA) and wait for their decision, as a position; empty on
+        MariaDB, whose positions name them already.
+        """
+        if self._mariadb or not self._undecided:
+            return ""
+        found = Progress(MysqlPosition({}))
+        for gtid, _ in self._undecided.values():
+            _add(found, gtid)
+        return found.text()
 
     def restart(self) -> None:
         """The stream was lost: what is not complete will come again from its start."""
@@ -345,6 +356,7 @@ class Transactions:
             self._pass(gtid)
         self._undecided[xid] = (gtid, self._open)
         self._open = []
+        self.moved = True  # what waits is told, and ends a batch of one
         self._end_group()
 
     def _statement(self, query: events.Query) -> None:

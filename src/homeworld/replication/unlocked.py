@@ -7,10 +7,12 @@ has, and where one of them has written to its other tables first, the server end
 Theory of operation. A snapshot that is opened between reading ``gtid_executed`` (*g*) and reading where the
 log ends (*e*) shows at least *g*, because a transaction enters the set after the engine's commit, and at most
 what stands in the log before *e*, because it is written there before. What lies between is read from the log:
-the window. The targets show some position that has *g* and lies before *e*, too. Rows that no transaction of
-the window touched are therefore of the same moment on both sides; those that one touched are looked up in all
-snapshots. If each of them is the same on both sides, the snapshots are as good as exact; if one is not, the
-source's may show only a part of the window, or the sides do differ: who asked tries again.
+the window. The targets show some position that has *g* and lies before *e*, too (that is held: the window is
+read until it has that position). Rows that no transaction of the window touched are therefore of the same
+moment on both sides. Those that one touched are looked up in all snapshots: where such a row is the same on
+both sides, the snapshots are as good as of one moment; where it is not, and both sides have something that it
+was within the window, whoever asked tries again; where the target has what it never was, the sides differ,
+and the comparison will find it.
 
 Invariant: where :func:`same_moment` says yes, the source's and the targets' snapshots differ in nothing but
 what a comparison has to find.
@@ -21,50 +23,99 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import uuid4
 
-from homeworld.model.errors import SourceLogError, StoppedError
+from homeworld.model.errors import (
+    ConnectionLostError,
+    MalformedPacketError,
+    ServerError,
+    SourceLogError,
+    StoppedError,
+    is_outage,
+)
 from homeworld.model.gtid import Position
 from homeworld.model.tables import Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
-from homeworld.replication.changes import RowChange, TableName
+from homeworld.replication.changes import Row, RowChange, TableName
 from homeworld.replication.checksum import row_hash
 from homeworld.replication.connection import Connection
 from homeworld.replication.keyorder import Key, TableKey
 from homeworld.replication.lanes import walked
+from homeworld.replication.loading import select_list
 from homeworld.replication.positions import current_position
-from homeworld.replication.snapshots import Coordinates, coordinates, log_end
+from homeworld.replication.snapshots import Coordinates, common_position, coordinates, log_end, shows
 from homeworld.replication.transactions import Pause, Transactions
 from homeworld.wire.binlog import EventReader, EventType
 from homeworld.wire.binlog_dump import announcements, dump_command
 from homeworld.wire.binlog_events import read_rotate
 
-KEYS_LOOKED_UP = 5000
+CHANGES_LOOKED_UP = 5000
+OPENINGS_TRIED = 100
+VISIBLE_SECONDS = 15.0
+"""A commit may wait for a replica's word before anybody sees it (semi-sync: 10 s where nothing is set)."""
 WINDOW_SECONDS = 60.0
 """The server goes through its log file from the beginning to find where a window begins."""
-OPENINGS_TRIED = 100
 _KEYS_A_STATEMENT = 500
 _HEARTBEAT_SECONDS = 0.5
+_SESSION_SECONDS = 15.0
 _WAIT = 0.2
 _ROTATE = int(EventType.ROTATE)
+_TABLE_CHANGED = 1412
 
 Place = tuple[ShardPlace, Connection]
+Adopt = Callable[[Connection], Connection]
 
 
-class WideWindowError(SourceLogError):
-    """What happened while a snapshot was opened is too much, or of a kind that rows do not tell."""
+class UnevenError(SourceLogError):
+    """The snapshots cannot be shown to be of one moment; others may."""
 
-    code = "wide_window"
+    code = "uneven_snapshots"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a snapshot may show: everything of ``begin``, and nothing behind ``end``."""
+    """What a snapshot may show: everything of ``begin``, and nothing behind ``end``; of the server's log."""
 
     begin: str
     end: Coordinates
+    server_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One server's window, and what the targets show of it.
+
+    :param rest: the position that they show; it has all of the window's beginning but what is prepared (XA)
+        there. ``tables``: those that move, as they are defined at that position.
+    """
+
+    endpoint: Endpoint
+    window: Window
+    rest: str
+    tables: Mapping[TableName, Table]
+
+
+@dataclass(slots=True)
+class Touched:
+    """The rows of a table that a window's transactions touched: by key, all that each was. None: absent."""
+
+    table: Table
+    rows: dict[Key, set[Row | None]] = field(default_factory=dict[Key, set[Row | None]])
+
+
+def await_visible(session: Connection, position: str, stopping: threading.Event) -> None:
+    """Return once everything in ``position``, which was read from the server's log, can be seen there.
+
+    :raises UnevenError: it cannot in time.
+    """
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while not shows(session, position):
+        if stopping.wait(0.005):
+            raise StoppedError("the comparison was stopped")
+        if time.monotonic() > deadline:
+            raise UnevenError("what the log has cannot be seen yet")
 
 
 def open_between(sessions: Sequence[Connection]) -> Window:
@@ -79,91 +130,163 @@ def open_between(sessions: Sequence[Connection]) -> Window:
         after = current_position(sessions[0], Flavor.MYSQL)
         if after == begin:
             break
-    return Window(begin, log_end(sessions[0]))
+    end = log_end(sessions[0])
+    return Window(begin, end, _server_uuid(sessions[0]))
 
 
-def changes_within(
-    endpoint: Endpoint, window: Window, tables: Mapping[TableName, Table], stopping: threading.Event
-) -> list[RowChange]:
-    """The changes of ``tables``, as these are defined, by transactions of the window and maybe a few more.
+def hold_even(
+    looks: Sequence[Look],
+    sources: tuple[Sequence[ShardPlace], Sequence[Connection]],
+    targets: tuple[Sequence[ShardPlace], Sequence[Connection]],
+    stopping: threading.Event,
+    adopt: Adopt,
+) -> None:
+    """Hold both sides' snapshots to show the same of every row that a window's transactions touched.
 
-    :raises SourceLogError: a schema statement, an XA transaction that was prepared before, more than
-        KEYS_LOOKED_UP changes, or the end was not reached in time; or the log cannot be followed.
+    :param sources: all source shards with their sessions; ``targets`` likewise.
+    :param adopt: is given each connection that is made, so that somebody else can cut it.
+    :raises UnevenError: they do not, or that cannot be told; others may.
+    :raises UnavailableError: a server was lost.
+    """
+    touched: dict[str, Touched] = {}
+    for look in looks:
+        touched_by(changes_within(look, stopping, adopt), look.tables, touched)
+    if not same_moment(touched, *(list(zip(*side, strict=True)) for side in (sources, targets))):
+        raise UnevenError("rows that were changed meanwhile are not the same on both sides")
+
+
+def changes_within(look: Look, stopping: threading.Event, adopt: Adopt) -> list[RowChange]:
+    """The changes of the tables by transactions of the window and maybe a few more, in the log's order.
+
+    :raises UnevenError: a schema statement, more than CHANGES_LOOKED_UP changes, or the log cannot be read.
     :raises UnavailableError: the server was lost.
     """
-    position = Position.parse(Flavor.MYSQL, window.begin)
-    transactions = Transactions(position, tables)
+    window = look.window
+    wanted = Position.parse(Flavor.MYSQL, look.rest)
+    position = common_position([Position.parse(Flavor.MYSQL, window.begin), wanted])
+    transactions = Transactions(position, look.tables)
     deadline = time.monotonic() + WINDOW_SECONDS
     reached: Coordinates = ("", 0)
-    with Connection(endpoint, fidelity=False, timeout_seconds=WINDOW_SECONDS) as connection:
+    with adopt(Connection(look.endpoint, fidelity=False, timeout_seconds=_SESSION_SECONDS)) as connection:
+        if _server_uuid(connection) != window.server_uuid:
+            raise ConnectionLostError("another server answers at the source's address")
         checksum = (connection.query_one("SELECT @@global.binlog_checksum")[0] or b"").upper()
+        reader = EventReader(checksums=checksum != b"NONE")
         for statement in announcements(
             position, heartbeat_seconds=_HEARTBEAT_SECONDS, replica_uuid=str(uuid4())
         ):
             connection.execute(statement)
         connection.command(dump_command(position, secrets.randbelow((1 << 32) - (1 << 20)) + (1 << 20)))
-        reader = EventReader(checksums=checksum != b"NONE")
-        while reached < window.end or transactions.holding:
-            if stopping.is_set():
-                raise StoppedError("the comparison was stopped")
-            if time.monotonic() > deadline:
-                raise WideWindowError("the log was not read in time up to where it ended")
-            data = connection.receive(_WAIT)
-            if data is None:
-                continue
-            events = reader.events(data)
-            for kind, _, _, _, next_position, buffer, start, end in events:
-                if kind == _ROTATE:
-                    reached = coordinates(*read_rotate(buffer, start, end))
-                elif next_position and reached[0]:
-                    reached = (reached[0], next_position)
-            transactions.feed(events)
-            while True:
-                pause = transactions.run(KEYS_LOOKED_UP)
-                if pause is Pause.DDL:
-                    raise WideWindowError("the schema of a table was changed while snapshots were opened")
-                if len(transactions.changes) > KEYS_LOOKED_UP or transactions.part_waits(KEYS_LOOKED_UP):
-                    raise WideWindowError("too many rows were changed while snapshots were opened")
-                if pause is Pause.EMPTY:
-                    break
+        try:
+            while reached < window.end or not transactions.progress.position().contains(wanted):
+                if stopping.is_set():
+                    raise StoppedError("the comparison was stopped")
+                if time.monotonic() > deadline:
+                    raise UnevenError("the log was not read in time up to where it ended")
+                data = connection.receive(_WAIT)
+                if data is None:
+                    continue
+                events = reader.events(data)
+                for kind, _, _, _, next_position, buffer, start, end in events:
+                    if kind == _ROTATE:
+                        reached = coordinates(*read_rotate(buffer, start, end))
+                    elif next_position and reached[0]:
+                        reached = (reached[0], next_position)
+                transactions.feed(events)
+                _take(transactions)
+        except (SourceLogError, MalformedPacketError) as error:
+            raise UnevenError(str(error)) from error
+        except ServerError as error:
+            if is_outage(error):
+                raise ConnectionLostError(str(error)) from error
+            raise UnevenError(str(error)) from error
         return transactions.changes
 
 
-def keys_of(changes: Iterable[RowChange], tables: Mapping[TableName, Table]) -> dict[str, set[Key]]:
-    """Table to the keys that its changed rows had before and have now."""
+def _take(transactions: Transactions) -> None:
+    while True:
+        pause = transactions.run(CHANGES_LOOKED_UP)
+        if pause is Pause.DDL:
+            raise UnevenError("the schema of a table was changed while snapshots were opened")
+        if len(transactions.changes) > CHANGES_LOOKED_UP or transactions.part_waits(CHANGES_LOOKED_UP):
+            raise UnevenError("too many rows were changed while snapshots were opened")
+        if pause is Pause.EMPTY:
+            return
+
+
+def touched_by(
+    changes: Iterable[RowChange], tables: Mapping[TableName, Table], found: dict[str, Touched]
+) -> None:
+    """Add the rows that changes touched, by table and key.
+
+    :param found: by the table's name without its schema.
+    """
     keys = {name: TableKey(table) for name, table in tables.items()}
-    found: dict[str, set[Key]] = {}
     for name, before, after in changes:
-        found.setdefault(name[1], set()).update(
-            keys[name].of(row) for row in (before, after) if row is not None
-        )
-    return found
+        rows = found.setdefault(name[1], Touched(tables[name])).rows
+        sides = [None if row is None else (keys[name].of(row), row) for row in (before, after)]
+        for key in {side[0] for side in sides if side is not None}:
+            # Before and after; absent where there was no row of this key.
+            rows.setdefault(key, set()).update(
+                _told(tables[name], side[1]) if side is not None and side[0] == key else None
+                for side in sides
+            )
 
 
-def same_moment(
-    touched: Mapping[str, set[Key]],
-    tables: Mapping[str, Table],
-    sources: Sequence[Place],
-    targets: Sequence[Place],
-) -> bool:
-    """Whether each row of the keys ``touched``, by table, is the same in the snapshots of both sides."""
-    for name, keys in touched.items():
-        table = tables[name]
-        key = TableKey(table)
-        listed = sorted(keys)
-        for start in range(0, len(listed), _KEYS_A_STATEMENT):
-            part = listed[start : start + _KEYS_A_STATEMENT]
-            ours, theirs = (_digests(side, key, table, part) for side in (sources, targets))
-            if ours != theirs or b"" in ours:
-                return False
+def same_moment(touched: Mapping[str, Touched], sources: Sequence[Place], targets: Sequence[Place]) -> bool:
+    """Whether no row that was touched is on the two sides what it was at two moments of the window.
+
+    :raises UnevenError: a table was altered behind a snapshot.
+    """
+    try:
+        return all(_same(one, sources, targets) for one in touched.values())
+    except ServerError as error:
+        if error.server_errno == _TABLE_CHANGED:
+            raise UnevenError(str(error)) from error
+        raise
+
+
+def _same(touched: Touched, sources: Sequence[Place], targets: Sequence[Place]) -> bool:
+    table, key = touched.table, TableKey(touched.table)
+    listed = sorted(touched.rows)
+    for start in range(0, len(listed), _KEYS_A_STATEMENT):
+        part = listed[start : start + _KEYS_A_STATEMENT]
+        ours, theirs = (_rows(side, key, table, part) for side in (sources, targets))
+        for each in part:
+            mine, their = ours.get(each, []), theirs.get(each, [])
+            digests = [sorted(digest for digest, _ in side) for side in (mine, their)]
+            if digests[0] == digests[1] and b"" not in digests[0]:
+                continue
+            images = touched.rows[each]
+            if _is_one_of(mine, images) and not _is_one_of(their, images):
+                continue  # it was never that: for the comparison to tell
+            return False
     return True
 
 
-def _digests(places: Sequence[Place], key: TableKey, table: Table, keys: Sequence[Key]) -> list[bytes]:
-    found: list[bytes] = []
+def _is_one_of(rows: Sequence[tuple[bytes, Row]], images: set[Row | None]) -> bool:
+    return (rows[0][1] if rows else None) in images if len(rows) < 2 else False
+
+
+def _rows(
+    places: Sequence[Place], key: TableKey, table: Table, keys: Sequence[Key]
+) -> dict[Key, list[tuple[bytes, Row]]]:
+    """The rows of these keys on one side, each with its digest; empty where the server gives none."""
+    found: dict[Key, list[tuple[bytes, Row]]] = {}
+    everything = select_list(table, range(len(table.columns)))
     for place, session in places:
-        rows = session.query_all(
-            f"SELECT {row_hash(table)} FROM {walked(place, key, table.name)} WHERE {key.any_of(keys)}"
-        )
-        found += [digest or b"" for (digest,) in rows]
-    return sorted(found)
+        for digest, *row in session.query_all(
+            f"SELECT {row_hash(table)}, {everything} "
+            f"FROM {walked(place, key, table.name)} WHERE {key.any_of(keys)}"
+        ):
+            found.setdefault(key.of(tuple(row)), []).append((digest or b"", _told(table, tuple(row))))
+    return found
+
+
+def _told(table: Table, row: Row) -> Row:
+    """What the log surely has of a row: generated columns follow from the others."""
+    return tuple(value for value, column in zip(row, table.columns, strict=True) if not column.generated)
+
+
+def _server_uuid(session: Connection) -> str:
+    return (session.query_one("SELECT @@global.server_uuid")[0] or b"").decode()

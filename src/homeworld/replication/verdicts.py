@@ -85,6 +85,10 @@ class Verdicts:
         self._over.setdefault((at, name), {})[key] = (since, until)
         self._alone(until)
 
+    def ahead_of(self, position: Position) -> bool:
+        """Whether keys are passed over at a position because of something behind it."""
+        return any(not position.contains(until) for keys in self._over.values() for _, until in keys.values())
+
     def text(self, at: int) -> str:
         """What counts for a target beyond the batch that is being carried out; empty: nothing."""
         over = [

@@ -240,7 +240,7 @@ class Verifier:
             writing = self._hold(Connection(spec.targets[0].endpoint))
             record = Record(writing, stream, spec.epoch, self._id)
             begun_at = time.time()
-            met = meet(self._made, sources, targets, self._stopping)
+            met = meet(self._made, sources, targets, self._stopping, self._hold)
             self._passed = met.passed
             self._begin(record, Round(0, begun_at, met.sources, met.targets), met.until)
             lanes = [

@@ -79,6 +79,11 @@ def topology_root(branch_id: str) -> str:
     return f"/homeworld/{branch_id}"
 
 
+def global_root(branch_id: str) -> str:
+    """Under which what all cells of a branch share stands in etcd."""
+    return f"{topology_root(branch_id)}/global"
+
+
 def sidecar(branch_id: str, keyspace: str) -> str:
     """The schema in which Vitess keeps what it has to know of a keyspace, on each of its servers. Several
     keyspaces can be on one server.
@@ -262,7 +267,7 @@ def _topology(around: Surroundings, branch_id: str) -> tuple[str, ...]:
     return (
         "--topo-implementation=etcd2",
         f"--topo-global-server-address={etcd_address(around.installation)}",
-        f"--topo-global-root={topology_root(branch_id)}/global",
+        f"--topo-global-root={global_root(branch_id)}",
         f"--topo-etcd-tls-ca={around.identity.ca}",
         f"--topo-etcd-tls-cert={around.identity.certificate}",
         f"--topo-etcd-tls-key={around.identity.key}",

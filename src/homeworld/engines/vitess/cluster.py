@@ -89,8 +89,11 @@ class LocalClusters:
             client = self._crew.client(branch_id)
             self._crew.until(deadline, "vtctld does not answer", lambda: _answers(client), branch_id)
             topology = Topology(client, lambda: max(0.5, min(_ASK_SECONDS, deadline - time.monotonic())))
+            address = arguments.etcd_address(self._crew.surroundings().installation)
+            topology.correct(address)
             if changed or not in_line(wanted, topology.served()):
-                topology.follow(wanted, arguments.etcd_address(self._crew.surroundings().installation))
+                topology.follow(wanted, address)
+            self._crew.made(branch_id)
             changed = bool(self._crew.ensure(branch_id)) or changed
             self._crew.until(
                 deadline, "a shard has no primary yet", lambda: self._elect(branch_id, client), branch_id
@@ -151,7 +154,16 @@ class LocalClusters:
         client = self.vtctldclient(branch_id)
         if looks.rules_of(client.json("GetRoutingRules")) != dict(rules):
             client.run_with_file("--rules-file", render(rules), "ApplyRoutingRules")
+        elif not self._shows(branch_id, rules):
+            # Whoever set them died before it told what vtgate reads.
+            client.run("RebuildVSchemaGraph", f"--cells={arguments.CELL}")
         self.await_rules(branch_id, rules, _RULES_SECONDS)
+
+    def _shows(self, branch_id: str, rules: Mapping[str, str]) -> bool:
+        try:
+            return self.vtgate_view(self._records.branch(branch_id)).rules == dict(rules)
+        except UnavailableError:
+            return True  # it is not there: it reads what there is once it starts
 
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
         """Return once vtgate serves by these rules, whoever has set them.
@@ -220,6 +232,13 @@ class LocalClusters:
         """
         return json_in(self.vtctldclient(branch_id).run(*arguments, timeout_seconds=timeout_seconds))
 
+    def run_with_file(
+        self, branch_id: str, flag: str, content: object, *arguments: str, timeout_seconds: float
+    ) -> None:
+        """The same with JSON in a file that ``flag`` names."""
+        client = self.vtctldclient(branch_id)
+        client.run_with_file(flag, content, *arguments, timeout_seconds=timeout_seconds)
+
     def record(self, branch_id: str) -> Branch:
         """The branch's record: spec, tablets, ports.
 
@@ -263,6 +282,8 @@ class LocalClusters:
                 self.revive(branch_id)
             except HomeworldError as error:
                 failures[branch_id] = error.message
+            except OSError as error:  # of this one's folder; the others are served
+                failures[branch_id] = str(error)
         return failures
 
     def stop_all(self, timeout_seconds: float = 10.0) -> list[str]:

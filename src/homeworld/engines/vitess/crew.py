@@ -36,6 +36,7 @@ _ALL = ".installation"  # no branch's id begins with a dot
 _STATE = Path("/var/lib/homeworld")
 _ETCD_SECONDS = 20.0
 _AGAIN_SECONDS = 1.0
+_OF_TABLETS = "vdiff"
 END_SECONDS = 10.0
 
 
@@ -108,6 +109,14 @@ class Crew:
                 self.records.write(branch)
         return branch, branch != before
 
+    def made(self, branch_id: str) -> None:
+        """The topology has all keyspaces of the branch's spec: tablets may start."""
+        with self.locks.hold(_ALL):
+            branch = self.records.branch(branch_id)
+            made = tuple(sorted(keyspace.name for keyspace in branch.spec.keyspaces))
+            if branch.made != made:
+                self.records.write(replace(branch, made=made))
+
     def surroundings(self) -> Surroundings:
         """What all processes share, made where it is missing."""
         return self._build()[0]
@@ -167,21 +176,33 @@ class Crew:
         :returns: what was started.
         """
         branch, members = self._settle_ports(branch_id), self.members()
-        vtgate = members.vtgate(branch).name
+        vtgate, vtctld = members.vtgate(branch).name, members.vtctld(branch).name
         started: list[str] = []
 
         def before_vtgate() -> None:
             for why in sidecars.let_go(self._engine, branch):
                 log.warning("what a dead vtgate of branch %s has left open stays: %s", branch_id, why)
 
+        def before_vtctld() -> None:
+            self._forget_locks(branch_id, lambda action: action != _OF_TABLETS)
+
+        def before_tablet() -> None:
+            self._forget_locks(branch_id, lambda action: action == _OF_TABLETS)
+
+        befores = {vtgate: before_vtgate, vtctld: before_vtctld, "etcd": None}
         for one in members.all_of(branch):
-            before = before_vtgate if one.name == vtgate else None
+            before = befores.get(one.name, before_tablet)
             if (names is None or one.name in names) and self.runner.ensure(one, before=before):
                 started.append(one.name)
             if one.name == "etcd":
                 # The others end where they do not find it.
                 self.until(time.monotonic() + _ETCD_SECONDS, "etcd does not serve", self.etcd().healthy)
         return started
+
+    def _forget_locks(self, branch_id: str, whose: Callable[[str], bool]) -> None:
+        root = arguments.global_root(branch_id)
+        for name in self.etcd().forget_locks(root, whose):
+            log.warning("branch %s: a dead process had left a lock on %s", branch_id, name)
 
     def ensure_etcd(self) -> None:
         """Start etcd; returns once it serves.

@@ -1,4 +1,6 @@
-"""The installation's etcd, as far as homeworld asks it: whether it serves, and to forget a topology."""
+"""The installation's etcd, as far as homeworld asks it: whether it serves, and to forget a topology, or locks
+whose owners are dead.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,20 @@ import base64
 import http.client
 import json
 import ssl
+from collections.abc import Callable
 from contextlib import closing
 
 from homeworld.engines.vitess.certificates import Identity
 from homeworld.model.errors import UnavailableError
+
+_NAMED_LOCKS = "internal/named_locks"
+
+
+def _under(root: str) -> dict[str, str]:
+    """The range of all keys under a path."""
+    begin = f"{root}/".encode()
+    end = begin[:-1] + bytes([begin[-1] + 1])
+    return {"key": base64.b64encode(begin).decode(), "range_end": base64.b64encode(end).decode()}
 
 
 class Etcd:
@@ -35,13 +47,32 @@ class Etcd:
         :param root: without a slash at its end.
         :raises UnavailableError: it does not answer.
         """
-        begin = f"{root}/".encode()
-        end = begin[:-1] + bytes([begin[-1] + 1])
-        body = {
-            "key": base64.b64encode(begin).decode(),
-            "range_end": base64.b64encode(end).decode(),
-        }
-        self._ask("POST", "/v3/kv/deleterange", json.dumps(body).encode(), timeout_seconds)
+        self._ask("POST", "/v3/kv/deleterange", json.dumps(_under(root)).encode(), timeout_seconds)
+
+    def forget_locks(
+        self, root: str, whose: Callable[[str], bool], timeout_seconds: float = 10.0
+    ) -> list[str]:
+        """Delete the locks by name under a topology that processes have left which are dead: Vitess lets them
+        stand for a day.
+
+        :param root: the global topology's. ``whose``: whether an action's locks are to go: ``vdiff`` is a
+            tablet's, the others are vtctld's.
+        :returns: what they locked.
+        :raises UnavailableError: it does not answer.
+        """
+        prefix = f"{root}/{_NAMED_LOCKS}"
+        answer = self._ask("POST", "/v3/kv/range", json.dumps(_under(prefix)).encode(), timeout_seconds)
+        gone: list[str] = []
+        for found in json.loads(answer).get("kvs", ()):
+            try:
+                action = json.loads(base64.b64decode(found.get("value", ""))).get("Action", "")
+            except ValueError:
+                continue  # no lock
+            if whose(str(action)):
+                body = json.dumps({"key": found["key"]}).encode()
+                self._ask("POST", "/v3/kv/deleterange", body, timeout_seconds)
+                gone.append(base64.b64decode(found["key"]).decode().removeprefix(f"{prefix}/"))
+        return gone
 
     def _ask(self, method: str, path: str, body: bytes, timeout_seconds: float) -> bytes:
         context = ssl.create_default_context(cafile=str(self._identity.ca))

@@ -75,14 +75,19 @@ class Members:
         return replace(_wanted(branch, f"tablet-{tablet.uid}", command, folder), files=files)
 
     def all_of(self, branch: Branch) -> list[Wanted]:
-        """All that there has to be of a branch, etcd first. A tablet whose server is gone is left out."""
+        """What there has to be of a branch, etcd first. Left out are tablets whose server is gone or whose
+        keyspace the topology does not have yet, and vtgate where it has none.
+        """
         tablets: list[Wanted] = []
         for tablet in branch.wanted:
+            if not branch.is_made(tablet.keyspace):
+                continue
             try:
                 tablets.append(self.vttablet(branch, tablet))
             except NotFoundError as error:
                 log.debug("tablet %s of branch %s: %s", tablet.alias, branch.branch_id, error.message)
-        return [self.etcd(), self.vtctld(branch), *tablets, self.vtgate(branch)]
+        vtgates = [] if branch.made == () else [self.vtgate(branch)]
+        return [self.etcd(), self.vtctld(branch), *tablets, *vtgates]
 
     def _folder(self, branch: Branch, name: str) -> Folder:
         return Folder(branch_folder(self._home, branch.branch_id) / name)

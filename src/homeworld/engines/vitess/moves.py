@@ -143,7 +143,8 @@ class VitessMoves:
         found = self._ask.streams(move, reverse=reverse)
         if found is None:
             raise UnavailableError(f"Vitess has no streams {look.direction_name(move, reverse=reverse)}")
-        if all(stream.handed_over for stream in found.streams):
+        # One is enough: a switch that is under way ends them one after the other.
+        if any(stream.handed_over for stream in found.streams):
             seen = self.look(move)
             if seen.halfway or seen.primaries_switched is not reverse:
                 return  # they would read what those in the other direction write

@@ -25,6 +25,12 @@ class Vtctld(Protocol):
         """
         ...
 
+    def run_with_file(
+        self, branch_id: str, flag: str, content: object, *args: str, timeout_seconds: float
+    ) -> None:
+        """The same with JSON in a file that ``flag`` names: a command line may not be that long."""
+        ...
+
 
 class Commands:
     """Commands about moves. Safe among threads."""
@@ -35,6 +41,10 @@ class Commands:
     def run(self, move: ClusterMove, *args: str, timeout_seconds: float = ANSWER_SECONDS) -> object:
         """Any command in the move's cluster."""
         return self._vtctld.run(move.branch_id, *args, timeout_seconds=timeout_seconds)
+
+    def run_with_file(self, move: ClusterMove, flag: str, content: object, *args: str) -> None:
+        """A command that reads JSON of any length."""
+        self._vtctld.run_with_file(move.branch_id, flag, content, *args, timeout_seconds=ANSWER_SECONDS)
 
     def move(
         self, move: ClusterMove, *args: str, reverse: bool = False, timeout_seconds: float = ANSWER_SECONDS

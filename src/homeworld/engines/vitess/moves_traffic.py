@@ -7,7 +7,6 @@ undone by one in the other direction.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -25,7 +24,9 @@ from homeworld.model.errors import (
 from homeworld.model.routing_rules import render
 from homeworld.model.topology import TabletType
 
-LAG_ALLOWED = "10s"
+LAG_ALLOWED_SECONDS = 10.0
+LAG_ALLOWED = f"{LAG_ALLOWED_SECONDS:.0f}s"
+ANY_LAG = "87600h"  # Vitess asks for the lag of streams that it has stopped itself
 AGAIN_SECONDS = 0.5  # between calls of a switch that was begun
 SILENT_SECONDS = 1.0  # for Vitess to hear that nobody waits any more, and to take back what it did
 PRIMARIES = frozenset({TabletType.PRIMARY})
@@ -79,8 +80,11 @@ class Traffic:
     def check(self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool) -> None:
         """What a switch would do, done by nobody.
 
-        :raises InvalidError: Vitess would refuse.
+        :raises InvalidError: Vitess would refuse, or the streams that writes would follow do not keep up.
         """
+        if TabletType.PRIMARY in tablet_types:
+            # Where rules lead away from a stream's target Vitess's dry run does not look at this.
+            self._hold_close(move, back=back)
         try:
             if TabletType.PRIMARY in tablet_types:
                 self._ask.move(
@@ -92,6 +96,16 @@ class Traffic:
             raise
         except HomeworldError as error:
             raise InvalidError(error.message) from error
+
+    def _hold_close(self, move: ClusterMove, *, back: bool) -> None:
+        found = self._ask.streams(move, reverse=back)
+        if found is None:
+            return
+        if wrong := look.error_of(found.streams):
+            raise InvalidError(f"a stream is in error: {wrong}")
+        if found.lag_seconds is None or found.lag_seconds > LAG_ALLOWED_SECONDS:
+            told = "unknown" if found.lag_seconds is None else f"{found.lag_seconds:g} s"
+            raise InvalidError(f"the streams are too far behind (lag: {told})")
 
     def switch(
         self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool, timeout_seconds: float
@@ -131,7 +145,7 @@ class Traffic:
             for name in (table, f"{move.source}.{table}", f"{move.target}.{table}"):
                 for tablet_type in (TabletType.REPLICA, TabletType.RDONLY):
                     rules[f"{name}@{tablet_type}"] = f"{move.target}.{table}"
-        self._ask.run(move, "ApplyRoutingRules", f"--rules={json.dumps(render(rules))}")
+        self._ask.run_with_file(move, "--rules-file", render(rules), "ApplyRoutingRules")
 
     def _replicas_at(self, move: ClusterMove, *, back: bool) -> bool:
         rules = self._ask.rules(move)
@@ -150,10 +164,11 @@ class Traffic:
         deadline = time.monotonic() + timeout_seconds
         if self._is_there(move, back=back):
             return
+        journaled = False
         while True:
             refusal: HomeworldError | None = None
             try:
-                self._call(move, back=back, seconds=deadline - time.monotonic())
+                self._call(move, back=back, seconds=deadline - time.monotonic(), journaled=journaled)
             except HomeworldError as error:
                 _log.warning("move %s: switching writes: %s", move.name, error)
                 refusal = error
@@ -162,9 +177,10 @@ class Traffic:
             # Clients wait: everything is looked at only where the two that matter do not say it.
             if refusal is None and self._is_there(move, back=back):
                 return
-            seen = self.look(move)
+            seen = self._look_closed(move)
             if seen.at(back=back):
                 return
+            journaled = seen.reverse_journaled if back else seen.journaled
             said = f": {refusal.message}" if refusal else ""
             if not seen.halfway:
                 raise DeadlineExceededError(f"Vitess did not move writes{said}")
@@ -182,11 +198,13 @@ class Traffic:
             return back  # never moved
         return all(stream.message == look.FROZEN for stream in streams.streams)
 
-    def _call(self, move: ClusterMove, *, back: bool, seconds: float) -> None:
+    def _call(self, move: ClusterMove, *, back: bool, seconds: float, journaled: bool) -> None:
         """Ask for the switch itself. The way back is asked for by its own name: Vitess forgets the way there
         whenever a switch back breaks off.
+
+        :param journaled: it is past the point from which there is no way but on, whatever the lag.
         """
-        arguments = _traffic(PRIMARIES, seconds, back=False)
+        arguments = _traffic(PRIMARIES, seconds, back=False, lag=ANY_LAG if journaled else LAG_ALLOWED)
         self._ask.move(move, *arguments, reverse=back, timeout_seconds=max(1.0, seconds) + ANSWER_SECONDS)
 
     def settle(self, move: ClusterMove, *, back: bool, timeout_seconds: float) -> None:
@@ -201,24 +219,56 @@ class Traffic:
         deadline = time.monotonic() + timeout_seconds
         said = ""
         while True:
-            seen = self.look(move)
+            seen = self._look_closed(move)
             if seen.at(back=back) and not seen.halfway:
                 return
             if time.monotonic() > deadline:
                 raise UnavailableError(f"Vitess has not ended a switch of writes that was begun{said}")
             # What was begun ends first, in its own direction.
             onward = seen.begun_back if seen.halfway else back
+            journaled = seen.halfway and (seen.reverse_journaled if onward else seen.journaled)
             try:
-                self._call(move, back=onward, seconds=deadline - time.monotonic())
+                self._call(move, back=onward, seconds=deadline - time.monotonic(), journaled=journaled)
             except UnavailableError:
                 raise
             except HomeworldError as error:
                 _log.warning("move %s: settling: %s", move.name, error)
                 said = f": {error.message}"
-                journaled = seen.reverse_journaled if onward else seen.journaled
                 if seen.denied and not journaled and self.look(move) == seen:
                     self._allow(move, move.target if seen.primaries_switched else move.source)
+                    self._go_on(move, reverse=seen.primaries_switched)
             time.sleep(AGAIN_SECONDS)
+
+    def _look_closed(self, move: ClusterMove) -> MoveLook:
+        """What is so, after what Vitess takes for ended is: once one stream is frozen it ends no other."""
+        seen = self.look(move)
+        if seen.halfway and self._freeze_rest(move, reverse=not seen.primaries_switched):
+            return self.look(move)
+        return seen
+
+    def _freeze_rest(self, move: ClusterMove, *, reverse: bool) -> bool:
+        """Where rules have moved and a death came between the shards: write what is missing. Whether anything
+        was.
+        """
+        found = self._ask.streams(move, reverse=reverse)
+        if found is None or not all(stream.handed_over for stream in found.streams):
+            return False
+        rest = [stream for stream in found.streams if stream.message != look.FROZEN]
+        if not rest or len(rest) == len(found.streams):
+            return False
+        for stream in rest:
+            query = (
+                f"update _vt.vreplication set message = '{look.FROZEN}' where id = {stream.number:d} "  # noqa: S608
+                f"and state = 'Stopped' and message = '{look.FOR_CUTOVER}'"
+            )
+            self._ask.run(move, "ExecuteFetchAsDBA", "--json", stream.tablet, query)
+        return True
+
+    def _go_on(self, move: ClusterMove, *, reverse: bool) -> None:
+        """Let streams that a switch had stopped, and that it did not take further, run again."""
+        found = self._ask.streams(move, reverse=reverse)
+        if found is not None and all(stream.message != look.FROZEN for stream in found.streams):
+            self._ask.move(move, "start", reverse=reverse)
 
     def _allow(self, move: ClusterMove, keyspace: str) -> None:
         """Let the primaries of a keyspace take writes to the tables, and those of the other none."""
@@ -231,7 +281,9 @@ class Traffic:
                 self._ask.run(move, "RefreshStateByShard", place)
 
 
-def _traffic(tablet_types: frozenset[TabletType], seconds: float, *, back: bool) -> list[str]:
+def _traffic(
+    tablet_types: frozenset[TabletType], seconds: float, *, back: bool, lag: str = LAG_ALLOWED
+) -> list[str]:
     """The arguments of a switch.
 
     Without ``--initialize-target-sequences``: Vitess asks every shard for the largest id in a schema of the
@@ -242,6 +294,6 @@ def _traffic(tablet_types: frozenset[TabletType], seconds: float, *, back: bool)
         "ReverseTraffic" if back else "SwitchTraffic",
         f"--tablet-types={','.join(sorted(wanted))}",
         f"--timeout={max(1, round(seconds))}s",
-        f"--max-replication-lag-allowed={LAG_ALLOWED}",
+        f"--max-replication-lag-allowed={lag}",
         "--enable-reverse-replication",
     ]

@@ -8,6 +8,7 @@ a branch: Vitess knows tablets by them. Knows no processes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from homeworld.engines.layout import choose_port
 from homeworld.model.clusters import ClusterKeyspace, ClusterShard, ClusterSpec
 from homeworld.model.errors import InvalidError, NotFoundError
 
+log = logging.getLogger(__name__)
 # Apart from the servers' own, so that neither takes what the other has for when it is started again.
 PORTS = range(15000, 21000)
 FIRST_UID = 100
@@ -63,6 +65,8 @@ class Branch:
     :param tablets: all that were made and are not yet wholly gone; ``wanted`` are those of the spec.
     :param next_uid: of the next tablet.
     :param ending: it has to go; nothing of it is started any more.
+    :param made: the keyspaces that the topology has; None: all of the spec. A tablet that starts before would
+        make its keyspace itself, for good, with a schema of Vitess's that all branches would share.
     """
 
     spec: ClusterSpec
@@ -73,6 +77,11 @@ class Branch:
     next_uid: int
     tablets: tuple[Tablet, ...]
     ending: bool = False
+    made: tuple[str, ...] | None = None
+
+    def is_made(self, keyspace: str) -> bool:
+        """Whether the topology has a keyspace."""
+        return self.made is None or keyspace in self.made
 
     @property
     def branch_id(self) -> str:
@@ -149,12 +158,16 @@ class Records:
         return sorted(entry.stem for entry in self._branches.glob("[!.]*.json"))
 
     def branches(self) -> Iterator[Branch]:
-        """All clusters; one that ends meanwhile is left out."""
+        """All clusters; left out are one that ends meanwhile, and one whose record cannot be understood: the
+        others go on.
+        """
         for branch_id in self.branch_ids():
             try:
                 yield self.branch(branch_id)
             except NotFoundError:
                 continue
+            except InvalidError as error:
+                log.warning("a cluster is left alone: %s", error)
 
     def installation(self) -> Installation | None:
         """What all branches share; None: nothing was made yet."""
@@ -175,6 +188,7 @@ class Records:
                 spec=_spec(fields["spec"]),
                 tablets=tuple(Tablet(**tablet) for tablet in fields["tablets"]),
                 ending=bool(fields["ending"]),
+                made=None if fields.get("made") is None else tuple(map(str, fields["made"])),
                 **{name: int(fields[name]) for name in _NUMBERS},
             )
         except (TypeError, KeyError, ValueError) as error:
@@ -235,15 +249,19 @@ def adjusted(known: Branch | None, spec: ClusterSpec, ports: Ports) -> Branch:
     """The branch's record with this spec: what is new gets a number and ports, the rest keeps its own."""
     if known is None:
         known = Branch(
-            spec, ports.take(), ports.take(), ports.take(), ports.take(), next_uid=FIRST_UID, tablets=()
-        )
+            spec, ports.take(), ports.take(), ports.take(), ports.take(), next_uid=FIRST_UID, tablets=(),
+            made=(),
+        )  # fmt: skip
     there = {place_of(tablet) for tablet in known.tablets}
     tablets, uid = list(known.tablets), known.next_uid
     for place in places_of(spec):
         if place not in there:
             tablets.append(Tablet(uid, *place, grpc_port=ports.take(), http_port=ports.take()))
             uid += 1
-    return replace(known, spec=spec, tablets=tuple(tablets), next_uid=uid, ending=False)
+    before = [keyspace.name for keyspace in known.spec.keyspaces] if known.made is None else known.made
+    now = {keyspace.name for keyspace in spec.keyspaces}
+    made = tuple(sorted(now.intersection(before)))
+    return replace(known, spec=spec, tablets=tuple(tablets), next_uid=uid, ending=False, made=made)
 
 
 _NUMBERS = ("vtctld_port", "vtctld_http_port", "vtgate_port", "vtgate_http_port", "next_uid")

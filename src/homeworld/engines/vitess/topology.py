@@ -100,6 +100,16 @@ class Topology:
             return None
         return cast("Mapping[str, Mapping[str, object]]", answer.get("keyspaces") or {})
 
+    def correct(self, address: str) -> None:
+        """Let the cell be asked at this address of etcd, where it is there and says another."""
+        try:
+            known = str(self._json("GetCellInfo", CELL).get("server_address", ""))
+        except NotFoundError:
+            return
+        if known != address:
+            step = ("UpdateCellInfo", f"--server-address={address}", CELL)
+            self._client.run(*step, timeout_seconds=self._left())
+
     def look(self) -> Seen:
         """What it has now."""
         try:
@@ -132,6 +142,9 @@ class Topology:
                     )
             except ConflictError:
                 continue  # somebody has made it meanwhile: a tablet that starts does
+        if not in_line(spec, self.served()):
+            # A vschema is saved first; whoever died before it was told has left it so.
+            self._client.run("RebuildVSchemaGraph", f"--cells={CELL}", timeout_seconds=self._left())
 
     def forget(self, keyspaces: Sequence[str], aliases: Sequence[str]) -> None:
         """Delete keyspaces with all of theirs, and tablets of others; what is not there is fine."""

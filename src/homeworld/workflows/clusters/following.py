@@ -18,6 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from homeworld.model.clusters import Clusters, ClusterSpec
 from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
@@ -100,10 +101,11 @@ def let_follow(
         with store.write() as tx:
             bind(tx)
             tx.followings.stand(branch_id)
+            seen = tx.followings.get(branch_id).updated_at
         check()
         try:
             digest = _carry_out(clusters, wanted, timeout_seconds)
-            _write_down(store, branch_id, wanted.version, digest, bind)
+            _write_down(store, branch_id, wanted.version, digest, bind, seen)
         except FencedError:
             # Somebody else lets it follow by now, and may have been overtaken by what was done here.
             with store.write() as tx:
@@ -131,11 +133,23 @@ def _carry_out(clusters: Clusters, wanted: Wanted, timeout_seconds: float) -> st
 
 
 def _write_down(
-    store: Store, branch_id: str, version: int, digest: str, bind: Callable[[Transaction], None]
+    store: Store,
+    branch_id: str,
+    version: int,
+    digest: str,
+    bind: Callable[[Transaction], None],
+    seen: datetime | None = None,
 ) -> None:
+    """The cluster has that version.
+
+    :param seen: when it was changed last as this began; where somebody asked to look again since, it is still
+        to be looked at.
+    """
     with store.write() as tx:
         bind(tx)
-        if tx.followings.wanted(branch_id):
+        if not tx.followings.wanted(branch_id):
+            return
+        if seen is None or tx.followings.get(branch_id).updated_at == seen:
             tx.followings.have(branch_id, version, digest)
 
 

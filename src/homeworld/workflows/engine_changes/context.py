@@ -54,6 +54,7 @@ class Hand:
         that are done.
     :param holds: ids of the holds in force, by branch; ``tries``: how often it was held, so that each hold
         has an id of its own.
+    :param looked: what vtgate was asked for, by the keyspace's id.
     """
 
     token: int
@@ -61,6 +62,7 @@ class Hand:
     tries: int = 0
     touched: set[str] = field(default_factory=set[str])
     done: set[str] = field(default_factory=set[str])
+    looked: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
 
 
 @dataclass(frozen=True, slots=True)

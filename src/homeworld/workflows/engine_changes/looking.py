@@ -26,11 +26,19 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a shard's schema has: names of its tables and views, and triggers with the table of each."""
+    """What a shard's schema has: names of its tables, views and stored routines, and triggers with the table
+    of each.
+    """
 
     tables: tuple[str, ...]
     views: tuple[str, ...] = ()
     triggers: tuple[tuple[str, str], ...] = ()
+    routines: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that statements may name like a table."""
+        return (*self.tables, *self.views)
 
 
 class Sight(Protocol):
@@ -65,11 +73,16 @@ class ServerSight:
                 "SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS "  # noqa: S608 - the same
                 f"WHERE TRIGGER_SCHEMA = {literal(place.schema)} ORDER BY TRIGGER_NAME"
             )
+            routines = connection.query_all(
+                "SELECT ROUTINE_NAME FROM information_schema.ROUTINES "  # noqa: S608 - the same
+                f"WHERE ROUTINE_SCHEMA = {literal(place.schema)} ORDER BY ROUTINE_NAME"
+            )
         kinds = [((name or b"").decode(), (kind or b"").decode()) for name, kind in rows]
         return Content(
             tuple(name for name, kind in kinds if kind != "VIEW"),
             tuple(name for name, kind in kinds if kind == "VIEW"),
             tuple(((name or b"").decode(), (table or b"").decode()) for name, table in triggers),
+            tuple((name or b"").decode() for (name,) in routines),
         )
 
     def unserved(self, vtgate: Endpoint, keyspace: str, names: Sequence[str]) -> Mapping[str, str]:
@@ -125,6 +138,12 @@ def hindrances(
                 f"{where}: a view in a sharded keyspace would be one of each shard for itself; drop "
                 f"{_listed(seen)}"
             )
+    stored = sorted({name for one in contents for name in one.routines})
+    if stored:
+        found.append(
+            f"{where}: behind Vitess nobody may run stored routines, whose rights are not tables'; drop "
+            f"{_listed(stored)}"
+        )
     if len(set(servers)) < len(servers):
         found.append(
             f"{where}: its shards share a server, and Vitess wants one for each; start homeworld with "

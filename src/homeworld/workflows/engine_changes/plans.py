@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 from homeworld.model.errors import DeadlineExceededError, InvalidError, UnavailableError
-from homeworld.workflows.engine_changes.context import Context
-from homeworld.workflows.engine_changes.looking import hindrances
+from homeworld.workflows.engine_changes.context import Context, Holding
+from homeworld.workflows.engine_changes.looking import Content, hindrances
 from homeworld.workflows.provisioning.runner import NotYetError
 from homeworld.workflows.steps import Plan, Sort, Step
 
@@ -23,6 +24,7 @@ COMMIT = "commit"
 DRAIN_SECONDS = (0.5, 1.0, 2.0, 4.0)
 BETWEEN_SECONDS = 1.0
 TAKE_OVER_SECONDS = 1.0
+Contents = Sequence[tuple[Holding, Sequence[Content]]]
 
 
 def check(context: Context) -> None:
@@ -40,12 +42,26 @@ def check(context: Context) -> None:
         why = tx.engine_changes.in_the_way(context.database.id)
     if why:
         raise UnavailableError(f"waits: {why}")
+    hold_possible(_contents(context))
+
+
+def _contents(context: Context) -> Contents:
+    return [
+        (holding, [context.ports.sight.content(place) for place in context.places(holding)])
+        for holding in context.holdings()
+    ]
+
+
+def hold_possible(contents: Contents) -> None:
+    """Hold Vitess to be able to serve what there is.
+
+    :raises InvalidError: it is not; all reasons together.
+    """
     found: list[str] = []
-    for holding in context.holdings():
-        contents = [context.ports.sight.content(place) for place in context.places(holding)]
+    for holding, shards in contents:
         keyspace = holding.keyspace
         servers = [shard.primary_server_id or "" for shard in holding.shards]
-        found += hindrances(holding.branch.name, keyspace.name, keyspace.vschema, contents, servers)
+        found += hindrances(holding.branch.name, keyspace.name, keyspace.vschema, shards, servers)
     if found:
         raise InvalidError("; ".join(found))
 
@@ -71,17 +87,34 @@ def look(context: Context) -> None:
     :raises UnavailableError: one does not; which tables, and vtgate's words.
     """
     found: list[str] = []
-    for holding in context.holdings():
-        names: dict[str, None] = {}
-        for place in context.places(holding):
-            content = context.ports.sight.content(place)
-            names.update(dict.fromkeys((*content.tables, *content.views)))
+    context.hand.looked = {}
+    for holding, shards in _contents(context):
+        names = list(dict.fromkeys(name for content in shards for name in content.names))
         context.lease.check()
         keyspace = holding.keyspace.name
-        unserved = context.ports.sight.unserved(context.vtgate(holding), keyspace, list(names))
+        unserved = context.ports.sight.unserved(context.vtgate(holding), keyspace, names)
         found += [f"{holding.branch.name}: {keyspace}.{name}: {why}" for name, why in unserved.items()]
+        context.hand.looked[holding.keyspace.id] = frozenset(names)
     if found:
         raise UnavailableError(f"vtgate does not serve {'; '.join(found)}")
+
+
+def look_again(context: Context) -> None:
+    """Nothing was made since, which nobody can do any more.
+
+    :raises InvalidError: something that Vitess cannot serve.
+    :raises UnavailableError: something that was not looked for at vtgate.
+    """
+    contents = _contents(context)
+    hold_possible(contents)
+    new = [
+        f"{holding.branch.name}: {holding.keyspace.name}.{name}"
+        for holding, shards in contents
+        for name in sorted({name for content in shards for name in content.names})
+        if name not in context.hand.looked.get(holding.keyspace.id, frozenset())
+    ]
+    if new:
+        raise UnavailableError(f"made in this moment: {', '.join(new)}; it is looked at anew")
 
 
 def hold(context: Context) -> None:
@@ -147,6 +180,7 @@ def plan() -> Plan[Context]:
             Step("follow", follow, sort=Sort.FLEETING),
             Step("look", look, sort=Sort.FLEETING),
             Step("hold", hold, undo=_let_go, sort=Sort.FLEETING),
+            Step("look again", look_again, sort=Sort.FLEETING),
             Step(COMMIT, commit, sort=Sort.COMMIT),
             Step("publish", publish),
             Step("release", _let_go, sort=Sort.FLEETING),

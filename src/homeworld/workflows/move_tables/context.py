@@ -82,6 +82,7 @@ class Hand:
     :param look_seconds: how long the newest look at what uses the tables took.
     :param moved: on Vitess: it has begun this run's switch before, or ended it, so nothing is asked any more
         that could hold it up.
+    :param switching: on Vitess: it is moving writes at this moment, and the hold has to outlast that.
     :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
     :param finals: the quiet side's final positions, read under the locks.
     :param starts: where the opposite stream will start on the other side.
@@ -100,6 +101,7 @@ class Hand:
     attempts: int = 0
     broken: bool = False
     moved: bool = False
+    switching: bool = False
     look_seconds: float = 0.0
     held_until: float = 0.0
     finals: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -60,6 +60,15 @@ def follow(context: Context) -> None:
     vitess(context).followed(context.workflow.branch_id, context.lease.check)
 
 
+def follow_anew(context: Context) -> None:
+    """The same, whatever it had: Vitess has taken the tables out of the target's vschema, and entries there may
+    be the user's own.
+    """
+    with context.write() as tx:
+        tx.followings.look_again(context.workflow.branch_id)
+    follow(context)
+
+
 def stored_rules(context: Context) -> Mapping[str, str]:
     """The branch's rules as they are stored."""
     with context.ports.store.read() as tx:
@@ -154,6 +163,7 @@ def uncreate(context: Context) -> None:
     apply_stored(context)  # a creation that fails takes rules away while tables are there still
     context.confirm()
     vitess(context).moves.cancel(move_of(context))
+    follow_anew(context)
     steps_start.drop_made(context)
     sharded = context.target.keyspace.sharded
     form = TargetForm(defer_keys=False, keep_auto_increment=not sharded, keep_foreign_keys=not sharded)

@@ -19,6 +19,7 @@ from homeworld.workflows.move_tables.ids_on_servers import raise_ids as raise_id
 from homeworld.workflows.move_tables.vitess_start import (
     apply_stored,
     follow,
+    follow_anew,
     look,
     move_of,
     told_rules,
@@ -128,9 +129,15 @@ def switch(context: Context, way: Way) -> None:
     if not hand.moved and not context.ports.gateways.is_held(hand.hold_id):
         raise DeadlineExceededError("a gateway released the hold before Vitess was asked to move writes")
     context.confirm()
-    vitess(context).moves.switch(
-        move_of(context), PRIMARIES, back=is_back(context, way), timeout_seconds=SWITCH_SECONDS
-    )
+    hand.switching = True
+    try:
+        vitess(context).moves.switch(
+            move_of(context), PRIMARIES, back=is_back(context, way), timeout_seconds=SWITCH_SECONDS
+        )
+    finally:
+        hand.switching = False
+    if not context.ports.gateways.is_held(hand.hold_id):
+        raise_ids(context, way)  # clients may have taken ids after they were raised
 
 
 def unswitch(context: Context, way: Way) -> None:
@@ -142,6 +149,8 @@ def unswitch(context: Context, way: Way) -> None:
     vitess(context).moves.settle(
         move_of(context), back=not is_back(context, way), timeout_seconds=SETTLE_SECONDS
     )
+    # Vitess may have let writes go there before it brought them back.
+    raise_ids(context, replace(way, origin=way.to, to=way.origin))
 
 
 def commit(context: Context, way: Way) -> None:
@@ -191,6 +200,7 @@ def cancel(context: Context) -> None:
         ports.moves.settle(move, back=True, timeout_seconds=SETTLE_SECONDS)
         ports.moves.switch(move, REPLICAS, back=True, timeout_seconds=SETTLE_SECONDS)
         ports.moves.cancel(move)
+        follow_anew(context)
     steps_start.drop_tables(context)
 
 
