@@ -61,8 +61,8 @@ def follow(context: Context) -> None:
 
 
 def follow_anew(context: Context) -> None:
-    """The same, whatever it had: Vitess has taken the tables out of the target's vschema, and entries there may
-    be the user's own.
+    """The same, whatever it had: Vitess takes the tables out of the target's vschema, where entries may be
+    the user's own.
     """
     with context.write() as tx:
         tx.followings.look_again(context.workflow.branch_id)
