@@ -99,6 +99,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "ok": lambda data: results.Ok.parse(data, int(Cap.SESSION_TRACK)),
     "row": lambda data: results.parse_text_row(data, 3),
     "execute": lambda data: commands.parse_execute(data, 3),
+    "vtgate's types": lambda data: commands.with_types_for_vtgate(data, 3),
     "types": lambda data: commands.with_types(data, 3, ((3, True),) * 3),
     "long data": commands.long_data,
     "statement": commands.execute_statement_id,
@@ -117,6 +118,16 @@ def test_ok_survives_a_round_trip(affected: int, last_id: int, info: bytes, trac
     caps = int(Cap.SESSION_TRACK) if tracked else 0
     ok = results.Ok(affected, last_id, 3, 9, info)
     assert results.Ok.parse(ok.build(caps), caps) == ok
+
+
+def test_vtgate_is_told_of_unsigned_numbers_as_it_understands_it() -> None:
+    bound = bytes((1, 0x80, 2, 0, 8, 0x80, 0xFD, 0x80))  # TINY and LONGLONG unsigned, SHORT not, a string
+    told = bytes((1, 0xA0, 2, 0, 8, 0xA0, 0xFD, 0x80))
+    head, values = b"\x17\1\0\0\0\0\1\0\0\0" + b"\0", b"values"
+    assert commands.with_types_for_vtgate(head + b"\1" + bound + values, 4) == head + b"\1" + told + values
+    relies = head + b"\0" + values
+    assert commands.with_types_for_vtgate(relies, 4) == relies
+    assert commands.with_types_for_vtgate(b"\x17\1\0\0\0\0\1\0\0\0", 0) == b"\x17\1\0\0\0\0\1\0\0\0"
 
 
 def test_errors_carry_number_state_and_text() -> None:

@@ -104,6 +104,43 @@ def test_prepared_statements(gw: GatewayFixture) -> None:
         assert prepared.fetchall() == [(0,)]
 
 
+def test_unsigned_values_of_prepared_statements(gw: GatewayFixture, vitess: VitessWorld) -> None:
+    """Drivers bind a number in as few bytes as it takes; what fills them vtgate takes for negative."""
+    numbers = [
+        100,
+        127,
+        128,
+        200,
+        255,
+        256,
+        32767,
+        32768,
+        40000,
+        65535,
+        65536,
+        2**31 - 1,
+        2**31,
+        2**32 - 1,
+        2**32,
+    ]
+    with closing(connector(gw)) as client:
+        for again in (False, True):  # once with types, then by those bound before
+            cursor = client.cursor(prepared=True)
+            for number in numbers:
+                if not again:
+                    cursor.execute("INSERT INTO buyers (id, name) VALUES (%s, %s)", (number, f"n{number}"))
+                cursor.execute("SELECT name FROM buyers WHERE id = %s", (number,))
+                assert cursor.fetchall() == [(f"n{number}",)], number
+                cursor.execute("SELECT name FROM buyers WHERE id = %s", (number,))
+                assert cursor.fetchall() == [(f"n{number}",)], number
+                cursor.execute("UPDATE buyers SET name = name WHERE id = %s", (number,))
+            cursor.close()
+        client.commit()
+    low = vitess.owner(vitess.first, "SELECT id FROM customer_low.buyers")
+    high = vitess.owner(vitess.second, "SELECT id FROM customer_high.buyers")
+    assert sorted(row[0] for row in (*low, *high)) == numbers
+
+
 @pytest.mark.parametrize("program", ["mysql", "mariadb"])
 def test_command_lines(gw: GatewayFixture, program: str) -> None:
     path = str(mysqld.MYSQL.with_name("mysql")) if program == "mysql" else "/usr/bin/mariadb"

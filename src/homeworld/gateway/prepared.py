@@ -105,6 +105,8 @@ class Statement:
                     self.types = types
                     self.bound.clear()
                 self.bound.add(link)
+                if link.vtgate:
+                    packet = packet[:4] + commands.with_types_for_vtgate(packet[4:], self.parameters)
             elif link not in self.bound:
                 return b""
         return packet if known == self.id else packet[:5] + known + packet[9:]
@@ -367,6 +369,8 @@ def _execute_prepared(session: Session, statement: Statement, plan: Pass, payloa
     if statement.parameters and link not in statement.bound:
         payload = commands.with_types(payload, statement.parameters, statement.known_types())
         statement.bound.add(link)
+    if link.vtgate:
+        payload = commands.with_types_for_vtgate(payload, statement.parameters)
     for parameter, data in statement.long_data.items():
         link.tell(frame(b"\x18" + number + parameter.to_bytes(2, "little") + data))
     packet = frame(payload[:1] + number + payload[5:])

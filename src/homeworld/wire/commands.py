@@ -135,6 +135,26 @@ def with_types(payload: bytes, parameters: int, types: Sequence[tuple[int, bool]
     return payload[:at] + b"\x01" + bound + payload[at + 1 :]
 
 
+def types_for_vtgate(types: bytes) -> bytes:
+    """Bound types, two bytes for each parameter, as vtgate reads them: it looks for the flag of an unsigned
+    *column* (0x20) where the protocol has that of an unsigned parameter (0x80), and would take 200 for -56.
+    """
+    told = bytearray(types)
+    for at in range(0, len(told) - 1, 2):
+        if told[at + 1] & 0x80 and told[at] in _INTEGERS:
+            told[at + 1] |= 0x20
+    return bytes(told)
+
+
+def with_types_for_vtgate(payload: bytes, parameters: int) -> bytes:
+    """A COM_STMT_EXECUTE (with its command byte) with the types that it binds as vtgate reads them."""
+    at = 10 + (parameters + 7) // 8
+    if not parameters or payload[at : at + 1] != b"\x01":
+        return payload
+    end = at + 1 + 2 * parameters
+    return payload[: at + 1] + types_for_vtgate(payload[at + 1 : end]) + payload[end:]
+
+
 def parse_execute(
     payload: bytes,
     parameters: int,
