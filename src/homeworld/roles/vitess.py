@@ -181,6 +181,12 @@ class Vitess:
         """See LocalClusters: a command of vtctldclient in the branch's cluster."""
         return self._real().run(branch_id, *arguments, timeout_seconds=timeout_seconds)
 
+    def run_with_file(
+        self, branch_id: str, flag: str, content: object, *arguments: str, timeout_seconds: float
+    ) -> None:
+        """See LocalClusters: the same with JSON in a file that ``flag`` names."""
+        self._real().run_with_file(branch_id, flag, content, *arguments, timeout_seconds=timeout_seconds)
+
 
 def stop_clusters(data_dir: Path) -> None:
     """End the processes of clusters that a killed homeworld left running; needs no programs of Vitess."""
