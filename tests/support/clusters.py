@@ -286,8 +286,9 @@ class StatedSight:
         self.wrong: dict[str, str] = {}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
 
-    def content(self, place: ShardPlace) -> Content:
+    def content(self, place: ShardPlace, seconds: float = 1.0) -> Content:
         """See engine_changes.looking.Sight."""
+        assert seconds > 0
         return self.has.get(place.keyspace, Content(()))
 
     def unserved(self, vtgate: Endpoint, keyspace: str, names: Sequence[str]) -> Mapping[str, str]:

@@ -309,27 +309,29 @@ def test_who_waits_for_a_cluster_that_does_not_follow_is_told_why(platform: Plat
             await_followed(platform.store, platform.main().id, 0.0)
 
 
-def test_who_asks_to_look_again_while_a_cluster_follows_is_heard(platform: Platform) -> None:
+@pytest.mark.parametrize("moment", ["before it stands", "before it is written down"])
+def test_who_asks_to_look_again_while_a_cluster_follows_is_heard(platform: Platform, moment: str) -> None:
     platform.make()
     with platform.works():
         ready(platform)
     main = platform.main().id
     with platform.store.write() as tx:
-        tx.followings.look_again(main)
-    asked: list[bool] = []
+        tx.routes.bump(main)  # something is stored that leaves the spec as it is
     bound = 0
 
     def bind(tx: Transaction) -> None:
-        # Between what was carried out and what is written down, in the same place where another could be.
+        # Within the transaction that comes next, in the place of another one before it.
         nonlocal bound
         bound += 1
-        if bound == 2 and not asked:
-            asked.append(True)
+        if bound == (1 if moment == "before it stands" else 2):
             tx.followings.look_again(main)
 
+    followed = platform.events.all().count("follow shop")
     assert let_follow(platform.store, platform.clusters, main, bind=bind)
     with platform.store.read() as tx:
         assert tx.followings.behind(main) is not None, "what was asked for is forgotten"
+    assert platform.events.all().count("follow shop") == followed
     assert let_follow(platform.store, platform.clusters, main)
     with platform.store.read() as tx:
         assert tx.followings.behind(main) is None
+    assert platform.events.all().count("follow shop") == followed + 1

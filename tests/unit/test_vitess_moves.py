@@ -498,58 +498,6 @@ def test_before_it_lag_keeps_it_from_beginning() -> None:
     assert (vtctld.switched, vtctld.stage) == (False, 0)
 
 
-@dataclass
-class HalfFrozen:
-    """A vtctld that died while it ended a switch to two shards, and calls that ended when asked again."""
-
-    messages: dict[int, str]
-    asked: int = 0
-
-    def run_with_file(
-        self, branch_id: str, flag: str, content: object, *args: str, timeout_seconds: float
-    ) -> None:
-        raise AssertionError((branch_id, flag, content, args, timeout_seconds))
-
-    def run(self, branch_id: str, *args: str, timeout_seconds: float) -> object:
-        assert (branch_id, timeout_seconds > 0) == ("branch", True)
-        command = next((one for one in args if one in _COMMANDS), args[0])
-        match command:
-            case "GetWorkflows" if args[-1] == "wide":
-                told = [
-                    stream(number, "-80" if number == 1 else "80-", state="Stopped", message=message)
-                    for number, message in self.messages.items()
-                ]
-                return workflows(*told, name="move_1")
-            case "GetWorkflows":
-                return workflows(stream(9, "0", state="Running", message=""), name="move_1_reverse")
-            case "GetRoutingRules":
-                return rules_answer({f"shop.{table}": f"wide.{table}" for table in MOVE.tables})
-            case "FindAllShardsInKeyspace":
-                return {"shards": {"0": {"shard": {"primary_alias": {"cell": "home", "uid": 1}}}}}
-            case "ExecuteFetchAsDBA" if args[-1].startswith("update _vt.vreplication set message = 'FROZEN'"):
-                number = int(args[-1].partition("id = ")[2].split()[0])
-                assert self.messages[number] == look.FOR_CUTOVER
-                self.messages[number] = look.FROZEN
-            case "ExecuteFetchAsDBA":
-                return {"rows": [[1]] if str(look.journal_id("wide", ())) in args[-1] else []}
-            case "SwitchTraffic":
-                self.asked += 1
-            case _:
-                raise AssertionError(args)
-        return None
-
-
-def test_a_death_between_the_shards_at_its_end_is_mended() -> None:
-    vtctld = HalfFrozen({1: look.FROZEN, 2: look.FOR_CUTOVER})
-    VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
-    assert set(vtctld.messages.values()) == {look.FROZEN}
-    # None is frozen: then Vitess's own call ends it, and nothing is written behind its back.
-    vtctld = HalfFrozen({1: look.FOR_CUTOVER, 2: look.FOR_CUTOVER})
-    with pytest.raises(UnavailableError):
-        VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=0.0)
-    assert set(vtctld.messages.values()) == {look.FOR_CUTOVER}
-
-
 def test_what_is_refused_before_it_begins_has_changed_nothing() -> None:
     vtctld = FakeVtctld(refusal="replication lag 40s is higher than allowed")
     moves = VitessMoves(vtctld)

@@ -213,6 +213,11 @@ class Broken:
     def __init__(self, shop: MovingShop, seconds: float, *, vtctld: bool) -> None:
         self._shop, self._seconds, self._vtctld = shop, seconds, vtctld
 
+    def run_with_file(
+        self, branch_id: str, flag: str, content: object, *args: str, timeout_seconds: float
+    ) -> None:
+        self._shop.clusters.run_with_file(branch_id, flag, content, *args, timeout_seconds=timeout_seconds)
+
     def run(self, branch_id: str, *args: str, timeout_seconds: float) -> object:
         switching = {"SwitchTraffic", "ReverseTraffic"} & set(args) and "--tablet-types=primary" in args
         if not switching or "--dry-run" in args:

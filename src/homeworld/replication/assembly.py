@@ -340,7 +340,12 @@ def _follower(
             applier.close()
         raise
     ahead = _ahead(spec, shards, states, start) if len(spec.sources) > 1 else {}
-    return Follower(endpoint, mine, Appliers(made, ahead), str(start), rule, stopping)
+    # Without a copy it begins where only a mover has written to the tables: what is prepared there, which the
+    # position names, is of others.
+    return Follower(
+        endpoint, mine, Appliers(made, ahead), str(start), rule, stopping,
+        prepared_elsewhere=not spec.copy_rows,
+    )  # fmt: skip
 
 
 def _ahead(

@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from homeworld.model.gtid import Position
+from homeworld.model.topology import Flavor
+
 #: One row image: for each column of the table, in its order, the bytes that the server's text protocol
 #: gives for :func:`homeworld.replication.column_types.select_expression` of that column on a fidelity
 #: connection; ``None`` is SQL NULL. Rows from SELECT and from the binlog compare byte for byte.
@@ -77,3 +80,9 @@ class FeedBatch:
     discard_unfinished: bool
     unfinished: str = ""
     undecided: str = ""
+
+
+def reached_by(flavor: Flavor, batch: FeedBatch) -> Position:
+    """How far the log has been read with a batch, as a server counts: with what is prepared there."""
+    position = Position.parse(flavor, batch.position)
+    return position.union(Position.parse(flavor, batch.undecided)) if batch.undecided else position

@@ -64,6 +64,8 @@ class Follower:
         start: str,
         rule: OnDdlRule,
         stopping: threading.Event,
+        *,
+        prepared_elsewhere: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.tables: Mapping[TableName, MovingTable] = {table.name: table for table in tables}
@@ -74,7 +76,9 @@ class Follower:
         self.throttled_by = ""
         self.settled = True
         self.events = 0
-        self.reader = FeedReader(endpoint, start, self._definitions(), stopping)
+        self.reader = FeedReader(
+            endpoint, start, self._definitions(), stopping, prepared_elsewhere=prepared_elsewhere
+        )
         self._rule = rule
         self._stopping = stopping
         self._position = start
@@ -291,7 +295,7 @@ class Follower:
     def _settle(self, position: str) -> None:
         parsed = Position.parse(self.endpoint.flavor, position)
         if self.rivals is not None:
-            self.rivals.verdicts.passed(parsed)
+            self.rivals.verdicts.passed(parsed if self._undecided is None else parsed.union(self._undecided))
             self.appliers.reach(parsed)
             self.reader.give_singly(Singly.CONTESTED, singly=self.rivals.verdicts.alone_until is not None)
             self.reader.give_singly(Singly.AHEAD, singly=self.appliers.uneven)
@@ -384,33 +388,41 @@ class Follower:
         with self.gate:
             return any(table.map.busy for table in tables)
 
-    def _has(self, wanted: Position) -> bool:
-        """Whether everything in a position is dealt with, but for what is only prepared (XA): MySQL counts
-        that as executed, and nobody sees it yet.
+    def _seen(self) -> Position:
+        """What is dealt with and what is only prepared (XA): MySQL counts that as executed, and nobody sees
+        it before it is decided.
         """
         parsed, undecided = self._parsed, self._undecided
-        return parsed.contains(wanted) or (undecided is not None and parsed.union(undecided).contains(wanted))
+        return parsed if undecided is None else parsed.union(undecided)
+
+    def _has(self, wanted: Position) -> bool:
+        return self._parsed.contains(wanted) or self._seen().contains(wanted)
 
     def wait(self, position: str, timeout_seconds: float) -> None:
-        """Return once everything in ``position`` has been applied that is committed.
+        """Return once everything in ``position`` has been applied: what is prepared in it (XA), too, and so
+        decided.
 
         :raises DeadlineExceededError: not in time.
         """
         wanted = Position.parse(self.endpoint.flavor, position)
         deadline = time.monotonic() + timeout_seconds
         with self._moved:
-            while not self._has(wanted):
+            while not self._parsed.contains(wanted):
                 left = deadline - time.monotonic()
                 if left <= 0 or self._stopping.is_set():
                     raise DeadlineExceededError(f"the targets have not applied {position} in time")
                 self._moved.wait(min(left, 1.0))
 
     def passed(self, position: str, timeout_seconds: float) -> bool:
-        """Whether everything in ``position`` has been applied, within the time."""
-        try:
-            self.wait(position, timeout_seconds)
-        except DeadlineExceededError:
-            return False
+        """Whether everything in ``position`` that is committed has been applied, within the time."""
+        wanted = Position.parse(self.endpoint.flavor, position)
+        deadline = time.monotonic() + timeout_seconds
+        with self._moved:
+            while not self._has(wanted):
+                left = deadline - time.monotonic()
+                if left <= 0 or self._stopping.is_set():
+                    return False
+                self._moved.wait(min(left, 1.0))
         return True
 
     @property
@@ -422,7 +434,7 @@ class Follower:
     @property
     def passes_over(self) -> bool:
         """Whether the targets lack a row of ours here for what another server's shard does only later."""
-        return self.rivals is not None and self.rivals.verdicts.ahead_of(self._parsed)
+        return self.rivals is not None and self.rivals.verdicts.ahead_of(self._seen())
 
     @property
     def blocked(self) -> bool:

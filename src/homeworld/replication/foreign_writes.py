@@ -19,7 +19,7 @@ from homeworld.model.gtid import Position
 from homeworld.model.tables import Table
 from homeworld.model.topology import Endpoint, ShardPlace
 from homeworld.replication import sidecar
-from homeworld.replication.changes import FeedBatch, TableName
+from homeworld.replication.changes import FeedBatch, TableName, reached_by
 from homeworld.replication.feed import Feed
 from homeworld.replication.snapshots import common_position
 from homeworld.replication.tables import definition_session, read_table
@@ -92,7 +92,7 @@ class _Log:
                 if batch.ddl:
                     feed.set_tables(self._tables)
                 if not batch.mid_transaction:
-                    reached = Position.parse(self._endpoint.flavor, batch.position)
+                    reached = reached_by(self._endpoint.flavor, batch)
 
     def _take(self, batch: FeedBatch) -> None:
         if batch.discard_unfinished:

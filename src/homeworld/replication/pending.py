@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from homeworld.model.errors import DeadlineExceededError
 from homeworld.model.gtid import Position
 from homeworld.model.topology import Flavor
-from homeworld.replication.changes import FeedBatch
+from homeworld.replication.changes import FeedBatch, reached_by
 from homeworld.replication.feed import Feed
 from homeworld.replication.keyorder import Key
 from homeworld.replication.moving import MovingTable
@@ -59,7 +59,7 @@ def last_taken(
                 return str(until)
             if known.taken(batch):
                 found = batch.unfinished or batch.position
-            reached = Position.parse(endpoint.flavor, batch.position)
+            reached = reached_by(endpoint.flavor, batch)
     return found
 
 

@@ -40,6 +40,7 @@ class FeedReader:
     """Reads one server's log ahead. :meth:`run` is one thread's work, the rest is its applier's.
 
     :param stopping: set by whoever ends the mover; :meth:`stop` must be called then.
+    :param prepared_elsewhere: what was prepared (XA) before ``position`` has no rows of the tables.
     """
 
     def __init__(
@@ -48,8 +49,11 @@ class FeedReader:
         position: str,
         tables: Mapping[TableName, Table],
         stopping: threading.Event,
+        *,
+        prepared_elsewhere: bool = False,
     ) -> None:
         self._endpoint = endpoint
+        self._elsewhere = prepared_elsewhere
         self._stopping = stopping
         self._queue: queue.Queue[_Item] = queue.Queue(QUEUE)
         self._generation = 0
@@ -64,7 +68,7 @@ class FeedReader:
     def _new_feed(self) -> Feed:
         # A MariaDB position names a preparation at once. Where it had rows of the tables it was refused;
         # and no stream begins while anything is prepared. So whatever else is decided is of no interest.
-        elsewhere = self._endpoint.flavor is Flavor.MARIADB
+        elsewhere = self._elsewhere or self._endpoint.flavor is Flavor.MARIADB
         return Feed(self._endpoint, *self._start, prepared_elsewhere=elsewhere)
 
     def run(self) -> None:

@@ -14,7 +14,7 @@ both sides, the snapshots are as good as of one moment; where it is not, and bot
 was within the window, whoever asked tries again; where the target has what it never was, the sides differ,
 and the comparison will find it.
 
-Invariant: where :func:`same_moment` says yes, the source's and the targets' snapshots differ in nothing but
+Invariant: where :func:`hold_even` comes back, the source's and the targets' snapshots differ in nothing but
 what a comparison has to find.
 """
 
@@ -23,8 +23,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import uuid4
 
 from homeworld.model.errors import (
@@ -38,14 +38,11 @@ from homeworld.model.errors import (
 from homeworld.model.gtid import Position
 from homeworld.model.tables import Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
-from homeworld.replication.changes import Row, RowChange, TableName
-from homeworld.replication.checksum import row_hash
+from homeworld.replication.changes import RowChange, TableName
 from homeworld.replication.connection import Connection
-from homeworld.replication.keyorder import Key, TableKey
-from homeworld.replication.lanes import walked
-from homeworld.replication.loading import select_list
 from homeworld.replication.positions import current_position
 from homeworld.replication.snapshots import Coordinates, common_position, coordinates, log_end, shows
+from homeworld.replication.touched import Touched, same_moment, touched_by
 from homeworld.replication.transactions import Pause, Transactions
 from homeworld.wire.binlog import EventReader, EventType
 from homeworld.wire.binlog_dump import announcements, dump_command
@@ -57,14 +54,12 @@ VISIBLE_SECONDS = 15.0
 """A commit may wait for a replica's word before anybody sees it (semi-sync: 10 s where nothing is set)."""
 WINDOW_SECONDS = 60.0
 """The server goes through its log file from the beginning to find where a window begins."""
-_KEYS_A_STATEMENT = 500
 _HEARTBEAT_SECONDS = 0.5
 _SESSION_SECONDS = 15.0
 _WAIT = 0.2
 _ROTATE = int(EventType.ROTATE)
 _TABLE_CHANGED = 1412
 
-Place = tuple[ShardPlace, Connection]
 Adopt = Callable[[Connection], Connection]
 
 
@@ -95,14 +90,6 @@ class Look:
     window: Window
     rest: str
     tables: Mapping[TableName, Table]
-
-
-@dataclass(slots=True)
-class Touched:
-    """The rows of a table that a window's transactions touched: by key, all that each was. None: absent."""
-
-    table: Table
-    rows: dict[Key, set[Row | None]] = field(default_factory=dict[Key, set[Row | None]])
 
 
 def await_visible(session: Connection, position: str, stopping: threading.Event) -> None:
@@ -150,13 +137,21 @@ def hold_even(
     """
     touched: dict[str, Touched] = {}
     for look in looks:
-        touched_by(changes_within(look, stopping, adopt), look.tables, touched)
-    if not same_moment(touched, *(list(zip(*side, strict=True)) for side in (sources, targets))):
+        changes, rested = changes_within(look, stopping, adopt)
+        touched_by(changes, rested, look.tables, touched)
+    try:
+        same = same_moment(touched, *(list(zip(*side, strict=True)) for side in (sources, targets)))
+    except ServerError as error:
+        if error.server_errno != _TABLE_CHANGED:
+            raise
+        raise UnevenError(str(error)) from error
+    if not same:
         raise UnevenError("rows that were changed meanwhile are not the same on both sides")
 
 
-def changes_within(look: Look, stopping: threading.Event, adopt: Adopt) -> list[RowChange]:
-    """The changes of the tables by transactions of the window and maybe a few more, in the log's order.
+def changes_within(look: Look, stopping: threading.Event, adopt: Adopt) -> tuple[list[RowChange], int]:
+    """The changes of the tables by transactions of the window and maybe a few more, in the log's order; and
+    how many of them the targets have where they rest.
 
     :raises UnevenError: a schema statement, more than CHANGES_LOOKED_UP changes, or the log cannot be read.
     :raises UnavailableError: the server was lost.
@@ -166,7 +161,9 @@ def changes_within(look: Look, stopping: threading.Event, adopt: Adopt) -> list[
     position = common_position([Position.parse(Flavor.MYSQL, window.begin), wanted])
     transactions = Transactions(position, look.tables)
     deadline = time.monotonic() + WINDOW_SECONDS
+    transactions.singly = True
     reached: Coordinates = ("", 0)
+    rested = 0 if position.contains(wanted) else -1
     with adopt(Connection(look.endpoint, fidelity=False, timeout_seconds=_SESSION_SECONDS)) as connection:
         if _server_uuid(connection) != window.server_uuid:
             raise ConnectionLostError("another server answers at the source's address")
@@ -178,7 +175,7 @@ def changes_within(look: Look, stopping: threading.Event, adopt: Adopt) -> list[
             connection.execute(statement)
         connection.command(dump_command(position, secrets.randbelow((1 << 32) - (1 << 20)) + (1 << 20)))
         try:
-            while reached < window.end or not transactions.progress.position().contains(wanted):
+            while reached < window.end or rested < 0:
                 if stopping.is_set():
                     raise StoppedError("the comparison was stopped")
                 if time.monotonic() > deadline:
@@ -193,99 +190,28 @@ def changes_within(look: Look, stopping: threading.Event, adopt: Adopt) -> list[
                     elif next_position and reached[0]:
                         reached = (reached[0], next_position)
                 transactions.feed(events)
-                _take(transactions)
+                rested = _take(transactions, wanted, rested)
         except (SourceLogError, MalformedPacketError) as error:
             raise UnevenError(str(error)) from error
         except ServerError as error:
             if is_outage(error):
                 raise ConnectionLostError(str(error)) from error
             raise UnevenError(str(error)) from error
-        return transactions.changes
+        return transactions.changes, rested
 
 
-def _take(transactions: Transactions) -> None:
+def _take(transactions: Transactions, wanted: Position, rested: int) -> int:
+    """Go through what came; ``rested``: how many changes there were as all of ``wanted`` was, -1: not yet."""
     while True:
         pause = transactions.run(CHANGES_LOOKED_UP)
         if pause is Pause.DDL:
             raise UnevenError("the schema of a table was changed while snapshots were opened")
         if len(transactions.changes) > CHANGES_LOOKED_UP or transactions.part_waits(CHANGES_LOOKED_UP):
             raise UnevenError("too many rows were changed while snapshots were opened")
+        if rested < 0 and transactions.progress.position().contains(wanted):
+            rested = len(transactions.changes)
         if pause is Pause.EMPTY:
-            return
-
-
-def touched_by(
-    changes: Iterable[RowChange], tables: Mapping[TableName, Table], found: dict[str, Touched]
-) -> None:
-    """Add the rows that changes touched, by table and key.
-
-    :param found: by the table's name without its schema.
-    """
-    keys = {name: TableKey(table) for name, table in tables.items()}
-    for name, before, after in changes:
-        rows = found.setdefault(name[1], Touched(tables[name])).rows
-        sides = [None if row is None else (keys[name].of(row), row) for row in (before, after)]
-        for key in {side[0] for side in sides if side is not None}:
-            # Before and after; absent where there was no row of this key.
-            rows.setdefault(key, set()).update(
-                _told(tables[name], side[1]) if side is not None and side[0] == key else None
-                for side in sides
-            )
-
-
-def same_moment(touched: Mapping[str, Touched], sources: Sequence[Place], targets: Sequence[Place]) -> bool:
-    """Whether no row that was touched is on the two sides what it was at two moments of the window.
-
-    :raises UnevenError: a table was altered behind a snapshot.
-    """
-    try:
-        return all(_same(one, sources, targets) for one in touched.values())
-    except ServerError as error:
-        if error.server_errno == _TABLE_CHANGED:
-            raise UnevenError(str(error)) from error
-        raise
-
-
-def _same(touched: Touched, sources: Sequence[Place], targets: Sequence[Place]) -> bool:
-    table, key = touched.table, TableKey(touched.table)
-    listed = sorted(touched.rows)
-    for start in range(0, len(listed), _KEYS_A_STATEMENT):
-        part = listed[start : start + _KEYS_A_STATEMENT]
-        ours, theirs = (_rows(side, key, table, part) for side in (sources, targets))
-        for each in part:
-            mine, their = ours.get(each, []), theirs.get(each, [])
-            digests = [sorted(digest for digest, _ in side) for side in (mine, their)]
-            if digests[0] == digests[1] and b"" not in digests[0]:
-                continue
-            images = touched.rows[each]
-            if _is_one_of(mine, images) and not _is_one_of(their, images):
-                continue  # it was never that: for the comparison to tell
-            return False
-    return True
-
-
-def _is_one_of(rows: Sequence[tuple[bytes, Row]], images: set[Row | None]) -> bool:
-    return (rows[0][1] if rows else None) in images if len(rows) < 2 else False
-
-
-def _rows(
-    places: Sequence[Place], key: TableKey, table: Table, keys: Sequence[Key]
-) -> dict[Key, list[tuple[bytes, Row]]]:
-    """The rows of these keys on one side, each with its digest; empty where the server gives none."""
-    found: dict[Key, list[tuple[bytes, Row]]] = {}
-    everything = select_list(table, range(len(table.columns)))
-    for place, session in places:
-        for digest, *row in session.query_all(
-            f"SELECT {row_hash(table)}, {everything} "
-            f"FROM {walked(place, key, table.name)} WHERE {key.any_of(keys)}"
-        ):
-            found.setdefault(key.of(tuple(row)), []).append((digest or b"", _told(table, tuple(row))))
-    return found
-
-
-def _told(table: Table, row: Row) -> Row:
-    """What the log surely has of a row: generated columns follow from the others."""
-    return tuple(value for value, column in zip(row, table.columns, strict=True) if not column.generated)
+            return rested
 
 
 def _server_uuid(session: Connection) -> str:

@@ -141,6 +141,8 @@ def types_for_vtgate(types: bytes) -> bytes:
     """
     told = bytearray(types)
     for at in range(0, len(told) - 1, 2):
+        if told[at] == Type.YEAR:
+            told[at] = Type.SHORT  # of which vtgate would read a text
         if told[at + 1] & 0x80 and told[at] in _INTEGERS:
             told[at + 1] |= 0x20
     return bytes(told)

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 home_of = crew.home_of
 _ASK_SECONDS = 30.0
 _RULES_SECONDS = 30.0
+_SHOWN_SECONDS = 3.0
 _READ_SECONDS = 30.0
 _PATIENCE_SECONDS = 60.0
 
@@ -154,16 +155,13 @@ class LocalClusters:
         client = self.vtctldclient(branch_id)
         if looks.rules_of(client.json("GetRoutingRules")) != dict(rules):
             client.run_with_file("--rules-file", render(rules), "ApplyRoutingRules")
-        elif not self._shows(branch_id, rules):
-            # Whoever set them died before it told what vtgate reads.
-            client.run("RebuildVSchemaGraph", f"--cells={arguments.CELL}")
+        else:
+            try:
+                self.await_rules(branch_id, rules, _SHOWN_SECONDS)
+            except DeadlineExceededError:
+                # Whoever set them died before it told what vtgate reads.
+                client.run("RebuildVSchemaGraph", f"--cells={arguments.CELL}")
         self.await_rules(branch_id, rules, _RULES_SECONDS)
-
-    def _shows(self, branch_id: str, rules: Mapping[str, str]) -> bool:
-        try:
-            return self.vtgate_view(self._records.branch(branch_id)).rules == dict(rules)
-        except UnavailableError:
-            return True  # it is not there: it reads what there is once it starts
 
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
         """Return once vtgate serves by these rules, whoever has set them.

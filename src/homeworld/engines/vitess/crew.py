@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from homeworld.engines.layout import port_is_free
@@ -186,12 +187,19 @@ class Crew:
         def before_vtctld() -> None:
             self._forget_locks(branch_id, lambda action: action != _OF_TABLETS)
 
-        def before_tablet() -> None:
-            self._forget_locks(branch_id, lambda action: action == _OF_TABLETS)
+        def before_tablet(keyspace: str) -> None:
+            # Another one of the keyspace may be who has it.
+            others = [each for each in branch.tablets if each.keyspace == keyspace]
+            home = Path(self.surroundings().installation.home)
+            if not any(self.runner.pid(each) is not None for each in known(home, branch, others)):
+                self._forget_locks(branch_id, lambda action: action == _OF_TABLETS, keyspace)
 
-        befores = {vtgate: before_vtgate, vtctld: before_vtctld, "etcd": None}
+        befores: dict[str, Callable[[], None]] = {vtgate: before_vtgate, vtctld: before_vtctld}
+        for tablet in branch.wanted:
+            name = next(each.name for each in known(Path(), branch, [tablet]))
+            befores[name] = partial(before_tablet, tablet.keyspace)
         for one in members.all_of(branch):
-            before = befores.get(one.name, before_tablet)
+            before = befores.get(one.name)
             if (names is None or one.name in names) and self.runner.ensure(one, before=before):
                 started.append(one.name)
             if one.name == "etcd":
@@ -199,9 +207,9 @@ class Crew:
                 self.until(time.monotonic() + _ETCD_SECONDS, "etcd does not serve", self.etcd().healthy)
         return started
 
-    def _forget_locks(self, branch_id: str, whose: Callable[[str], bool]) -> None:
+    def _forget_locks(self, branch_id: str, whose: Callable[[str], bool], keyspace: str = "") -> None:
         root = arguments.global_root(branch_id)
-        for name in self.etcd().forget_locks(root, whose):
+        for name in self.etcd().forget_locks(root, whose, keyspace):
             log.warning("branch %s: a dead process had left a lock on %s", branch_id, name)
 
     def ensure_etcd(self) -> None:

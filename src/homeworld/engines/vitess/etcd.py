@@ -50,17 +50,17 @@ class Etcd:
         self._ask("POST", "/v3/kv/deleterange", json.dumps(_under(root)).encode(), timeout_seconds)
 
     def forget_locks(
-        self, root: str, whose: Callable[[str], bool], timeout_seconds: float = 10.0
+        self, root: str, whose: Callable[[str], bool], keyspace: str = "", timeout_seconds: float = 10.0
     ) -> list[str]:
         """Delete the locks by name under a topology that processes have left which are dead: Vitess lets them
         stand for a day.
 
         :param root: the global topology's. ``whose``: whether an action's locks are to go: ``vdiff`` is a
-            tablet's, the others are vtctld's.
+            tablet's, the others are vtctld's. ``keyspace``: only those on its workflows.
         :returns: what they locked.
         :raises UnavailableError: it does not answer.
         """
-        prefix = f"{root}/{_NAMED_LOCKS}"
+        prefix = f"{root}/{_NAMED_LOCKS}" + (f"/{keyspace}" if keyspace else "")
         answer = self._ask("POST", "/v3/kv/range", json.dumps(_under(prefix)).encode(), timeout_seconds)
         gone: list[str] = []
         for found in json.loads(answer).get("kvs", ()):

@@ -55,6 +55,11 @@ class VStream:
         return self.state == "Stopped" and self.message in {FROZEN, FOR_CUTOVER}
 
     @property
+    def frozen(self) -> bool:
+        """It is at its end for good. One that runs all the same has been started by somebody since."""
+        return self.state == "Stopped" and self.message == FROZEN
+
+    @property
     def compared(self) -> bool:
         """A VDiff has stopped it for a moment, to read both sides at one position, and starts it again."""
         return self.state == "Stopped" and (
@@ -219,7 +224,7 @@ def look_of(
 
 
 def _frozen(found: VMove | None) -> bool:
-    return found is not None and all(stream.message == FROZEN for stream in found.streams)
+    return found is not None and all(stream.frozen for stream in found.streams)
 
 
 def journal_id(keyspace: str, streams: Iterable[VStream]) -> int:

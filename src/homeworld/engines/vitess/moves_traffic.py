@@ -196,7 +196,7 @@ class Traffic:
         streams = self._ask.streams(move, reverse=back)
         if streams is None:
             return back  # never moved
-        return all(stream.message == look.FROZEN for stream in streams.streams)
+        return all(stream.frozen for stream in streams.streams)
 
     def _call(self, move: ClusterMove, *, back: bool, seconds: float, journaled: bool) -> None:
         """Ask for the switch itself. The way back is asked for by its own name: Vitess forgets the way there
@@ -267,7 +267,10 @@ class Traffic:
     def _go_on(self, move: ClusterMove, *, reverse: bool) -> None:
         """Let streams that a switch had stopped, and that it did not take further, run again."""
         found = self._ask.streams(move, reverse=reverse)
-        if found is not None and all(stream.message != look.FROZEN for stream in found.streams):
+        # None that somebody else has stopped, and least of all in front of a schema statement.
+        if found is not None and all(
+            stream.message == look.FOR_CUTOVER or stream.state != "Stopped" for stream in found.streams
+        ):
             self._ask.move(move, "start", reverse=reverse)
 
     def _allow(self, move: ClusterMove, keyspace: str) -> None:

@@ -17,8 +17,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 
 from homeworld.model.clusters import Clusters, ClusterSpec
 from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
@@ -30,6 +30,8 @@ FOLLOW_SECONDS = 90.0
 """For a cluster to come up from nothing beside whatever else the machine does."""
 WAIT_SECONDS = 20.0
 """How long somebody waits for a cluster that stands; less than a hold lasts."""
+AT_ONCE = 4
+"""Clusters that are looked at together as everything starts."""
 _LOOK_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
@@ -100,8 +102,10 @@ def let_follow(
     if wanted.spec.keyspaces or now.standing:
         with store.write() as tx:
             bind(tx)
+            if tx.followings.get(branch_id).digest != now.digest:
+                return True  # somebody has asked to look again since this was read
             tx.followings.stand(branch_id)
-            seen = tx.followings.get(branch_id).updated_at
+            seen = tx.followings.get(branch_id)
         check()
         try:
             digest = _carry_out(clusters, wanted, timeout_seconds)
@@ -138,18 +142,19 @@ def _write_down(
     version: int,
     digest: str,
     bind: Callable[[Transaction], None],
-    seen: datetime | None = None,
+    seen: Following | None = None,
 ) -> None:
     """The cluster has that version.
 
-    :param seen: when it was changed last as this began; where somebody asked to look again since, it is still
-        to be looked at.
+    :param seen: its record as this began; where somebody asked to look again since, it is still to be looked
+        at.
     """
     with store.write() as tx:
         bind(tx)
         if not tx.followings.wanted(branch_id):
             return
-        if seen is None or tx.followings.get(branch_id).updated_at == seen:
+        found = tx.followings.get(branch_id)
+        if seen is None or (found.digest, found.updated_at) == (seen.digest, seen.updated_at):
             tx.followings.have(branch_id, version, digest)
 
 
@@ -163,13 +168,19 @@ def let_all_follow(store: Store, clusters: Clusters, timeout_seconds: float = FO
         tx.followings.doubt_all()
     with store.read() as tx:
         branch_ids = [branch_id for branch_id, _ in tx.followings.with_work()]
-    for branch_id in branch_ids:
+
+    def follow(branch_id: str) -> None:
         try:
             let_follow(store, clusters, branch_id, timeout_seconds=timeout_seconds)
-        except HomeworldError as error:
+        except (HomeworldError, OSError) as error:
             _log.error("the cluster of branch %s is not served yet: %s", branch_id, error)
             with store.write() as tx:
                 tx.followings.tell(branch_id, str(error))
+
+    # Side by side: who does not come up keeps the others waiting for its whole time.
+    with ThreadPoolExecutor(AT_ONCE, "follow") as pool:
+        for done in [pool.submit(follow, branch_id) for branch_id in branch_ids]:
+            done.result()
 
 
 def await_followed(

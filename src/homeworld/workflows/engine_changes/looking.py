@@ -44,8 +44,8 @@ class Content:
 class Sight(Protocol):
     """Looks at servers and clusters."""
 
-    def content(self, place: ShardPlace) -> Content:
-        """What the shard has.
+    def content(self, place: ShardPlace, seconds: float = ANSWER_SECONDS) -> Content:
+        """What the shard has; its server is waited for no longer than that for an answer.
 
         :raises HomeworldError: its server does not answer.
         """
@@ -62,9 +62,9 @@ class Sight(Protocol):
 class ServerSight:
     """The real :class:`Sight`."""
 
-    def content(self, place: ShardPlace) -> Content:
+    def content(self, place: ShardPlace, seconds: float = ANSWER_SECONDS) -> Content:
         """See :class:`Sight`."""
-        with Connection(place.endpoint, timeout_seconds=ANSWER_SECONDS) as connection:
+        with Connection(place.endpoint, connect_seconds=seconds, timeout_seconds=seconds) as connection:
             rows = connection.query_all(
                 "SELECT TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES "  # noqa: S608 - a hex literal
                 f"WHERE TABLE_SCHEMA = {literal(place.schema)} ORDER BY TABLE_NAME"

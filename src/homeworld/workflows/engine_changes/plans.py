@@ -9,12 +9,13 @@ ends nothing but the clusters; after it only forward.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 
 from homeworld.model.errors import DeadlineExceededError, InvalidError, UnavailableError
 from homeworld.workflows.engine_changes.context import Context, Holding
-from homeworld.workflows.engine_changes.looking import Content, hindrances
+from homeworld.workflows.engine_changes.looking import ANSWER_SECONDS, Content, hindrances
 from homeworld.workflows.provisioning.runner import NotYetError
 from homeworld.workflows.steps import Plan, Sort, Step
 
@@ -24,6 +25,8 @@ COMMIT = "commit"
 DRAIN_SECONDS = (0.5, 1.0, 2.0, 4.0)
 BETWEEN_SECONDS = 1.0
 TAKE_OVER_SECONDS = 1.0
+# Clients of all branches wait meanwhile.
+AGAIN_SECONDS, AGAIN_ANSWER_SECONDS = 5.0, 2.0
 Contents = Sequence[tuple[Holding, Sequence[Content]]]
 
 
@@ -45,11 +48,21 @@ def check(context: Context) -> None:
     hold_possible(_contents(context))
 
 
-def _contents(context: Context) -> Contents:
-    return [
-        (holding, [context.ports.sight.content(place) for place in context.places(holding)])
-        for holding in context.holdings()
-    ]
+def _contents(context: Context, seconds: float = ANSWER_SECONDS, within: float = math.inf) -> Contents:
+    """What there is.
+
+    :param within: seconds for all of it.
+    :raises DeadlineExceededError: it took longer.
+    """
+    deadline = time.monotonic() + within
+    found: list[tuple[Holding, Sequence[Content]]] = []
+    for holding in context.holdings():
+        found.append(
+            (holding, [context.ports.sight.content(place, seconds) for place in context.places(holding)])
+        )
+        if time.monotonic() > deadline:
+            raise DeadlineExceededError(f"looking at what there is took longer than {within:g} s")
+    return found
 
 
 def hold_possible(contents: Contents) -> None:
@@ -105,7 +118,7 @@ def look_again(context: Context) -> None:
     :raises InvalidError: something that Vitess cannot serve.
     :raises UnavailableError: something that was not looked for at vtgate.
     """
-    contents = _contents(context)
+    contents = _contents(context, AGAIN_ANSWER_SECONDS, AGAIN_SECONDS)
     hold_possible(contents)
     new = [
         f"{holding.branch.name}: {holding.keyspace.name}.{name}"

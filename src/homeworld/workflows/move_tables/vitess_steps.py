@@ -126,11 +126,11 @@ def switch(context: Context, way: Way) -> None:
     :raises UnavailableError: it has begun and does not come to an end.
     """
     hand = context.hand
-    if not hand.moved and not context.ports.gateways.is_held(hand.hold_id):
-        raise DeadlineExceededError("a gateway released the hold before Vitess was asked to move writes")
-    context.confirm()
     hand.switching = True
     try:
+        if not hand.moved and not context.ports.gateways.is_held(hand.hold_id):
+            raise DeadlineExceededError("a gateway released the hold before Vitess was asked to move writes")
+        context.confirm()
         vitess(context).moves.switch(
             move_of(context), PRIMARIES, back=is_back(context, way), timeout_seconds=SWITCH_SECONDS
         )
@@ -200,7 +200,7 @@ def cancel(context: Context) -> None:
         ports.moves.settle(move, back=True, timeout_seconds=SETTLE_SECONDS)
         ports.moves.switch(move, REPLICAS, back=True, timeout_seconds=SETTLE_SECONDS)
         ports.moves.cancel(move)
-        follow_anew(context)
+    follow_anew(context)
     steps_start.drop_tables(context)
 
 
