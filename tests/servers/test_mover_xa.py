@@ -76,3 +76,18 @@ def test_no_stream_begins_while_something_is_prepared(move: Move) -> None:
         move.assert_equal()
     finally:
         mover.stop(20)
+
+
+def test_a_stream_back_outlives_what_was_prepared_elsewhere_when_it_began(move: Move) -> None:
+    """The positions of a switch name it, so the stream never sees its preparation."""
+    with prepared(move, "stays") as cursor:
+        mover = RunningMover(move.spec(copy_rows=False, start_positions=move.positions()))
+        mover.start()
+        try:
+            cursor.execute(f"XA COMMIT '{move.workflow_id}'")
+            move.source.query("INSERT INTO t VALUES (7)", move.schema)
+            mover.drain(move.positions(), 60)
+            move.assert_equal()
+            assert mover.progress().phase is Phase.FOLLOWING
+        finally:
+            mover.stop(20)

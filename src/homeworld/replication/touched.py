@@ -76,11 +76,8 @@ def _same(touched: Touched, sources: Sequence[Place], targets: Sequence[Place]) 
         for each in part:
             mine, their = ours.get(each, []), theirs.get(each, [])
             digests = [sorted(digest for digest, _ in side) for side in (mine, their)]
-            if (
-                digests[0] == digests[1]
-                and b"" not in digests[0]
-                and _rests(theirs.get(each, []), each, touched)
-            ):
+            alike = digests[0] == digests[1] and b"" not in digests[0]
+            if alike and _rests(their, each, touched):
                 continue
             images = touched.rows[each]
             if _is_one_of(mine, images) and not _is_one_of(their, images):
