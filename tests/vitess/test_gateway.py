@@ -124,7 +124,7 @@ def test_unsigned_values_of_prepared_statements(gw: GatewayFixture, vitess: Vite
         2**32,
     ]
     with closing(connector(gw)) as client:
-        for again in (False, True):  # once with types, then by those bound before
+        for again in (False, True):  # a cursor that has bound other types before, too
             cursor = client.cursor(prepared=True)
             for number in numbers:
                 if not again:
