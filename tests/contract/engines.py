@@ -31,6 +31,14 @@ ROWS: Mapping[str, tuple[str, Callable[[Capabilities], str]]] = {
         "a transaction over shards is committed",
         lambda one: one.atomic_over_shards,
     ),
+    "shards_share_servers": (
+        "several shards of a keyspace on one server",
+        lambda one: _yes(one.shards_share_servers),
+    ),
+    "moves_from_shards": (
+        "tables move from a sharded keyspace",
+        lambda one: _yes(one.moves_from_shards),
+    ),
     "resumable_verification": (
         "a verification goes on where it was interrupted",
         lambda one: _yes(one.resumable_verification),

@@ -11,6 +11,7 @@ import pytest
 
 from homeworld.model.topology import Flavor
 from tests.support.bank import Bank, Teller, stop
+from tests.support.ledger_walk import walk
 from tests.support.mysqld import binary
 from tests.support.platform import Platform
 
@@ -38,44 +39,7 @@ def test_no_commit_is_lost_on_the_whole_walk(platform: Platform) -> None:
     with login.connect("shop") as connection:
         bank.open(connection)
     platform.make_keyspace()
-    tellers = [Teller(number + 1, login, "shop", bank) for number in range(CONNECTIONS)]
-    begun = time.monotonic()
-    for teller in tellers:
-        teller.start()
-    try:
-        time.sleep(DWELL)
-        platform.begin()
-        platform.reaches("running", 120)
-        for state in (
-            "verified_data",
-            "switched_replicas",
-            "switched_primaries",
-            "running",
-            "switched_primaries",
-            "running",
-            "verified_data",
-            "switched_primaries",
-        ):
-            platform.ask(state)
-            time.sleep(DWELL)
-        for teller in tellers:
-            teller.aim("@primary")
-        time.sleep(DWELL)
-        for state in ("cutover", "reversed_cutover", "cutover", "completed"):
-            platform.ask(state)
-            time.sleep(DWELL)
-    finally:
-        stop(tellers)
-    assert bank.errors == []
-    assert all(teller.commits > 10 for teller in tellers)
-    commits = sum(teller.commits for teller in tellers)
-    print(f"{commits:,} commits by {CONNECTIONS} connections in {time.monotonic() - begun:.0f} s")
-    with login.connect("@primary") as connection:
-        assert bank.audit(connection) == []
-        with connection.cursor() as cursor:
-            cursor.execute("SHOW TABLES FROM shop")
-            left = {row[0] for row in cursor.fetchall()}
-    assert not left & {"accounts", "transfers"}, "the source tables are dropped at the cutover"
+    walk(platform, login, bank, platform.ask, connections=CONNECTIONS, dwell=DWELL)
 
 
 @pytest.mark.scenario

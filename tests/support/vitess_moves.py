@@ -232,15 +232,17 @@ class MovingShop:
             self.branch_id, "ReloadSchemaKeyspace", "--include-primary", SOURCE, timeout_seconds=30.0
         )
 
-    def wish(self) -> MoveWish:
-        return MoveWish(self.branch_id, self.keyspaces[SOURCE], self.keyspaces[TARGET], None, ("orders",))
+    def reasons(self, source: str = SOURCE, target: str = TARGET) -> tuple[str, ...]:
+        """Why the table could not be moved."""
+        wish = MoveWish(self.branch_id, self.keyspaces[source], self.keyspaces[target], None, ("orders",))
+        return make_preconditions(self.store, self.engine).reasons(wish)
 
-    def move(self, **options: Any) -> str:
+    def move(self, source: str = SOURCE, target: str = TARGET, **options: Any) -> str:
         """Ask for a workflow, as the API does; its id."""
-        assert make_preconditions(self.store, self.engine).reasons(self.wish()) == ()
+        assert self.reasons(source, target) == ()
         with self.store.write() as tx:
             return tx.workflows.create(
-                self.database_id, self.branch_id, "move", self.keyspaces[SOURCE], self.keyspaces[TARGET],
+                self.database_id, self.branch_id, "move", self.keyspaces[source], self.keyspaces[target],
                 ["orders"], **options,
             ).id  # fmt: skip
 

@@ -192,25 +192,31 @@ class FakeMoves:
         if self.refusal:
             raise DeadlineExceededError(self.refusal)
 
-    def switch(
+    def switch_replicas(
         self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool, timeout_seconds: float
     ) -> None:
-        if TabletType.PRIMARY not in tablet_types:
-            for name, to in self.cluster.rules.items():
-                if "@" in name:
-                    self.cluster.rules[name] = f"{move.source if back else move.target}.{TABLE}"
-                    assert to
-            return
+        for name, to in self.cluster.rules.items():
+            if "@" in name:
+                self.cluster.rules[name] = f"{move.source if back else move.target}.{TABLE}"
+                assert to
+
+    def switch_primaries(
+        self, move: ClusterMove, *, back: bool, timeout_seconds: float, untouched: bool = False
+    ) -> Mapping[str, str]:
+        if untouched:
+            seen = self.look(move)
+            assert not seen.halfway, "a switch was begun"
+            assert not seen.at(back=back), "the switch was made"
         try:
             while not self.look(move).at(back=back):
                 self._go_on(move, back=back)
         except HomeworldError as error:
             seen = self.look(move)
-            if seen.at(back=back):
-                return
             if seen.halfway:
                 raise UnavailableError(f"begun: {error}") from error
-            raise DeadlineExceededError(f"not moved: {error}") from error
+            if not seen.at(back=back):
+                raise DeadlineExceededError(f"not moved: {error}") from error
+        return dict(self.cluster.rules)
 
     def _go_on(self, move: ClusterMove, *, back: bool) -> None:
         """One call of Vitess's own: from wherever it stands to its end."""

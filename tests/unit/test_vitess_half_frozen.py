@@ -10,7 +10,7 @@ from homeworld.engines.vitess import moves_look as look
 from homeworld.engines.vitess import moves_traffic
 from homeworld.engines.vitess.moves import VitessMoves
 from homeworld.model.errors import UnavailableError
-from tests.unit.test_vitess_moves import MOVE, PRIMARIES, rules_answer, stream, workflows
+from tests.unit.test_vitess_moves import MOVE, rules_answer, stream, workflows
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +62,10 @@ class HalfFrozen:
 
 def test_a_death_between_the_shards_at_its_end_is_mended() -> None:
     vtctld = HalfFrozen({1: look.FROZEN, 2: look.FOR_CUTOVER})
-    VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
+    VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=5.0)
     assert set(vtctld.messages.values()) == {look.FROZEN}
     # None is frozen: then Vitess's own call ends it, and nothing is written behind its back.
     vtctld = HalfFrozen({1: look.FOR_CUTOVER, 2: look.FOR_CUTOVER})
     with pytest.raises(UnavailableError):
-        VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=0.0)
+        VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=0.0)
     assert set(vtctld.messages.values()) == {look.FOR_CUTOVER}

@@ -462,20 +462,37 @@ def test_a_switch_there_and_back_and_nothing_twice() -> None:
     vtctld = FakeVtctld()
     moves = VitessMoves(vtctld)
     for back in (False, True, False):
-        moves.switch(MOVE, PRIMARIES, back=back, timeout_seconds=5.0)
+        moves.switch_primaries(MOVE, back=back, timeout_seconds=5.0)
         assert moves.look(MOVE).at(back=back)
         assert not moves.look(MOVE).halfway
         before = switches(vtctld)
-        moves.switch(MOVE, PRIMARIES, back=back, timeout_seconds=5.0)
+        moves.switch_primaries(MOVE, back=back, timeout_seconds=5.0)
         moves.settle(MOVE, back=back, timeout_seconds=5.0)
         assert switches(vtctld) == before
+
+
+def test_while_clients_wait_no_more_is_asked_than_has_to_be() -> None:
+    vtctld = FakeVtctld()
+    moves = VitessMoves(vtctld)
+    told = moves.switch_primaries(MOVE, back=False, timeout_seconds=5.0, untouched=True)
+    assert vtctld.calls == ["SwitchTraffic", "GetRoutingRules"]
+    assert set(told.values()) == {f"wide.{table}" for table in MOVE.tables}
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_what_breaks_off_is_looked_at_although_it_was_untouched(stage: int) -> None:
+    vtctld = FakeVtctld(break_at=[stage])
+    told = VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=5.0, untouched=True)
+    assert (vtctld.switched, vtctld.stage) == (True, 0)
+    assert set(told.values()) == {f"wide.{table}" for table in MOVE.tables}
+    assert "GetWorkflows" in vtctld.calls
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 @pytest.mark.parametrize("silent", [False, True])
 def test_what_breaks_off_is_called_again(stage: int, silent: bool) -> None:
     vtctld = FakeVtctld(break_at=[stage], silent=silent)
-    VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
+    VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=5.0)
     assert (vtctld.switched, vtctld.stage) == (True, 0)
 
 
@@ -487,14 +504,14 @@ def test_behind_its_journal_a_switch_goes_on_whatever_the_lag(stage: int, settle
     if settled:
         moves.settle(MOVE, back=False, timeout_seconds=5.0)
     else:
-        moves.switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
+        moves.switch_primaries(MOVE, back=False, timeout_seconds=5.0)
     assert (vtctld.switched, vtctld.stage) == (True, 0)
 
 
 def test_before_it_lag_keeps_it_from_beginning() -> None:
     vtctld = FakeVtctld(lagging=True)
     with pytest.raises(DeadlineExceededError):
-        VitessMoves(vtctld).switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
+        VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=5.0)
     assert (vtctld.switched, vtctld.stage) == (False, 0)
 
 
@@ -502,7 +519,7 @@ def test_what_is_refused_before_it_begins_has_changed_nothing() -> None:
     vtctld = FakeVtctld(refusal="replication lag 40s is higher than allowed")
     moves = VitessMoves(vtctld)
     with pytest.raises(DeadlineExceededError, match="higher than allowed"):
-        moves.switch(MOVE, PRIMARIES, back=False, timeout_seconds=5.0)
+        moves.switch_primaries(MOVE, back=False, timeout_seconds=5.0)
     assert switches(vtctld) == 1
     with pytest.raises(InvalidError):
         moves.check(MOVE, PRIMARIES, back=False)
@@ -513,7 +530,7 @@ def test_what_does_not_end_is_told_and_settled_later(stage: int) -> None:
     vtctld = FakeVtctld(break_at=[stage] * 200)
     moves = VitessMoves(vtctld)
     with pytest.raises(UnavailableError, match="has not ended it"):
-        moves.switch(MOVE, PRIMARIES, back=False, timeout_seconds=0.01)
+        moves.switch_primaries(MOVE, back=False, timeout_seconds=0.01)
     vtctld.break_at.clear()
     moves.settle(MOVE, back=True, timeout_seconds=5.0)
     seen = moves.look(MOVE)
@@ -541,7 +558,7 @@ def test_where_vitess_has_forgotten_the_way_there_it_goes_back_or_ends_all_the_s
     assert not seen.exists
     assert seen.at(back=False)
     assert not seen.halfway
-    moves.switch(MOVE, PRIMARIES, back=True, timeout_seconds=5.0)
+    moves.switch_primaries(MOVE, back=True, timeout_seconds=5.0)
     assert moves.look(MOVE).at(back=True)
     other = FakeVtctld(switched=True, rounds=1, forgotten=True)
     VitessMoves(other).complete(MOVE)

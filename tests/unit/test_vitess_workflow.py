@@ -10,7 +10,6 @@ from __future__ import annotations
 import pytest
 
 from homeworld.model.states.move_tables import State, Trigger
-from homeworld.model.topology import TabletType
 from homeworld.workflows import trouble
 from homeworld.workflows.move_tables import decide as d
 from homeworld.workflows.move_tables import steps_switch, vitess_mover
@@ -156,7 +155,7 @@ def test_cancel_brings_back_what_vitess_moved_behind_our_back(scenes: Scenes) ->
     scene = at(scenes, d.CANCEL)
     process = scene.process(writing(scene))
     move = scene.known(scene.id).move
-    process.moves.switch(move, frozenset({TabletType.PRIMARY}), back=False, timeout_seconds=1.0)
+    process.moves.switch_primaries(move, back=False, timeout_seconds=1.0)
     process.run()
     assert scene.state is S.CANCELLED
     assert ("shop_sharded", TABLE) not in scene.world.rows

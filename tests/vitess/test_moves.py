@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.workflows.move_tables import decide as d
 from tests.conftest import SMALL
-from tests.support.moving_shop import Died, dying
-from tests.support.vitess_moves import (
-    ROWS,
-    SOURCE,
-    TARGET,
-    Acting,
-    Application,
-    MovingShop,
-    begin_shop,
-    check,
+from tests.support.ground_vitess import OnVitess
+from tests.support.move_scenarios import (
+    KILLS,
+    SCENARIOS,
+    Scenario,
+    killed_at_a_step_it_ends_the_same,
+    the_whole_walk,
 )
+from tests.support.moving_shop import Died
+from tests.support.vitess_moves import SOURCE, TARGET, Acting, Application, MovingShop, begin_shop, check
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -58,151 +58,39 @@ def give_up(acting: Acting) -> None:
     assert acting.go(T.CANCEL, S.CANCELLED).workflow_errors == ""
 
 
-def test_the_whole_walk(shop: MovingShop) -> None:
-    """Every state, several times there and back; ids go on above the largest in both directions."""
-    acting = begin(shop)
-    application = Application(shop)
-    application.start()
-    verified = acting.go(T.VERIFY_DATA, S.VERIFIED_DATA)
-    assert verified.verified
-    with shop.store.read() as tx:
-        found = tx.progress.newest_vdiffs([acting.workflow])[acting.workflow]
-        (table,) = tx.progress.tables_of([acting.workflow])
-        streams = tx.progress.streams_of([acting.workflow])
-    assert (found.state, found.has_mismatch) == ("completed", False)
-    assert found.rows_compared >= ROWS
-    assert table.rows_copied >= ROWS
-    assert len(streams) == 2
-    for trigger, state in (
-        (T.SWITCH_REPLICAS, S.SWITCHED_REPLICAS), (T.REVERSE_TRAFFIC, S.RUNNING),
-        (T.SWITCH_REPLICAS, S.SWITCHED_REPLICAS), (T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES),
-        (T.REVERSE_TRAFFIC, S.RUNNING), (T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES),
-    ):  # fmt: skip
-        assert acting.go(trigger, state).workflow_errors == ""
-        time.sleep(0.3)
-    assert shop.exists(SOURCE)
-    wanted = application.finish()
-    application = Application(shop, TARGET, wanted)
-    application.start()
-    assert acting.go(T.CUTOVER, S.CUTOVER).workflow_errors == ""
-    assert not shop.exists(SOURCE)
-    assert shop.rules() == shop.clusters.rules(shop.branch_id) == {}
-    acting.go(T.REVERSE_CUTOVER, S.REVERSED_CUTOVER)
-    acting.settle()
-    assert shop.rules()["shop.orders"] == "wide.orders"
-    assert shop.run("SELECT COUNT(*) FROM shop.orders WHERE id <= 10") == [(10,)]
-    acting.go(T.CUTOVER, S.CUTOVER)
-    acting.settle()
-    assert shop.rules() == shop.clusters.rules(shop.branch_id) == {}
-    acting.go(T.COMPLETE, S.COMPLETED)
-    check(shop, application.finish(), TARGET)
-    assert shop.clusters.run(shop.branch_id, "GetWorkflows", "--show-all", TARGET, timeout_seconds=30.0) in (
-        {"workflows": []}, {}, None,
-    )  # fmt: skip
+@pytest.fixture
+def ground(cluster: MovingShop) -> Iterator[OnVitess]:
+    """Where every engine's scenarios are played."""
+    yield OnVitess(cluster)
+    cluster.clear()
 
 
-@pytest.mark.parametrize("switched", [False, True], ids=["running", "switched"])
-def test_cancel_brings_everything_back(shop: MovingShop, switched: bool) -> None:
-    acting = begin(shop)
-    application = Application(shop)
-    application.start()
-    if switched:
-        acting.go(T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
-    time.sleep(0.3)
-    cancelled = acting.go(T.CANCEL, S.CANCELLED)
-    assert (cancelled.workflow_errors, cancelled.primaries_switched) == ("", False)
-    check(shop, application.finish(), SOURCE)
-    assert not shop.exists(TARGET)
-    assert not shop.exists(SOURCE, "orders_seq")
-    assert shop.rules() == shop.clusters.rules(shop.branch_id) == {}
-    assert "auto_increment" not in str(shop.clusters.vschema(shop.branch_id, TARGET))
-    assert shop.run("SELECT COUNT(*) FROM orders WHERE id <= 10") == [(10,)]
+def nothing_left(shop: MovingShop) -> None:
+    """Vitess knows of no workflow."""
+    left = shop.clusters.run(shop.branch_id, "GetWorkflows", "--show-all", TARGET, timeout_seconds=30.0)
+    assert left in ({"workflows": []}, {}, None)
 
 
-def test_a_difference_is_found_and_told(shop: MovingShop) -> None:
-    acting = begin(shop)
-    shop.on_server(TARGET, "UPDATE orders SET amount = -1 WHERE id = 17")
-    found = acting.go(T.VERIFY_DATA, S.RUNNING)
-    assert "id=17" in found.workflow_errors
-    with shop.store.read() as tx:
-        vdiff = tx.progress.newest_vdiffs([acting.workflow])[acting.workflow]
-        (report,) = tx.progress.reports_of([vdiff.id])
-    assert report.mismatched_rows_count == 1
-    give_up(acting)
+def test_the_whole_walk(ground: OnVitess) -> None:
+    the_whole_walk(ground)
+    nothing_left(ground.shop)
 
 
-def test_ids_go_on_above_the_largest_in_both_directions(shop: MovingShop) -> None:
-    acting = begin(shop)
-    shop.run(f"DELETE FROM orders WHERE id = {ROWS}")
-    acting.go(T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
-    insert = "INSERT INTO orders (customer, amount) VALUES (1, 1)"
-    there = shop.insert(insert)
-    assert there > ROWS, "an id that was given out is not given again"
-    shop.run(f"DELETE FROM orders WHERE id = {there}")
-    acting.go(T.REVERSE_TRAFFIC, S.RUNNING)
-    back = shop.insert(insert)
-    assert back > there
-    ahead = back + 50
-    shop.run(f"INSERT INTO orders (id, customer, amount) VALUES ({ahead}, 1, 1)")
-    acting.go(T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
-    assert shop.insert(insert) > ahead, "what a tablet had in hand is not given"
-    give_up(acting)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+def test_scenario(ground: OnVitess, scenario: Scenario) -> None:
+    scenario.play(ground)
+    if ground.shop.workflow(ground.workflow_id).state is S.CANCELLED:
+        nothing_left(ground.shop)
+        assert "auto_increment" not in str(ground.shop.clusters.vschema(ground.shop.branch_id, TARGET))
 
 
-def test_ddl_stops_the_workflow_until_the_target_fits(shop: MovingShop) -> None:
-    acting = begin(shop)
-    change = "ALTER TABLE orders ADD COLUMN extra INT NOT NULL DEFAULT 7"
-    shop.on_server(SOURCE, change)
-    assert not acting.run(S.STOPPED)
-    assert "extra" in shop.workflow(acting.workflow).workflow_errors
-    shop.on_server(TARGET, change)
-    deadline = time.monotonic() + 30.0
-    while not shop.workflow(acting.workflow).may_retry:
-        assert time.monotonic() < deadline
-        acting.handler.tick(acting.workflow, acting.lease)
-        time.sleep(0.1)
-    acting.go(T.RETRY, S.RUNNING)
-    shop.on_server(SOURCE, "INSERT INTO orders (customer, amount, extra) VALUES (3, 30, 8)")
-    assert acting.go(T.VERIFY_DATA, S.VERIFIED_DATA).workflow_errors == ""
-    give_up(acting)
-
-
-KILLS = [
-    (d.SWITCH_PRIMARIES, "before", "switch in Vitess"),
-    (d.SWITCH_PRIMARIES, "after", "switch in Vitess"),
-    (d.SWITCH_PRIMARIES, "after", "commit"),
-    (d.REVERSE_PRIMARIES, "after", "switch in Vitess"),
-    (d.CUT_OVER, "after", "complete in Vitess"),
-]
-
-
-@pytest.mark.parametrize(("plan", "when", "name"), KILLS, ids=[f"{p}-{w}-{n}" for p, w, n in KILLS])
-def test_killed_at_a_step_it_ends_the_same(shop: MovingShop, plan: str, when: str, name: str) -> None:
-    trigger, end, owner = {
-        d.SWITCH_PRIMARIES: (T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES, TARGET),
-        d.REVERSE_PRIMARIES: (T.REVERSE_TRAFFIC, S.RUNNING, SOURCE),
-        d.CUT_OVER: (T.CUTOVER, S.CUTOVER, TARGET),
-    }[plan]
-    acting = begin(shop)
-    if plan != d.SWITCH_PRIMARIES:
-        acting.go(T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)
-    application = Application(shop, TARGET if plan == d.CUT_OVER else SOURCE)
-    application.start()
-    shop.ask(acting.workflow, trigger)
-    time.sleep(0.3)
-    first = Acting(shop, acting.workflow, dying(when, name))
-    assert first.run(end)
-    first.die()
-    time.sleep(0.3)
-    second = Acting(shop, acting.workflow)
-    assert not second.run(end)
-    assert shop.workflow(acting.workflow).workflow_errors == ""
-    time.sleep(0.3)
-    check(shop, application.finish(), owner)
+@pytest.mark.parametrize(
+    ("plan", "when", "step"), KILLS[EngineKind.VITESS], ids=map("-".join, KILLS[EngineKind.VITESS])
+)
+def test_killed_at_a_step_it_ends_the_same(ground: OnVitess, plan: str, when: str, step: str) -> None:
+    killed_at_a_step_it_ends_the_same(ground, plan, when, step)
     if plan == d.CUT_OVER:
-        second.go(T.COMPLETE, S.COMPLETED)
-    else:
-        give_up(second)
+        ground.go(T.COMPLETE, S.COMPLETED)
 
 
 class Broken:

@@ -212,13 +212,23 @@ class ClusterMoves(Protocol):
         """
         ...
 
-    def switch(
+    def switch_replicas(
         self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool, timeout_seconds: float
     ) -> None:
-        """Move traffic to the target (or ``back`` to the source); done already: a no-op.
+        """Move replica reads to the target (or ``back`` to the source); done already: a no-op.
 
-        Replica reads and writes are moved one after the other, by a call each.
+        :raises DeadlineExceededError: Vitess could not in time, and has left them where they were.
+        """
+        ...
 
+    def switch_primaries(
+        self, move: ClusterMove, *, back: bool, timeout_seconds: float, untouched: bool = False
+    ) -> Mapping[str, str]:
+        """Move writes to the target (or ``back`` to the source); done already: a no-op.
+
+        :param untouched: whoever calls has just seen by :meth:`look` that no switch was begun; clients wait,
+            so it is not asked again.
+        :returns: the branch's routing rules, as Vitess has set them.
         :raises DeadlineExceededError: Vitess could not in time, and has left traffic where it was.
         :raises UnavailableError: Vitess did not say what came of it: :meth:`look`.
         """

@@ -166,15 +166,26 @@ class VitessMoves:
         """
         self._traffic.check(move, tablet_types, back=back)
 
-    def switch(
+    def switch_replicas(
         self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool, timeout_seconds: float
     ) -> None:
-        """Move traffic; replica reads and writes by a call each.
+        """Move replica reads.
+
+        :raises DeadlineExceededError: they are where they were.
+        """
+        self._traffic.switch_replicas(move, tablet_types, back=back, timeout_seconds=timeout_seconds)
+
+    def switch_primaries(
+        self, move: ClusterMove, *, back: bool, timeout_seconds: float, untouched: bool = False
+    ) -> Mapping[str, str]:
+        """Move writes; the rules then.
 
         :raises DeadlineExceededError: Vitess did not, and all is as it was.
         :raises UnavailableError: it was begun and is not at its end, or Vitess does not say.
         """
-        self._traffic.switch(move, tablet_types, back=back, timeout_seconds=timeout_seconds)
+        return self._traffic.switch_primaries(
+            move, back=back, timeout_seconds=timeout_seconds, untouched=untouched
+        )
 
     def settle(self, move: ClusterMove, *, back: bool, timeout_seconds: float) -> None:
         """Bring a begun switch to an end, with writes where they are wanted.

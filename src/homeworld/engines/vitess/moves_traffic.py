@@ -107,15 +107,11 @@ class Traffic:
             told = "unknown" if found.lag_seconds is None else f"{found.lag_seconds:g} s"
             raise InvalidError(f"the streams are too far behind (lag: {told})")
 
-    def switch(
+    def switch_replicas(
         self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool, timeout_seconds: float
     ) -> None:
-        """Move traffic; replica reads and writes by a call each."""
-        if TabletType.PRIMARY in tablet_types:
-            if len(tablet_types) > 1:
-                raise InvalidError("replica reads and writes are switched by a call each")
-            self._switch_primaries(move, back=back, timeout_seconds=timeout_seconds)
-        elif not self._replicas_at(move, back=back):
+        """Move replica reads; done already: a no-op."""
+        if not self._replicas_at(move, back=back):
             self._switch_replicas(move, tablet_types, back=back, seconds=timeout_seconds)
 
     def _switch_replicas(
@@ -155,15 +151,20 @@ class Traffic:
             for tablet_type in (TabletType.REPLICA, TabletType.RDONLY)
         )
 
-    def _switch_primaries(self, move: ClusterMove, *, back: bool, timeout_seconds: float) -> None:
-        """Call Vitess until it has moved writes, or has left them where they were.
+    def switch_primaries(
+        self, move: ClusterMove, *, back: bool, timeout_seconds: float, untouched: bool
+    ) -> Mapping[str, str]:
+        """Call Vitess until it has moved writes, or has left them where they were. Clients wait meanwhile, so
+        it asks for as little as can be.
 
+        :param untouched: whoever calls has just seen that Vitess has begun no switch.
+        :returns: the rules as Vitess has them then.
         :raises DeadlineExceededError: Vitess did not, and all is as it was.
         :raises UnavailableError: it was begun and is not at its end, or Vitess does not say.
         """
         deadline = time.monotonic() + timeout_seconds
-        if self._is_there(move, back=back):
-            return
+        if not untouched and (rules := self._rules_there(move, back=back)) is not None:
+            return rules
         journaled = False
         while True:
             refusal: HomeworldError | None = None
@@ -174,12 +175,15 @@ class Traffic:
                 refusal = error
                 if isinstance(error, UnavailableError):
                     time.sleep(SILENT_SECONDS)
-            # Clients wait: everything is looked at only where the two that matter do not say it.
-            if refusal is None and self._is_there(move, back=back):
-                return
+            # Everything is looked at only where what matters does not say it.
+            if refusal is None:
+                rules = self._rules_led(move, back=back) if untouched else self._rules_there(move, back=back)
+                if rules is not None:
+                    return rules
+            untouched = False
             seen = self._look_closed(move)
             if seen.at(back=back):
-                return
+                return self._ask.rules(move)
             journaled = seen.reverse_journaled if back else seen.journaled
             said = f": {refusal.message}" if refusal else ""
             if not seen.halfway:
@@ -188,15 +192,24 @@ class Traffic:
                 raise UnavailableError(f"Vitess has begun to move writes and has not ended it{said}")
             time.sleep(AGAIN_SECONDS)
 
-    def _is_there(self, move: ClusterMove, *, back: bool) -> bool:
-        """Whether writes are surely there, and the streams that led there at their end."""
+    def _rules_led(self, move: ClusterMove, *, back: bool) -> Mapping[str, str] | None:
+        """The rules, if writes go there by them. That is all to be asked where Vitess says that it has done
+        the whole of a switch of which nothing was begun before: its last step comes behind its rules.
+        """
         rules = self._ask.rules(move)
-        if look.leads_to(rules, move, TabletType.PRIMARY) != (move.source if back else move.target):
-            return False
+        wanted = move.source if back else move.target
+        return rules if look.leads_to(rules, move, TabletType.PRIMARY) == wanted else None
+
+    def _rules_there(self, move: ClusterMove, *, back: bool) -> Mapping[str, str] | None:
+        """The rules, if writes are surely there and the streams that led there at their end: Vitess takes a
+        switch for done once one of them is.
+        """
+        rules = self._rules_led(move, back=back)
+        if rules is None:
+            return None
         streams = self._ask.streams(move, reverse=back)
-        if streams is None:
-            return back  # never moved
-        return all(stream.frozen for stream in streams.streams)
+        at_end = back if streams is None else all(stream.frozen for stream in streams.streams)
+        return rules if at_end else None  # no streams back: never moved
 
     def _call(self, move: ClusterMove, *, back: bool, seconds: float, journaled: bool) -> None:
         """Ask for the switch itself. The way back is asked for by its own name: Vitess forgets the way there

@@ -82,6 +82,8 @@ class Hand:
     :param look_seconds: how long the newest look at what uses the tables took.
     :param moved: on Vitess: it has begun this run's switch before, or ended it, so nothing is asked any more
         that could hold it up.
+    :param called: on Vitess: it was asked for the switch since it was last looked at.
+    :param told: on Vitess: the rules that it has set by the switch, until they are written down.
     :param switching: on Vitess: it is moving writes at this moment, and the hold has to outlast that.
     :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
     :param finals: the quiet side's final positions, read under the locks.
@@ -101,6 +103,8 @@ class Hand:
     attempts: int = 0
     broken: bool = False
     moved: bool = False
+    called: bool = False
+    told: Mapping[str, str] | None = None
     switching: bool = False
     look_seconds: float = 0.0
     held_until: float = 0.0

@@ -46,6 +46,7 @@ def ask(context: Context, way: Way) -> None:
     """Whether Vitess has this run's switch behind it, or has begun it: then only forward."""
     seen = look(context)
     context.hand.moved = seen.at(back=is_back(context, way)) or seen.halfway
+    context.hand.called, context.hand.told = False, None
 
 
 def check_again(context: Context, preconditions: Preconditions) -> None:
@@ -78,14 +79,14 @@ def switch_replicas(context: Context, way: Way) -> None:
     :raises DeadlineExceededError: it does not.
     """
     context.confirm()
-    vitess(context).moves.switch(
+    vitess(context).moves.switch_replicas(
         move_of(context), REPLICAS, back=is_back(context, way), timeout_seconds=SETTLE_SECONDS
     )
 
 
 def unswitch_replicas(context: Context) -> None:
     """Replica reads are where the store says."""
-    vitess(context).moves.switch(
+    vitess(context).moves.switch_replicas(
         move_of(context),
         REPLICAS,
         back=not context.workflow.replicas_switched,
@@ -126,13 +127,18 @@ def switch(context: Context, way: Way) -> None:
     :raises UnavailableError: it has begun and does not come to an end.
     """
     hand = context.hand
-    hand.switching = True
+    # What was called and broke off may have begun.
+    untouched = not hand.moved and not hand.called
+    hand.switching = hand.called = True
     try:
         if not hand.moved and not context.ports.gateways.is_held(hand.hold_id):
             raise DeadlineExceededError("a gateway released the hold before Vitess was asked to move writes")
         context.confirm()
-        vitess(context).moves.switch(
-            move_of(context), PRIMARIES, back=is_back(context, way), timeout_seconds=SWITCH_SECONDS
+        hand.told = vitess(context).moves.switch_primaries(
+            move_of(context),
+            back=is_back(context, way),
+            timeout_seconds=SWITCH_SECONDS,
+            untouched=untouched,
         )
     finally:
         hand.switching = False
@@ -155,7 +161,9 @@ def unswitch(context: Context, way: Way) -> None:
 
 def commit(context: Context, way: Way) -> None:
     """Vitess has moved writes and replica reads; here that is written down, closed still for our gateways."""
-    told = told_rules(context)
+    told, context.hand.told = context.hand.told, None
+    if told is None:
+        told = told_rules(context)
     to_target = way.to is context.target
     with context.commit("commit") as tx:
         stored = tx.routes.rules(context.workflow.branch_id)
@@ -198,7 +206,7 @@ def cancel(context: Context) -> None:
     context.confirm()
     if seen.exists or seen.reverse_exists:
         ports.moves.settle(move, back=True, timeout_seconds=SETTLE_SECONDS)
-        ports.moves.switch(move, REPLICAS, back=True, timeout_seconds=SETTLE_SECONDS)
+        ports.moves.switch_replicas(move, REPLICAS, back=True, timeout_seconds=SETTLE_SECONDS)
         ports.moves.cancel(move)
     follow_anew(context)
     steps_start.drop_tables(context)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from homeworld.model.engines import EngineKind
+from homeworld.model.engines import CAPABILITIES
 from homeworld.model.errors import NotFoundError
 from homeworld.model.sizes import ClusterSize, given, largest
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
@@ -42,9 +42,10 @@ class Context:
             return tx.keyspaces.shards(self.keyspace.id)
 
     def placement(self, tx: Transaction) -> Placement:
-        """How the keyspace's shards are spread: a tablet of Vitess wants a server of its own."""
+        """How the keyspace's shards are spread, as far as the database's engine leaves a choice."""
         database = tx.databases.get(self.branch.database_id)
-        return Placement.DEDICATED if database.engine is EngineKind.VITESS else self.ports.placement
+        shared = CAPABILITIES[database.engine].shards_share_servers
+        return self.ports.placement if shared else Placement.DEDICATED
 
 
 class Keyspaces:
