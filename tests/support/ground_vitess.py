@@ -19,10 +19,10 @@ class OnVitess:
     """Implements ``move_scenarios.Ground``."""
 
     engine_kind = EngineKind.VITESS
-    source, target = SOURCE, TARGET
+    source = SOURCE
 
-    def __init__(self, shop: MovingShop) -> None:
-        self.shop = shop
+    def __init__(self, shop: MovingShop, target: str = TARGET) -> None:
+        self.shop, self.target = shop, target
         self._acting: Acting | None = None
 
     @property

@@ -48,7 +48,7 @@ from tests.support.vitess import FOLLOW_SECONDS, connect, make_engine, programs,
 
 S, T = State, Trigger
 ROWS = 500
-SOURCE, TARGET = "shop", "wide"
+SOURCE, TARGET, PLAIN = "shop", "wide", "plain"
 ORDERS = (
     "CREATE TABLE orders (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, customer INT NOT NULL,"
     " amount BIGINT NOT NULL, note VARCHAR(40) DEFAULT 'é', KEY by_customer (customer))"
@@ -124,7 +124,7 @@ class Gate:
 
 
 class MovingShop:
-    """One branch on Vitess: ``shop`` unsharded, ``wide`` in two shards, on two servers."""
+    """One branch on Vitess: ``shop`` and ``plain`` unsharded, ``wide`` in two shards, on two servers."""
 
     def __init__(self, engine: LocalEngine, clusters: LocalClusters, folder: Path) -> None:
         self.engine, self.clusters = engine, clusters
@@ -141,21 +141,23 @@ class MovingShop:
             tx.branches.update(branch.id, safe_migrations=True)
             source = tx.keyspaces.create(branch.id, SOURCE, is_default=True)
             target = tx.keyspaces.create(branch.id, TARGET, shards=2, vschema=VSCHEMA)
+            plain = tx.keyspaces.create(branch.id, PLAIN)
             servers = [tx.servers.create(branch.id, Flavor.MYSQL) for _ in range(2)]
-            homes = [*tx.keyspaces.shards(source.id), *tx.keyspaces.shards(target.id)]
-            for shard, server in zip(homes, (servers[0], *servers), strict=True):
+            homes = [shard for one in (source, target, plain) for shard in tx.keyspaces.shards(one.id)]
+            places = (servers[0], *servers, servers[1])
+            for shard, server in zip(homes, places, strict=True):
                 tx.keyspaces.place(shard.id, server.id, [])
-            for keyspace in (source, target):
+            for keyspace in (source, target, plain):
                 tx.keyspaces.transition(keyspace.id, Life.PENDING, made)
             for server in servers:
                 tx.servers.transition(server.id, Life.PENDING, made)
             tx.branches.transition(branch.id, Life.PENDING, made)
             tx.databases.transition(database.id, Life.PENDING, made)
         self.database_id, self.branch_id = database.id, branch.id
-        self.keyspaces = {SOURCE: source.id, TARGET: target.id}
+        self.keyspaces = {SOURCE: source.id, TARGET: target.id, PLAIN: plain.id}
         for server in servers:
             engine.create_server(server.id)
-        for shard, server in zip(homes, (servers[0], *servers), strict=True):
+        for shard, server in zip(homes, places, strict=True):
             engine.create_schema(server.id, shard.schema_name)
         self.followed(self.branch_id, lambda: None)
 
@@ -268,11 +270,12 @@ class MovingShop:
         if active is not None:
             with contextlib.suppress(AssertionError, InvalidError):
                 Acting(self, active.id).go(T.CANCEL, S.CANCELLED)
-        for keyspace in (SOURCE, TARGET):
+        for keyspace in (SOURCE, TARGET, PLAIN):
             self.on_server(keyspace, "DROP TABLE IF EXISTS orders, orders_seq")
         with self.store.write() as tx:
             tx.routes.replace_rules(self.branch_id, {})
-            tx.keyspaces.update(self.keyspaces[SOURCE], vschema={})
+            for keyspace in (SOURCE, PLAIN):
+                tx.keyspaces.update(self.keyspaces[keyspace], vschema={})
             tx.keyspaces.update(self.keyspaces[TARGET], vschema=VSCHEMA)
         self.followed(self.branch_id, lambda: None)
         self.clusters.apply_rules(self.branch_id, {})

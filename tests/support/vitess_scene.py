@@ -332,7 +332,9 @@ class VitessProcess(Process):
         ports = Ports(
             scene.store, scene.engine, scene.gateways, VitessMovers(self.moves, scene.known),
             make_fence(scene.world), scene.publish, lambda: scene.tools,
-            VitessPorts(clusters, self.moves, scene.followed, lambda _vtgate, _sequences: None),
+            VitessPorts(
+                clusters, self.moves, scene.followed, lambda _vtgate, names: scene.used_up.append(list(names))
+            ),
         )  # fmt: skip
         plans = {name: hooked(plan, hook) for name, plan in vitess_plans(scene.preconditions).items()}
         self.handler = MoveTables(local, scene.preconditions, vitess=Means(ports, plans))
@@ -349,6 +351,7 @@ class VitessScene(Scene):
         assert isinstance(world, VitessWorld)
         super().__init__(store, shop, workflow_id, world)
         self.gateways = VitessGateways(world)
+        self.used_up: list[list[tuple[str, str]]] = []
         self.publish()
 
     @classmethod
@@ -380,7 +383,7 @@ class VitessScene(Scene):
             return {TABLE: make_table(TABLE)}
 
         move = cluster_move(workflow, "shop", "shop_sharded", (TABLE,), "shop")
-        return Known(move, str(workflow.facts.get("ddl", "")), tables)
+        return Known(move, str(workflow.facts.get("ddl", "")), str(workflow.facts.get("ddl_at", "")), tables)
 
     def check(self) -> None:
         super().check()

@@ -12,6 +12,9 @@ from homeworld.wire.packets import frame
 from homeworld.wire.responses import Expect, Walker
 from homeworld.wire.results import Ok, parse_err
 
+LONGLONG = b"\x08\0"
+UNSIGNED_TINY = b"\x01\x80"
+
 
 class WireClient:
     """One connection to a MySQL server (or gateway) on loopback."""
@@ -75,13 +78,18 @@ class WireClient:
         return int.from_bytes(walker.prepared[1:5], "little")
 
     def execute(
-        self, statement: int, values: Sequence[int] = (), *, bind: bool = True, flags: int = 0
-    ) -> Ok | None:
-        """Execute with LONGLONG values; ``bind=False`` relies on types bound before."""
+        self, statement: int, values: Sequence[int] = (), *,
+        bind: bool = True, flags: int = 0, kind: bytes = LONGLONG, size: int = 8,
+    ) -> Ok | None:  # fmt: skip
+        """Execute with numbers as values; ``bind=False`` relies on types bound before.
+
+        :param kind: the type of each value, as it is bound: a byte, and one of flags; ``size`` bytes of it.
+        """
         payload = b"\x17" + statement.to_bytes(4, "little") + bytes((flags, 1, 0, 0, 0))
         if values:
-            payload += bytes((len(values) + 7) // 8) + (b"\1" + b"\x08\0" * len(values) if bind else b"\0")
-            payload += b"".join(value.to_bytes(8, "little", signed=True) for value in values)
+            payload += bytes((len(values) + 7) // 8) + (b"\1" + kind * len(values) if bind else b"\0")
+            below = 1 << (8 * size)
+            payload += b"".join((value % below).to_bytes(size, "little") for value in values)
         _, walker = self.ask(payload)
         return Ok.parse(walker.ok, self.capabilities) if walker.ok else None
 

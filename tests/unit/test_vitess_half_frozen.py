@@ -10,7 +10,7 @@ from homeworld.engines.vitess import moves_look as look
 from homeworld.engines.vitess import moves_traffic
 from homeworld.engines.vitess.moves import VitessMoves
 from homeworld.model.errors import UnavailableError
-from tests.unit.test_vitess_moves import MOVE, rules_answer, stream, workflows
+from tests.unit.test_vitess_moves import MOVE, FakeVtctld, rules_answer, stream, workflows
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +69,17 @@ def test_a_death_between_the_shards_at_its_end_is_mended() -> None:
     with pytest.raises(UnavailableError):
         VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=0.0)
     assert set(vtctld.messages.values()) == {look.FOR_CUTOVER}
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "again"), [(look.FOR_CUTOVER, True), (f"{look.STOPPED_AT_DDL}alter table orders", False)]
+)
+def test_streams_that_a_switch_has_stopped_run_again_where_it_goes_no_further(
+    stopped_by: str, again: bool
+) -> None:
+    """But none that somebody else has stopped, and least of all in front of a schema statement."""
+    vtctld = FakeVtctld(stage=1, refusal="stream is in an error state", stopped_by=stopped_by)
+    moves = VitessMoves(vtctld)
+    moves.settle(MOVE, back=True, timeout_seconds=5.0)
+    assert not moves.look(MOVE).denied
+    assert ("start" in vtctld.calls) is again

@@ -348,6 +348,7 @@ class FakeVtctld:
     forgotten: bool = False
     deleted: list[str] = field(default_factory=list[str])
     lagging: bool = False
+    stopped_by: str = ""
 
     def run_with_file(
         self, branch_id: str, flag: str, content: object, *args: str, timeout_seconds: float
@@ -382,6 +383,8 @@ class FakeVtctld:
                 self.exists = False
             case "SetShardTabletControl":
                 self.stage = 0
+            case "start":
+                self.stopped_by = ""
             case _:
                 pass
         return None
@@ -401,7 +404,8 @@ class FakeVtctld:
             return {}
         told = stream(
             self._ids(reverse=reverse), "0" if reverse else "-80",
-            state="Stopped" if frozen else "Running", message="FROZEN" if frozen else "",
+            state="Stopped" if frozen or self.stopped_by else "Running",
+            message="FROZEN" if frozen else self.stopped_by,
         )  # fmt: skip
         return workflows(told, name="move_1_reverse" if reverse else "move_1")
 

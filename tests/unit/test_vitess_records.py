@@ -135,3 +135,18 @@ def test_a_certificate_is_made_once_and_again_before_it_ends(tmp_path: Path) -> 
     later = certificates.ensure(tmp_path / "tls", now + timedelta(days=5 * 365 - 60))
     assert later != first
     assert first.key.exists()  # processes that run still have it
+
+
+def test_a_keyspace_that_went_and_came_again_has_to_be_made_again() -> None:
+    """A tablet that starts before its keyspace is in the topology makes it, with a schema of Vitess's."""
+    first = adjusted(None, spec(LOW), ports())
+    assert not first.is_made("ks")
+    made = replace(first, made=("ks",))
+    assert adjusted(made, spec(LOW, HIGH), ports(46000)).is_made("ks")
+    without = adjusted(made, ClusterSpec(made.branch_id, ()), ports(46000))
+    assert not without.is_made("ks")
+    assert not adjusted(without, spec(LOW), ports(46100)).is_made("ks")
+    # A record from before it was written down: what it wanted was there.
+    older = replace(made, made=None)
+    assert older.is_made("ks")
+    assert adjusted(older, spec(LOW), ports(46000)).is_made("ks")

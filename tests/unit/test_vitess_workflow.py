@@ -150,6 +150,41 @@ def test_killed_within_the_switch_and_refused_afterwards_it_still_ends(scenes: S
     scene.check()
 
 
+@pytest.mark.parametrize("plan", SWITCHES)
+@pytest.mark.parametrize("broken", [False, True])
+def test_ids_are_raised_again_where_the_hold_broke(scenes: Scenes, plan: str, broken: bool) -> None:
+    """Clients may have been given some between the raise and the switch."""
+    scene = at(scenes, plan)
+    before = len(scene.used_up)
+
+    def expire(now: str) -> None:
+        if broken and now == "ended":
+            scene.gateways.expire()
+
+    scene.process(writing(scene), expire).run()
+    assert scene.state is BEGINNINGS[plan][2]
+    raised = scene.used_up[before:]
+    back = plan == d.REVERSE_PRIMARIES  # AUTO_INCREMENT gives them there, and has no block in hand
+    assert raised == ([] if back else [[("shop", f"{TABLE}_seq")]] * (2 if broken else 1))
+
+
+def test_while_vitess_moves_writes_nobody_lets_go_of_the_hold(scenes: Scenes) -> None:
+    """Nobody can stop Vitess then: whoever stops this process must not let clients meet it."""
+    scene = at(scenes, d.SWITCH_PRIMARIES)
+    held: list[bool] = []
+
+    def loosen(now: str) -> None:
+        process.handler.loosen(scene.id)
+        held.append(bool(scene.gateways.holds))
+
+    process = scene.process(writing(scene), loosen)
+    process.run()
+    assert held == [True] * len(PLACES)
+    assert scene.state is S.SWITCHED_PRIMARIES
+    assert not scene.gateways.refused
+    scene.check()
+
+
 def test_cancel_brings_back_what_vitess_moved_behind_our_back(scenes: Scenes) -> None:
     """A worker that was stopped before it asked Vitess, and woke up when nobody wanted it any more."""
     scene = at(scenes, d.CANCEL)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import FencedError, UnavailableError
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import Flavor
@@ -132,6 +133,36 @@ def test_one_thread_a_resource_and_asked_again_at_once_where_there_is_more(
         executor.wake()
     wait(lambda: len(handler.ticks) >= 50, "fifty ticks")
     assert handler.most == 1
+
+
+def test_what_others_wait_for_has_threads_of_its_own(live_store: Store) -> None:
+    """A keyspace is made by the one thread there is, and waits for its branch's cluster."""
+    followed = threading.Event()
+
+    def follow(_id: str, _lease: Lease) -> Rest:
+        followed.set()
+        return Rest(60.0)
+
+    def make(_id: str, _lease: Lease) -> Rest:
+        assert followed.wait(20.0), "nobody was left who could do what is waited for"
+        return Rest(60.0)
+
+    making, following = Recorder(make), Recorder(follow)
+    following.kind = "cluster"
+    executor = Executor(
+        live_store, [making, following], "one", workers=1, awaited=["cluster"], poll_seconds=0.02
+    )
+    executor.start()
+    try:
+        wait(lambda: bool(making.ticks), "a keyspace is made")
+        with live_store.write() as tx:  # its branch has a cluster from now on
+            database = tx.databases.named(tx.organizations.ensure("acme").id, "shop")
+            tx.databases.update(database.id, engine=EngineKind.VITESS)
+        wait(lambda: making.inside == 0, "it is made")
+    finally:
+        executor.stop(20.0)
+    assert following.ticks
+    assert executor.failure is None
 
 
 def test_a_new_state_is_looked_at_before_its_rest_is_over(

@@ -26,6 +26,7 @@ from tests.support.edge import HttpSqlError, JsonClient
 from tests.support.gateway import DATABASE, GatewayFixture, connector, rows, secret
 from tests.support.vitess import CUSTOMER, VitessWorld
 from tests.support.vitess_gateway import REPLICA, gateway_of
+from tests.support.wire import UNSIGNED_TINY, WireClient
 
 READER, WRITER, READWRITER = BackendRole.READER, BackendRole.WRITER, BackendRole.READWRITER
 
@@ -139,6 +140,22 @@ def test_unsigned_values_of_prepared_statements(gw: GatewayFixture, vitess: Vite
     low = vitess.owner(vitess.first, "SELECT id FROM customer_low.buyers")
     high = vitess.owner(vitess.second, "SELECT id FROM customer_high.buyers")
     assert sorted(row[0] for row in (*low, *high)) == numbers
+
+
+def test_values_of_types_that_were_bound_before(gw: GatewayFixture, vitess: VitessWorld) -> None:
+    """Drivers in C tell types with the first execution only: vtgate has to keep them as they were told it."""
+    vitess.owner(vitess.first, "INSERT INTO shop.items VALUES (100, 'low', 0), (200, 'high', 0)")
+    with WireClient(gw.gateway.port, "admin", secret(BackendRole.ADMIN), DATABASE) as client:
+        number = client.prepare("UPDATE items SET amount = amount + 1 WHERE id = ?")
+        for value, bind in ((200, True), (200, False), (100, False), (200, False)):
+            done = client.execute(number, [value], bind=bind, kind=UNSIGNED_TINY, size=1)
+            assert done is not None
+            assert done.affected_rows == 1, (value, bind)
+        done = client.execute(number, [200])  # and others after them
+        assert done is not None
+        assert done.affected_rows == 1
+        assert client.execute(number, [-56], bind=False) is not None
+    assert vitess.owner(vitess.first, "SELECT id, amount FROM shop.items ORDER BY id") == [(100, 1), (200, 4)]
 
 
 @pytest.mark.parametrize("program", ["mysql", "mariadb"])

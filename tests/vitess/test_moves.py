@@ -26,7 +26,16 @@ from tests.support.move_scenarios import (
     the_whole_walk,
 )
 from tests.support.moving_shop import Died
-from tests.support.vitess_moves import SOURCE, TARGET, Acting, Application, MovingShop, begin_shop, check
+from tests.support.vitess_moves import (
+    PLAIN,
+    SOURCE,
+    TARGET,
+    Acting,
+    Application,
+    MovingShop,
+    begin_shop,
+    check,
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -67,13 +76,20 @@ def ground(cluster: MovingShop) -> Iterator[OnVitess]:
 
 def nothing_left(shop: MovingShop) -> None:
     """Vitess knows of no workflow."""
-    left = shop.clusters.run(shop.branch_id, "GetWorkflows", "--show-all", TARGET, timeout_seconds=30.0)
-    assert left in ({"workflows": []}, {}, None)
+    for keyspace in (SOURCE, TARGET, PLAIN):
+        left = shop.clusters.run(shop.branch_id, "GetWorkflows", "--show-all", keyspace, timeout_seconds=30.0)
+        assert left in ({"workflows": []}, {}, None), keyspace
 
 
 def test_the_whole_walk(ground: OnVitess) -> None:
     the_whole_walk(ground)
     nothing_left(ground.shop)
+
+
+def test_the_whole_walk_to_one_shard(cluster: MovingShop) -> None:
+    the_whole_walk(OnVitess(cluster, PLAIN), streams=1)
+    nothing_left(cluster)
+    cluster.clear()
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)

@@ -56,7 +56,7 @@ CAPABILITIES: Mapping[EngineKind, Capabilities] = {
     EngineKind.VITESS: Capabilities(
         flavors=frozenset({Flavor.MYSQL}),
         shards_share_servers=False,
-        moves_from_shards=False,
+        moves_from_shards=True,
         repair=False,
         resumable_verification=True,
         any_statement_over_shards=True,

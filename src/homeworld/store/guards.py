@@ -15,8 +15,10 @@ from homeworld.store.workflows import Workflow
 DIFFERENT = "different"
 #: The verification that counts: asked for by that id, or begun under it.
 VERIFY_ID = "verify_id"
-#: What a stopped workflow was stopped by, and the tables that it emptied on one side.
+#: What a stopped workflow was stopped by, where its streams stand (on Vitess), and the tables that it emptied
+#: on one side.
 DDL = "ddl"
+DDL_AT = "ddl_at"
 EMPTIED = "ddl_emptied"
 #: Who asked for a cutover and, with its end, for the workflow's completion: an actor's id.
 THEN_COMPLETE = "then_complete"

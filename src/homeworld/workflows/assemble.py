@@ -123,6 +123,7 @@ def make_executor(
         publish=publish,
         chores=(CatchingUp(store, engine),) if isinstance(engine, Promotes) else (),
         workers=workers,
+        awaited=(Followers.kind,),
         poll_seconds=poll_seconds,
         ttl_seconds=ttl_seconds,
     )

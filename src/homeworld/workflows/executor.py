@@ -16,7 +16,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +40,8 @@ CHORE_SECONDS = 1.0
 REFUSED_SECONDS = 2.0
 UNAVAILABLE_SECONDS = 1.0
 FAULT_SECONDS = 5.0
+AWAITED_WORKERS = 2
+_Queue = queue.SimpleQueue[str]
 
 
 def pause_after(took_seconds: float) -> float:
@@ -101,6 +103,8 @@ class Executor:
         they were published already; it may raise a HomeworldError and is then called again.
     :param chores: what is done again and again; it may raise a HomeworldError, which is logged.
     :param workers: how many resources are worked on at the same time.
+    :param awaited: kinds that others' work waits for. They have threads of their own: else those that wait
+        could be all that there are.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Executor:
         publish: Callable[[], None] = lambda: None,
         chores: Sequence[Callable[[], object]] = (),
         workers: int = 6,
+        awaited: Collection[str] = (),
         poll_seconds: float = POLL_SECONDS,
         ttl_seconds: float = TTL_SECONDS,
     ) -> None:
@@ -123,7 +128,9 @@ class Executor:
         self._renew_seconds = min(RENEW_SECONDS, ttl_seconds / 4)
         self._lost: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
         self._keeper = Keeper(store, owner, ttl_seconds=ttl_seconds, on_lost=self._lost.put)
-        self._ready: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._awaited = frozenset(awaited) & self._handlers.keys()
+        self._ready: _Queue = queue.SimpleQueue()
+        self._ready_awaited: _Queue = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._stopping = threading.Event()
@@ -145,7 +152,14 @@ class Executor:
             ("executor-leases", self._keep_loop),
             ("executor-lost", self._lost_loop),
             ("executor-routes", self._routes_loop),
-            *((f"executor-work-{number}", self._work_loop) for number in range(self._workers)),
+            *(
+                (f"executor-work-{number}", lambda: self._work_loop(self._ready))
+                for number in range(self._workers)
+            ),
+            *(
+                (f"executor-awaited-{number}", lambda: self._work_loop(self._ready_awaited))
+                for number in range(AWAITED_WORKERS if self._awaited else 0)
+            ),
         ]
         for name, loop in loops:
             thread = threading.Thread(target=self._supervised, args=(name, loop), name=name, daemon=True)
@@ -166,6 +180,7 @@ class Executor:
         self.wake()
         for _ in self._threads:
             self._ready.put("")
+            self._ready_awaited.put("")
         self._lost.put(None)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -226,7 +241,8 @@ class Executor:
                 if entry.due <= now or entry.item.state != entry.seen_state:
                     entry.busy = True
                     entry.seen_state = entry.item.state
-                    self._ready.put(resource)
+                    ready = self._ready_awaited if entry.item.kind in self._awaited else self._ready
+                    ready.put(resource)
 
     def _keep_loop(self) -> None:
         while not self._stopping.wait(self._renew_seconds):
@@ -269,9 +285,9 @@ class Executor:
             except HomeworldError as error:
                 _log.warning("%s", error)
 
-    def _work_loop(self) -> None:
+    def _work_loop(self, ready: _Queue) -> None:
         while not self._stopping.is_set():
-            resource = self._ready.get()
+            resource = ready.get()
             with self._guard:
                 entry = self._entries.get(resource)
             if entry is None:

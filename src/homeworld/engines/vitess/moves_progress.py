@@ -66,6 +66,13 @@ def progress_of(
         ddl="; ".join(dict.fromkeys(look.ddl_of(stream) for stream in found.streams))
         if phase is Phase.DDL
         else "",
+        ddl_at="; ".join(
+            f"{stream.source_shard} to {stream.shard}: {stream.position}"
+            for stream in found.streams
+            if look.ddl_of(stream)
+        )
+        if phase is Phase.DDL
+        else "",
         error=error if failed else "",
     )
 

@@ -25,7 +25,7 @@ from homeworld.model.movers import Phase
 from homeworld.model.names import new_id
 from homeworld.model.ports import Outliving, Preconditions
 from homeworld.model.states.move_tables import FORWARD, MOVE_TABLES, REVERSE, State, Trigger
-from homeworld.store.guards import DDL, DIFFERENT, EMPTIED, REPAIR, THEN_COMPLETE, VERIFY_ID, facts
+from homeworld.store.guards import DDL, DDL_AT, DIFFERENT, EMPTIED, REPAIR, THEN_COMPLETE, VERIFY_ID, facts
 from homeworld.store.workflows import WorkflowFields
 from homeworld.workflows.leases import Lease
 from homeworld.workflows.move_tables import decide as d
@@ -235,12 +235,14 @@ class MoveTables:
         workflow = context.workflow
         row = MOVE_TABLES.take(workflow.state, action.trigger, facts(workflow).holds)
         fields = _fields(action, row.to)
+        met_at = _met_at(context) if action.trigger is Trigger.DDL_SEEN else ""
         try:
             with context.write() as tx:
                 if action.close:
                     self._performers[memory.engine].close(context, memory, tx)
                 if action.trigger is Trigger.DDL_SEEN:
-                    context.set_facts(tx, **{DDL: action.why, EMPTIED: list(action.emptied)})
+                    told = {DDL: action.why, DDL_AT: met_at, EMPTIED: list(action.emptied)}
+                    context.set_facts(tx, **told)
                 if action.no_way_back:
                     context.set_facts(tx, **{NO_WAY_BACK: action.why})
                 if action.trigger in (Trigger.STARTED, Trigger.EQUAL, Trigger.DIFFERENT):
@@ -376,6 +378,12 @@ def _differences(context: Context) -> list[str]:
         for table in context.listed(EMPTIED)
         if context.tools.has_rows(place, table)
     ]
+
+
+def _met_at(context: Context) -> str:
+    """Where the streams stand that met a schema statement, as far as their mover says."""
+    seen = (progress_of(context, direction) for direction in (d.FORWARD_STREAM, d.REVERSE_STREAM))
+    return next((progress.ddl_at for progress in seen if progress is not None and progress.ddl), "")
 
 
 def _fields(action: d.Take, to: State) -> WorkflowFields:

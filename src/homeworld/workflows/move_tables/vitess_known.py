@@ -15,7 +15,7 @@ from homeworld.model.ports import Engine
 from homeworld.model.tables import Table
 from homeworld.model.topology import BackendRole
 from homeworld.replication.tables import find_tables
-from homeworld.store.guards import DDL
+from homeworld.store.guards import DDL, DDL_AT
 from homeworld.store.store import Store
 from homeworld.store.workflows import Workflow
 from homeworld.workflows.move_tables.context import Side
@@ -61,7 +61,8 @@ def finder(store: Store, engine: Engine) -> Callable[[str], Known]:
         def read(reverse: bool) -> Mapping[str, Table] | None:
             return _tables(engine, target if reverse else source, tables)
 
-        return Known(move, str(workflow.facts.get(DDL, "")), read)
+        told = (str(workflow.facts.get(name, "")) for name in (DDL, DDL_AT))
+        return Known(move, *told, read)
 
     return find
 

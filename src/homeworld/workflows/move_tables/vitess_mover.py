@@ -44,13 +44,15 @@ _log = logging.getLogger(__name__)
 class Known:
     """What there is to know of a move besides what Vitess says.
 
-    :param ddl: what the workflow was stopped by last, as it stands in its facts.
+    :param ddl: what the workflow was stopped by last, and ``ddl_at`` where its streams stood then, as it
+        stands in its facts.
     :param tables: the moving tables as the side that is read has them (True: that is the target), with rows
         by the servers' estimate. None: they cannot be read now.
     """
 
     move: ClusterMove
     ddl: str
+    ddl_at: str
     tables: Callable[[bool], Mapping[str, Table] | None]
 
 
@@ -267,7 +269,9 @@ class VitessMovers:
         except HomeworldError:
             return None  # none, or it does not say: whoever needs them starts them, and is told why not
         ended = all(stream.unmeasured == HANDED_OVER for stream in found.streams)
-        asked = found.phase is Phase.DDL and found.ddl in known.ddl  # it has been told: retry goes on
+        # It has been told: retry goes on. The same statement further on is another one.
+        told = found.ddl in known.ddl and found.ddl_at == known.ddl_at
+        asked = found.phase is Phase.DDL and told
         if ended or asked or found.phase is Phase.STOPPED:
             return None
         return self._look_after(workflow_id, direction, known, 0)
