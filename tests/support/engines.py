@@ -19,7 +19,9 @@ def run(endpoint: Endpoint, sql: str, *, tcp: bool = False) -> list[tuple[Any, .
     where: dict[str, Any] = (
         {"host": endpoint.host, "port": endpoint.port} if tcp else {"unix_socket": endpoint.socket}
     )
-    connection = pymysql.connect(user=endpoint.user, password=endpoint.password, autocommit=True, **where)
+    connection = pymysql.connect(
+        user=endpoint.user, password=endpoint.password, autocommit=True, ssl_disabled=not tcp, **where
+    )
     with closing(connection), connection.cursor() as cursor:
         cursor.execute(sql)
         return list(cursor.fetchall())

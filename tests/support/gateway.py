@@ -85,7 +85,7 @@ class GatewayFixture:
         settings: dict[str, Any] = {
             "host": self.gateway.host, "port": self.gateway.port, "user": role.value,
             "password": secret(role), "database": database, "autocommit": None, "charset": "utf8mb4",
-            "local_infile": True,
+            "local_infile": True, "ssl_disabled": self.ca is None,
         }  # fmt: skip
         return pymysql.connect(**{**settings, **options})
 

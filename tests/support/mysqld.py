@@ -188,6 +188,7 @@ class TestServer:
             "autocommit": True,
             "charset": "utf8mb4",
             "local_infile": True,
+            "ssl_disabled": True,
         }
         settings.update(options)
         return pymysql.connect(**settings)

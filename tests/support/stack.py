@@ -144,7 +144,8 @@ class Stack:
     ) -> pymysql.connections.Connection[Any]:
         """Through the gateway, the first one where none is named."""
         user, password = self.login
-        settings: dict[str, Any] = {"autocommit": True, "read_timeout": 60, "charset": "utf8mb4", **options}
+        settings: dict[str, Any] = {"autocommit": True, "read_timeout": 60, "charset": "utf8mb4"}
+        settings |= {"ssl_disabled": True, **options}  # there is no TLS at this gateway
         return pymysql.connect(
             host="127.0.0.1",
             port=(gateway or self.gateway).port,
@@ -170,7 +171,7 @@ class Stack:
             endpoint = self.engine.endpoint(shard.primary_server_id or "", BackendRole.OWNER)
             connection = pymysql.connect(
                 unix_socket=endpoint.socket, user=endpoint.user, password=endpoint.password,
-                database=shard.schema_name, autocommit=True, charset="utf8mb4",
+                database=shard.schema_name, autocommit=True, charset="utf8mb4", ssl_disabled=True,
             )  # fmt: skip
             with connection, connection.cursor() as cursor:
                 cursor.execute(sql)

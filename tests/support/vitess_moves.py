@@ -213,7 +213,7 @@ class MovingShop:
             endpoint = self.engine.endpoint(shard.primary_server_id or "", BackendRole.OWNER)
             connection = pymysql.connect(
                 unix_socket=endpoint.socket, user=endpoint.user, password=endpoint.password,
-                database=shard.schema_name, autocommit=True, charset="utf8mb4",
+                database=shard.schema_name, autocommit=True, charset="utf8mb4", ssl_disabled=True,
             )  # fmt: skip
             with connection, connection.cursor() as cursor:
                 cursor.execute(sql)

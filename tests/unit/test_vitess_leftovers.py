@@ -57,11 +57,18 @@ class Tablet:
         return (given,)
 
 
+def reached_by(monkeypatch: pytest.MonkeyPatch, tablet: Tablet) -> None:
+    def connect(_vtgate: Endpoint, **_options: object) -> Tablet:
+        return tablet
+
+    monkeypatch.setattr(vitess_sequences, "Connection", connect)
+
+
 @pytest.mark.parametrize("left", [0, 1, 999, 1000, 50_000])
 def test_no_id_of_the_block_in_hand_is_given_to_a_client(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
     """Whatever is left of it, and although it was taken by another size of blocks."""
     tablet = Tablet(next_id=100_001, cache=1000, first=7, last=6 + left)
-    monkeypatch.setattr(vitess_sequences, "Connection", lambda _vtgate, **_options: tablet)
+    reached_by(monkeypatch, tablet)
     vitess_sequences.use_up(VTGATE, [("shop", "orders_seq")])
     assert tablet.query_one("SELECT NEXT 1 VALUES FROM x")[0] >= 100_001
     assert len(tablet.asked) <= 9
@@ -69,7 +76,7 @@ def test_no_id_of_the_block_in_hand_is_given_to_a_client(monkeypatch: pytest.Mon
 
 def test_a_sequence_that_stays_below_what_it_was_raised_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     tablet = Tablet(next_id=2**60, cache=1, first=1, last=2**40)
-    monkeypatch.setattr(vitess_sequences, "Connection", lambda _vtgate, **_options: tablet)
+    reached_by(monkeypatch, tablet)
     with pytest.raises(UnavailableError, match=r"shop\.orders_seq gives ids that were given before"):
         vitess_sequences.use_up(VTGATE, [("shop", "orders_seq")])
 

@@ -41,7 +41,7 @@ class Table:
     """One base table. ``key`` is the index that identifies rows: the primary key, or the first unique
     index over NOT NULL columns; None where there is neither (such a table cannot be moved).
 
-    :param create_sql: the server's own ``SHOW CREATE TABLE`` text.
+    :param create_sql: the server's own ``SHOW CREATE TABLE`` text, as it takes it back.
     """
 
     name: str

@@ -24,6 +24,7 @@ _HEAD = re.compile(rf"^CREATE TABLE (?:{_NAME}\.)?{_NAME} \(", re.IGNORECASE)
 _DIRECTORY = re.compile(r" (?:DATA|INDEX) DIRECTORY ?= ?'(?:[^'\\]|\\.|'')*'")
 _COUNTER = re.compile(r" AUTO_INCREMENT=\d+")
 _COMMENT_OPTION = re.compile(r" COMMENT='(?:[^'\\]|\\.|'')*'")
+_LENGTH = re.compile(r"\(\d+\)")
 # Display widths say nothing about the value and differ between versions; ZEROFILL's does.
 _WIDTH = re.compile(r"\b(tinyint|smallint|mediumint|int|bigint|year)\(\d+\)")
 
@@ -83,6 +84,25 @@ def split_create(create_sql: str) -> tuple[tuple[str, ...], str]:
             elements.append(create_sql[start:at].strip())
             start = at + 1
     raise InvalidError(f"the parentheses of this statement do not match: {create_sql[:80]!r}")
+
+
+def replayable(create_sql: str) -> str:
+    """What ``SHOW CREATE TABLE`` says, such that the server takes it back.
+
+    MySQL shows a key part that is an expression, and was cut to what the row format takes, with the length
+    it was cut to, ``((hex(`c`))(191))``, and refuses that itself. Without it the part is cut the same way.
+    """
+    if ")(" not in create_sql:
+        return create_sql
+    kept, end, last = "", 0, -2
+    for at, character in _outside_quotes(create_sql, 0):
+        if character == "(" and last == at - 1 and create_sql[last] == ")":
+            length = _LENGTH.match(create_sql, at)
+            if length is not None:
+                kept += create_sql[end:at]
+                end = length.end()
+        last = at
+    return kept + create_sql[end:]
 
 
 def _outside_quotes(text: str, start: int) -> Iterator[tuple[int, str]]:

@@ -19,7 +19,7 @@ from homeworld.model.tables import Column, Index, Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.replication.changes import Row
 from homeworld.replication.connection import ANSWER_SECONDS, SQL_MODE, Connection
-from homeworld.replication.ddl import in_schema
+from homeworld.replication.ddl import in_schema, replayable
 
 _LOCK_WAIT_TIMEOUT = 1205
 # Gone meanwhile, or of a name that only the catalogue finds: it may look past case and blanks at the end.
@@ -138,7 +138,7 @@ def read_table(connection: Connection, schema: str, name: str) -> Table:
         key=choose_key(columns, [index for index in indexes if index.name not in unusable]),
         engine=_text(engine),
         # MariaDB tells a default of binary type as it is. Whoever makes tables of it looks (storage rule).
-        create_sql=(create or b"").decode("utf-8", "surrogateescape"),
+        create_sql=replayable((create or b"").decode("utf-8", "surrogateescape")),
         rows_estimate=int(rows or 0),
         data_bytes=int(size or 0),
     )

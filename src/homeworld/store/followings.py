@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Select, func, or_, select
 
@@ -78,28 +79,8 @@ class Followings:
 
     def with_work(self) -> tuple[tuple[str, int], ...]:
         """Branches whose clusters do not have the newest routes' version, or are to end; with it."""
-        table, routes, branch = engines.followings, routing.branch_routing, resources.branches
         run = self._work.connection.execute
-        behind = (
-            select(branch.c.id, routes.c.version)
-            .join_from(branch, routes, routes.c.branch_id == branch.c.id)
-            .outerjoin(table, table.c.branch_id == branch.c.id)
-            .where(
-                branch.c.database_id.in_(_databases()),
-                branch.c.deleted_at.is_(None),
-                func.coalesce(table.c.followed, 0) < routes.c.version,
-            )
-        )
-        to_end = (
-            select(branch.c.id, routes.c.version)
-            .join_from(table, branch, branch.c.id == table.c.branch_id)
-            .join(routes, routes.c.branch_id == branch.c.id)
-            .where(
-                table.c.standing,
-                or_(branch.c.deleted_at.is_not(None), branch.c.database_id.not_in(_databases())),
-            )
-        )
-        return tuple((row.id, int(row.version)) for query in (behind, to_end) for row in run(query))
+        return tuple((row.id, int(row.version)) for query in at_work() for row in run(query))
 
     def version(self, branch_id: str) -> int:
         """The newest version of the branch's routes; 0: it has none."""
@@ -177,6 +158,31 @@ class Followings:
         if not self._work.change(table, table.c.branch_id, found.branch_id, changed):
             whole = {name: getattr(found, name) for name in found.__slots__}
             self._work.add(table, {**whole, "joining": list(found.joining), **changed})
+
+
+def at_work() -> tuple[Select[Any, Any], Select[Any, Any]]:
+    """The queries of branches, with their routes' version, whose clusters are behind it, or are to end."""
+    table, routes, branch = engines.followings, routing.branch_routing, resources.branches
+    behind = (
+        select(branch.c.id, routes.c.version)
+        .join_from(branch, routes, routes.c.branch_id == branch.c.id)
+        .outerjoin(table, table.c.branch_id == branch.c.id)
+        .where(
+            branch.c.database_id.in_(_databases()),
+            branch.c.deleted_at.is_(None),
+            func.coalesce(table.c.followed, 0) < routes.c.version,
+        )
+    )
+    to_end = (
+        select(branch.c.id, routes.c.version)
+        .join_from(table, branch, branch.c.id == table.c.branch_id)
+        .join(routes, routes.c.branch_id == branch.c.id)
+        .where(
+            table.c.standing,
+            or_(branch.c.deleted_at.is_not(None), branch.c.database_id.not_in(_databases())),
+        )
+    )
+    return behind, to_end
 
 
 def _databases() -> Select[tuple[str]]:

@@ -61,8 +61,8 @@ def finder(store: Store, engine: Engine) -> Callable[[str], Known]:
         def read(reverse: bool) -> Mapping[str, Table] | None:
             return _tables(engine, target if reverse else source, tables)
 
-        told = (str(workflow.facts.get(name, "")) for name in (DDL, DDL_AT))
-        return Known(move, *told, read)
+        ddl, ddl_at = (str(workflow.facts.get(name, "")) for name in (DDL, DDL_AT))
+        return Known(move, ddl, ddl_at, read)
 
     return find
 

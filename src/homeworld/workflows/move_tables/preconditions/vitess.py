@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homeworld.model.engines import CAPABILITIES, EngineKind
+from homeworld.model.engines import EngineKind
 from homeworld.model.vschema import REFERENCE
 from homeworld.workflows.move_tables.preconditions.world import Rule, World
 
@@ -13,11 +13,6 @@ _ODD = frozenset(",/.`")
 
 
 def _check(world: World) -> Iterator[str]:
-    if world.source.sharded and not CAPABILITIES[world.engine].moves_from_shards:
-        yield (
-            f"keyspace {world.source.name} is sharded; on Vitess tables move from an unsharded one only. "
-            "Move them while the database is on the local engine"
-        )
     if world.engine is not EngineKind.VITESS:
         return
     for table in world.tables:
