@@ -223,8 +223,8 @@ class MoverProgress:
     :param copied: every row is copied, deferred keys are built, only following is left.
     :param outage: the error is that a server does not answer.
     :param retryable: whether a new mover from the same sidecar rows may go on after FAILED or DDL.
-    :param ddl_at: on Vitess, after DDL: where the streams stand that have come to the statement.
     :param emptied: after DDL: tables that have to be empty on the targets before a new mover goes on.
+    :param ddl_at: on Vitess, after DDL: where the streams stand that have come to the statement.
     :param passed: how many schema statements it went on behind; whatever was verified before one is stale.
     """
 
@@ -237,9 +237,9 @@ class MoverProgress:
     eta_seconds: float
     verification: Verification | None = None
     ddl: str = ""
-    ddl_at: str = ""
     error: str = ""
     retryable: bool = True
     emptied: tuple[str, ...] = ()
     passed: int = 0
     outage: bool = False
+    ddl_at: str = ""
