@@ -35,6 +35,10 @@ ROWS: Mapping[str, tuple[str, Callable[[Capabilities], str]]] = {
         "several shards of a keyspace on one server",
         lambda one: _yes(one.shards_share_servers),
     ),
+    "moves_from_shards": (
+        "tables move from a sharded keyspace",
+        lambda one: _yes(one.moves_from_shards),
+    ),
     "resumable_verification": (
         "a verification goes on where it was interrupted",
         lambda one: _yes(one.resumable_verification),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.store.store import Store
 from homeworld.store.workflows import Workflow
@@ -16,6 +17,7 @@ from tests.support.stack import Application, Stack, wait
 class OnServers:
     """Implements ``move_scenarios.Ground``."""
 
+    engine_kind = EngineKind.LOCAL
     source, target = "shop", "target"
 
     def __init__(self, stack: Stack, *, shards: int = 2, replicas: int = 0) -> None:

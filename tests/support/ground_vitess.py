@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.store.store import Store
 from homeworld.store.workflows import Workflow
@@ -17,6 +18,7 @@ from tests.support.vitess_moves import PATIENCE, SOURCE, TARGET, Acting, Applica
 class OnVitess:
     """Implements ``move_scenarios.Ground``."""
 
+    engine_kind = EngineKind.VITESS
     source = SOURCE
 
     def __init__(self, shop: MovingShop, target: str = TARGET) -> None:

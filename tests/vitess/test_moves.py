@@ -64,7 +64,8 @@ def begin(shop: MovingShop, **options: Any) -> Acting:
 
 def give_up(acting: Acting) -> None:
     """The workflow is over, so that another may begin."""
-    assert acting.go(T.CANCEL, S.CANCELLED).workflow_errors == ""
+    if acting.shop.workflow(acting.workflow).state not in (S.CANCELLED, S.COMPLETED):
+        assert acting.go(T.CANCEL, S.CANCELLED).workflow_errors == ""
 
 
 @pytest.fixture
@@ -95,6 +96,7 @@ def test_the_whole_walk_to_one_shard(cluster: MovingShop) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
 def test_scenario(ground: OnVitess, scenario: Scenario) -> None:
     scenario.play(ground)
+    give_up(ground.acting)
     if ground.shop.workflow(ground.workflow_id).state is S.CANCELLED:
         nothing_left(ground.shop)
         assert "auto_increment" not in str(ground.shop.clusters.vschema(ground.shop.branch_id, TARGET))
@@ -107,6 +109,7 @@ def test_killed_at_a_step_it_ends_the_same(ground: OnVitess, plan: str, when: st
     killed_at_a_step_it_ends_the_same(ground, plan, when, step)
     if plan == d.CUT_OVER:
         ground.go(T.COMPLETE, S.COMPLETED)
+    give_up(ground.acting)
 
 
 class Broken:

@@ -26,6 +26,7 @@ class Capabilities:
 
     :param flavors: the servers it can stand on.
     :param shards_share_servers: whether a server may have several shards of a keyspace.
+    :param moves_from_shards: whether tables may leave a sharded keyspace by a move.
     :param repair: whether a verification can repair what differs.
     :param resumable_verification: whether a verification goes on where it was interrupted.
     :param any_statement_over_shards: whether it plans all that Vitess plans, or refuses beyond what is exact.
@@ -35,6 +36,7 @@ class Capabilities:
 
     flavors: frozenset[Flavor]
     shards_share_servers: bool
+    moves_from_shards: bool
     repair: bool
     resumable_verification: bool
     any_statement_over_shards: bool
@@ -45,6 +47,7 @@ CAPABILITIES: Mapping[EngineKind, Capabilities] = {
     EngineKind.LOCAL: Capabilities(
         flavors=frozenset(Flavor),
         shards_share_servers=True,
+        moves_from_shards=True,
         repair=True,
         resumable_verification=True,
         any_statement_over_shards=False,
@@ -53,6 +56,7 @@ CAPABILITIES: Mapping[EngineKind, Capabilities] = {
     EngineKind.VITESS: Capabilities(
         flavors=frozenset({Flavor.MYSQL}),
         shards_share_servers=False,
+        moves_from_shards=False,
         repair=False,
         resumable_verification=True,
         any_statement_over_shards=True,

@@ -224,8 +224,8 @@ class MoverProgress:
     :param outage: the error is that a server does not answer.
     :param retryable: whether a new mover from the same sidecar rows may go on after FAILED or DDL.
     :param emptied: after DDL: tables that have to be empty on the targets before a new mover goes on.
-    :param ddl_at: on Vitess, after DDL: where the streams stand that have come to the statement.
     :param passed: how many schema statements it went on behind; whatever was verified before one is stale.
+    :param ddl_at: on Vitess, after DDL: where the streams stand that have come to the statement.
     """
 
     phase: Phase

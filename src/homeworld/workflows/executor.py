@@ -40,7 +40,7 @@ CHORE_SECONDS = 1.0
 REFUSED_SECONDS = 2.0
 UNAVAILABLE_SECONDS = 1.0
 FAULT_SECONDS = 5.0
-AWAITED_WORKERS = 2
+AWAITED_WORKERS = 4  # they mostly wait for processes to come up, up to a minute and a half each
 _Queue = queue.SimpleQueue[str]
 
 

@@ -195,25 +195,12 @@ def make_tables(context: Context) -> None:
         keep_auto_increment=not sharded,
         keep_foreign_keys=not sharded,
     )
-    counted = _counted(context)
+    # On a sharded source a sequence gave the ids; here the column has to.
+    counted = [given for given in ids_of(context) if given.target == givers.AUTO_INCREMENT]
     for place in context.owner(context.target):
         for name in context.listed(TABLES_LISTED):
             numbered = tuple(given.column for given in counted if given.table == name)
             context.tools.make_table(place, tables[name], replace(form, numbered=numbered))
-    give_numbers(context)
-
-
-def _counted(context: Context) -> list[givers.Ids]:
-    """Whose ids are given by the target's column; on a sharded source a sequence gave them."""
-    return [given for given in ids_of(context) if given.target == givers.AUTO_INCREMENT]
-
-
-def give_numbers(context: Context) -> None:
-    """The target's columns that have to give ids do."""
-    if not (counted := _counted(context)):
-        return
-    tables = source_tables(context)
-    for place in context.owner(context.target):
         for given in counted:
             context.tools.give_numbers(place, tables[given.table], given.column)
 

@@ -69,7 +69,6 @@ def _start(preconditions: Preconditions) -> Plan[Context]:
             Step("enter the vschema", begin.enter_vschema, undo=begin.leave_vschema),
             _fleeting("publish", steps_start.publish),
             Step("create it in Vitess", begin.create, undo=begin.uncreate, verify=begin.is_created),
-            Step("give numbers", steps_start.give_numbers),
             Step("read back the rules", begin.read_back),
             Step("begin the stream", begin.begin_stream),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homeworld.model.engines import EngineKind
+from homeworld.model.engines import CAPABILITIES, EngineKind
 from homeworld.model.vschema import REFERENCE
 from homeworld.workflows.move_tables.preconditions.world import Rule, World
 
@@ -13,6 +13,11 @@ _ODD = frozenset(",/.`")
 
 
 def _check(world: World) -> Iterator[str]:
+    if world.source.sharded and not CAPABILITIES[world.engine].moves_from_shards:
+        yield (
+            f"keyspace {world.source.name} is sharded; on Vitess tables move from an unsharded one only. "
+            "Move them while the database is on the local engine"
+        )
     if world.engine is not EngineKind.VITESS:
         return
     for table in world.tables:
@@ -21,6 +26,12 @@ def _check(world: World) -> Iterator[str]:
         entry = world.target.vschema.tables.get(table)
         if entry is not None and entry.type == REFERENCE:
             yield f"table {table} is a reference table of {world.target.name}, which MoveTables does not fill"
+        if entry is not None and entry.primary is not None and len(entry.primary.columns) > 1:
+            # Its way back and forth again filters by the first column alone, and fails without end.
+            yield (
+                f"the primary vindex {entry.primary.name} of table {table} has several columns, by which "
+                "Vitess could not follow after a way back; move it while the database is on the local engine"
+            )
     yield from _following(world)
 
 
