@@ -1,7 +1,8 @@
 """MoveTables and VDiff in a branch's cluster, through vtctldclient.
 
 It decides nothing: what is so is read by :mod:`homeworld.engines.vitess.moves_look`, and each call asks first
-and does what is missing, unless its caller has just asked and clients wait. Traffic is moved in :mod:`homeworld.engines.vitess.moves_traffic`.
+and does what is missing, unless its caller has just asked and clients wait. Traffic is moved in
+:mod:`homeworld.engines.vitess.moves_traffic`.
 """
 
 from __future__ import annotations
