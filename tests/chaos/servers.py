@@ -66,7 +66,7 @@ class Machines:
             made = pymysql.connect(
                 unix_socket=endpoint.socket, user=endpoint.user, password=endpoint.password, autocommit=True,
                 charset="utf8mb4", read_timeout=seconds, write_timeout=seconds, connect_timeout=int(seconds),
-                defer_connect=True, ssl_disabled=True,
+                defer_connect=True,
             )  # fmt: skip
             made.connect(channel)
         except OSError as error:
