@@ -220,7 +220,9 @@ def test_several_apis_are_one_to_a_person(server_root: Path) -> None:
         roles.start(api=2, worker=0, gateway=0)
         kept = json.loads((roles.data_dir / "first-user.json").read_text())
         asked = {"client_id": "tool"}
-        device = httpx.post(f"{roles.api_url(0)}/oauth/authorize_device", data=asked, trust_env=False).json()
+        device = httpx.post(
+            f"{roles.api_url(0)}/oauth/authorize_device", data=asked, timeout=60, trust_env=False
+        ).json()
         browser = Browser(roles.api_url(1))
         browser.open(f"/oauth/device?user_code={device['user_code']}")
         browser.log_in(kept["email"], kept["password"])
@@ -230,10 +232,12 @@ def test_several_apis_are_one_to_a_person(server_root: Path) -> None:
         roles.processes["api"][0].kill()
         roles.processes["api"][0].restart()
         asked |= {"grant_type": DEVICE_GRANT, "device_code": device["device_code"]}
-        token = httpx.post(f"{roles.api_url(0)}/oauth/token", data=asked, trust_env=False).json()
+        token = httpx.post(f"{roles.api_url(0)}/oauth/token", data=asked, timeout=60, trust_env=False).json()
         headers = {"Authorization": f"Bearer {token['access_token']}"}
         for number in (0, 1):
-            told = httpx.get(f"{roles.api_url(number)}/v1/user", headers=headers, trust_env=False).json()
+            told = httpx.get(
+                f"{roles.api_url(number)}/v1/user", headers=headers, timeout=60, trust_env=False
+            ).json()
             assert told["email"] == kept["email"]
         done = subprocess.run(
             [sys.executable, "-m", "homeworld.main", "user", "list", "--store", roles.store],

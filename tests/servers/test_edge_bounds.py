@@ -45,7 +45,7 @@ def test_passwords_and_their_ends(edge: GatewayFixture, connect: Connect, table:
         {"Authorization": "Basic %%"},
         {"Authorization": basic("admin", "x")},
     ):
-        told = httpx.post(url, json=body, headers=header, trust_env=False)
+        told = httpx.post(url, json=body, headers=header, timeout=60, trust_env=False)
         assert told.status_code == 401
         assert told.json()["code"] == "unauthenticated"
         assert told.json()["error"]["code"] == "UNAUTHENTICATED"

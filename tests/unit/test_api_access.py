@@ -64,7 +64,7 @@ def desk(sqlite_store: Store, clock: TestClock, served_api: ServedApi) -> Iterat
         shop = make_shop(tx)
         others = tx.organizations.ensure("others")
     served_api.use(sqlite_store, settings)
-    with httpx.Client(base_url=served_api.url, trust_env=False) as http:
+    with httpx.Client(base_url=served_api.url, timeout=60, trust_env=False) as http:
         yield Desk(sqlite_store, clock, shop, others, served_api, http, create_app(sqlite_store, settings))
 
 

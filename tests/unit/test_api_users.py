@@ -118,7 +118,10 @@ def test_who_is_taken_out_has_lost_everything(desk: Desk) -> None:
     token = desk.as_bob.post(f"{ORG}/service-tokens", json={"name": "bobs"}).json()
     headers = {"Authorization": f"{token['id']}:{token['token']}"}
     assert (
-        httpx.get(f"{desk.served.url}/v1/organizations", headers=headers, trust_env=False).status_code == 200
+        httpx.get(
+            f"{desk.served.url}/v1/organizations", headers=headers, timeout=60, trust_env=False
+        ).status_code
+        == 200
     )
     before = len(desk.published)
     at = f"{ORG}/members/{desk.bob.id}?delete_passwords=true&delete_service_tokens=true"
@@ -128,7 +131,10 @@ def test_who_is_taken_out_has_lost_everything(desk: Desk) -> None:
     assert desk.as_bob.get("/v1/organizations").json()["data"] == []
     assert desk.as_bob.get("/v1/user").json()["default_organization"] is None
     assert (
-        httpx.get(f"{desk.served.url}/v1/organizations", headers=headers, trust_env=False).status_code == 401
+        httpx.get(
+            f"{desk.served.url}/v1/organizations", headers=headers, timeout=60, trust_env=False
+        ).status_code
+        == 401
     )
     assert desk.as_ann.get(f"{DB}/branches/dev/passwords/{password['id']}").status_code == 404
     assert refused(desk.as_ann.delete(f"{ORG}/members/{desk.ann.id}")) == (422, "unprocessable")
@@ -300,7 +306,7 @@ def test_an_application_and_its_tokens(desk: Desk) -> None:
     accesses = token["oauth_accesses_by_resource"]
     assert [one["name"] for one in accesses["user"]["accesses"]] == ["read_user"]
     headers = {"Authorization": f"Bearer {token['token']}"}
-    told = httpx.get(f"{desk.served.url}/v1/user", headers=headers, trust_env=False)
+    told = httpx.get(f"{desk.served.url}/v1/user", headers=headers, timeout=60, trust_env=False)
     assert told.json()["email"] == "bob@example.com"
     refresh = {**fields, "grant_type": "refresh_token", "refresh_token": token["plain_text_refresh_token"]}
     renewed = ann.post(f"{at}/{made['id']}/token", json=refresh).json()
@@ -443,7 +449,9 @@ def test_wrong_credentials_are_slowed_and_right_ones_are_not(desk: Desk) -> None
     desk.served.use(desk.store, settings)
     wrong = [f"Bearer pscale_oauth_{number}" for number in range(3)] + [f"{'x' * 12}:{n}" for n in range(3)]
     told = [
-        httpx.get(desk.served.url + ORG, headers={"Authorization": one}, trust_env=False).status_code
+        httpx.get(
+            desk.served.url + ORG, headers={"Authorization": one}, timeout=60, trust_env=False
+        ).status_code
         for one in wrong
     ]
     assert told == [401, 401, 401, 429, 429, 429]

@@ -40,7 +40,7 @@ class Desk:
 
     def post(self, path: str, **fields: str) -> httpx.Response:
         """Send a form as a program does."""
-        return httpx.post(self.served.url + path, data=fields, trust_env=False)
+        return httpx.post(self.served.url + path, data=fields, timeout=60, trust_env=False)
 
     def device(self) -> dict[str, Any]:
         """A device asks."""
@@ -99,7 +99,7 @@ def test_a_device_login_from_its_beginning_to_its_end(desk: Desk) -> None:
     told = token.json()
     assert (told["token_type"], told["expires_in"]) == ("Bearer", 30 * 24 * 3600)
     with httpx.Client(
-        base_url=desk.served.url, trust_env=False, headers=bearer(told["access_token"])
+        base_url=desk.served.url, timeout=60, trust_env=False, headers=bearer(told["access_token"])
     ) as http:
         assert http.get("/v1/user").json()["email"] == "ann@example.com"
         assert [one["name"] for one in http.get("/v1/organizations").json()["data"]] == ["acme"]
@@ -167,7 +167,9 @@ def test_bad_token_requests_are_told_in_oauths_form(
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"a=%ff", b"&".join(b"a=1" for _ in range(100)), b"[" * 1000])
 def test_bytes_that_are_no_form(desk: Desk, body: bytes) -> None:
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    answer = httpx.post(desk.served.url + "/oauth/token", content=body, headers=kind, trust_env=False)
+    answer = httpx.post(
+        desk.served.url + "/oauth/token", content=body, headers=kind, timeout=60, trust_env=False
+    )
     assert 400 <= answer.status_code < 500
     assert answer.json()
 
@@ -393,21 +395,25 @@ def test_an_application_gets_what_its_user_allows(desk: Desk) -> None:
     token = desk.post("/oauth/token", **exchange).json()
     assert token["scope"] == "organization:read_databases user:read_user"
     with httpx.Client(
-        base_url=desk.served.url, trust_env=False, headers=bearer(token["access_token"])
+        base_url=desk.served.url, timeout=60, trust_env=False, headers=bearer(token["access_token"])
     ) as http:
         assert http.get("/v1/organizations/acme/databases").status_code == 200
         assert http.get("/v1/user").status_code == 200
         assert http.delete("/v1/organizations/acme/databases/shop").status_code == 403
     secret = base64.b64encode(f"{app['client_id']}:{app['client_secret']}".encode()).decode()
     renewed = httpx.post(
-        f"{desk.served.url}/oauth/token", trust_env=False, headers={"Authorization": f"Basic {secret}"},
+        f"{desk.served.url}/oauth/token", timeout=60, trust_env=False,
+        headers={"Authorization": f"Basic {secret}"},
         data={"grant_type": "refresh_token", "refresh_token": token["refresh_token"]},
     )  # fmt: skip
     assert renewed.status_code == 200
     # The code once more: what came of it ends.
     assert error_of(desk.post("/oauth/token", **exchange)) == (400, "invalid_grant")
     headers = bearer(renewed.json()["access_token"])
-    assert httpx.get(f"{desk.served.url}/v1/user", headers=headers, trust_env=False).status_code == 401
+    assert (
+        httpx.get(f"{desk.served.url}/v1/user", headers=headers, timeout=60, trust_env=False).status_code
+        == 401
+    )
 
 
 def test_nobody_is_sent_where_no_application_is_registered(desk: Desk) -> None:
@@ -476,7 +482,7 @@ def test_a_registered_device_is_narrowed_to_its_scopes(desk: Desk) -> None:
     fetch = {"grant_type": DEVICE_GRANT, "device_code": device["device_code"], **itself}
     token = desk.post("/oauth/token", **fetch).json()
     headers = bearer(token["access_token"])
-    with httpx.Client(base_url=desk.served.url, headers=headers, trust_env=False) as http:
+    with httpx.Client(base_url=desk.served.url, headers=headers, timeout=60, trust_env=False) as http:
         assert http.get("/v1/user").status_code == 403
         assert http.get("/v1/organizations/acme/databases/shop").status_code == 200
         assert http.delete("/v1/organizations/acme/databases/shop").status_code == 403

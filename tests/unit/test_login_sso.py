@@ -56,7 +56,7 @@ def issuer() -> Iterator[str]:
         deadline = time.monotonic() + 60
         while True:
             try:
-                httpx.get(f"{url}/jwks", trust_env=False).raise_for_status()
+                httpx.get(f"{url}/jwks", timeout=60, trust_env=False).raise_for_status()
                 break
             except httpx.HTTPError:
                 assert process.poll() is None, "the provider ended"
@@ -85,7 +85,7 @@ class Desk:
         self.browser.open(way)
         sent = self.browser.place
         assert sent.startswith(self.issuer)
-        back = httpx.post(sent, data={"sub": sub}, trust_env=False)
+        back = httpx.post(sent, data={"sub": sub}, timeout=60, trust_env=False)
         assert back.status_code == 302, back.text
         self.back = back.headers["location"]
         return self.browser.open(self.back)
@@ -96,7 +96,9 @@ def desk(sqlite_store: Store, clock: TestClock, served_api: ServedApi, issuer: s
     with sqlite_store.write() as tx:
         shop = make_shop(tx)
     back = f"{served_api.url}/login/sso/callback"
-    made = httpx.post(f"{issuer}/oauth2/clients", json={"redirect_uris": [back]}, trust_env=False).json()
+    made = httpx.post(
+        f"{issuer}/oauth2/clients", json={"redirect_uris": [back]}, timeout=60, trust_env=False
+    ).json()
     provider = Provider(
         issuer, made["client_id"], made["client_secret"], "Corp", ("corp.example",), shop.organization.name
     )
@@ -191,16 +193,16 @@ def test_a_way_back_is_taken_once_and_by_the_same_browser(desk: Desk) -> None:
     assert "used already" in desk.browser.open(desk.back)
     other = Browser(desk.served.url)
     other.open("/login/sso")
-    back = httpx.post(other.place, data={"sub": "2"}, trust_env=False).headers["location"]
+    back = httpx.post(other.place, data={"sub": "2"}, timeout=60, trust_env=False).headers["location"]
     assert "another browser" in desk.browser.open(back)
-    denied = httpx.post(other.place, data={"action": "deny"}, trust_env=False).headers["location"]
+    denied = httpx.post(other.place, data={"action": "deny"}, timeout=60, trust_env=False).headers["location"]
     assert other.open(denied).count("did not log you in") + other.page.count("another browser") == 1
     other.close()
     for bad in ("", "?state=x", "?state=x.y&code=z", "?code=z"):
         desk.browser.open(f"/login/sso/callback{bad}")
         assert desk.browser.status == 403
     desk.browser.open("/login/sso")
-    late = httpx.post(desk.browser.place, data={"sub": "2"}, trust_env=False).headers["location"]
+    late = httpx.post(desk.browser.place, data={"sub": "2"}, timeout=60, trust_env=False).headers["location"]
     desk.clock.forward(600)
     assert "begin it again" in desk.browser.open(late)
 

@@ -80,7 +80,9 @@ def test_a_database_that_does_not_answer_is_unavailable(served_api: ServedApi) -
     store = Store(open_engine(NOWHERE), SystemClock())
     served_api.use(store, Settings(StatedPreconditions()))
     for path in ("/healthz", "/v1/organizations"):
-        answer = httpx.get(f"{served_api.url}{path}", headers={"Authorization": "x:y"}, trust_env=False)
+        answer = httpx.get(
+            f"{served_api.url}{path}", headers={"Authorization": "x:y"}, timeout=60, trust_env=False
+        )
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert "127.0.0.1" not in answer.text
     store.close()

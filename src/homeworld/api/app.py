@@ -110,7 +110,17 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.add_middleware(LeadingSlashes)
     app.add_middleware(Bodies)
     errors.install(app)
+    _build_routes(app)
     return app
+
+
+def _build_routes(app: FastAPI) -> None:
+    """Have all routes ready: FastAPI makes those of included routers with the first request that passes them,
+    and whoever came first would wait for it, with everybody behind them (a second of CPU).
+    """
+    nowhere: Scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
+    for route in app.router.routes:
+        route.matches(nowhere)
 
 
 def _healthz(api: ApiDep) -> dict[str, str]:
