@@ -232,3 +232,13 @@ def test_a_timestamp_without_a_default_is_carried_where_no_server_thinks_one_up(
     assert progress.phase is Phase.DDL
     assert not progress.retryable
     assert "explicit_defaults_for_timestamp" in progress.ddl
+
+
+def test_what_is_told_while_it_ends_belongs_together(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop for good must not be told as one to go on from, because its reason was looked at too early."""
+    mover = RunningMover(move.spec(1))
+    looks = iter([Phase.COPYING])
+    turning = property(lambda _mover: next(looks, Phase.DDL), lambda _mover, _phase: None)
+    monkeypatch.setattr(RunningMover, "_phase", turning, raising=False)
+    told = mover.progress()
+    assert (told.phase, told.ddl, told.retryable) == (Phase.COPYING, "", True)

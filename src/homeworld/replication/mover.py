@@ -220,8 +220,9 @@ class RunningMover:
 
     def progress(self) -> MoverProgress:
         """The newest state."""
-        failure = self._failure if self._phase is Phase.FAILED else None
-        stop = self._failure if self._phase is Phase.DDL else None
+        phase = self._phase  # read once, and first: whatever belongs to its end was there before it was said
+        failure = self._failure if phase is Phase.FAILED else None
+        stop = self._failure if phase is Phase.DDL else None
         stopped = isinstance(stop, DdlStopError)
         tables = self._tables()
         copied = sum(table.rows_copied for table in tables)
@@ -229,7 +230,7 @@ class RunningMover:
         made = self._assembly
         left = sum(max(0, table.rows_total - table.rows_copied) for table in tables)
         return MoverProgress(
-            phase=self._phase,
+            phase=phase,
             copied=self._copied,
             tables=tables,
             streams=self._streams(),
@@ -237,7 +238,7 @@ class RunningMover:
             rows_per_second=0.0 if self._copied else rate,
             eta_seconds=left / rate if rate and not self._copied else 0.0,
             verification=self._verifier.progress() if self._verifier is not None else None,
-            ddl=self._ddl,
+            ddl=self._ddl if phase is Phase.DDL else "",
             error=_told(failure) if failure is not None else "",
             retryable=not isinstance(failure, _FINAL) and not (stopped and stop.final),
             emptied=stop.emptied if stopped else (),
