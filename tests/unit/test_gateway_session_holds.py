@@ -351,9 +351,9 @@ def test_a_transaction_that_a_procedure_leaves_open_is_waited_for() -> None:
 def test_many_statements_do_not_make_a_call_forgotten() -> None:
     transaction = Transaction()
     at = Destination("a", "", TabletType.PRIMARY)
-    transaction.touch(Footprint(Verb.CALL), at)
+    transaction.touch(Footprint(Verb.CALL), at, 1)
     for number in range(1000):
-        transaction.touch(Footprint(Verb.INSERT, frozenset({("a", f"t{number % 3}")})), at)
+        transaction.touch(Footprint(Verb.INSERT, frozenset({("a", f"t{number % 3}")})), at, 1)
     hold = Hold(
         HoldRequest("h", "b", frozenset({("a", "elsewhere")}), frozenset({TabletType.PRIMARY}), 1.0, 1.0)
     )

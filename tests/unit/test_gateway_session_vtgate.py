@@ -360,36 +360,6 @@ def test_moving_tables_wait_for_the_lease() -> None:
     )
 
 
-def test_a_transaction_older_than_a_move_is_told_to_begin_anew() -> None:
-    """Its views of shards may be of before the copy was complete."""
-    playbook().play(
-        """
-        >> move b.b1 a
-        >> client QUERY begin
-        << client OK trans
-        >> client QUERY select 1 from a1
-        << connect gate @primary
-        >> connected gate
-        << gate QUERY BEGIN
-        >> gate OK trans
-        << gate QUERY select 1 from a1
-        >> gate ROWS 1 trans
-        << client ROWS 1 trans
-        >> move b.b1 b
-        >> client QUERY select 1 from b.b1
-        << client ERR 1412 Table definition has changed, please retry transaction
-        >> client QUERY rollback
-        << gate QUERY ROLLBACK
-        >> gate OK
-        << client OK
-        >> client QUERY select 1 from b.b1
-        << gate QUERY select 1 from b.b1
-        >> gate ROWS 1
-        << client ROWS 1
-        """
-    )
-
-
 def test_a_transaction_does_not_go_on_over_another_engine() -> None:
     """The database changes its engine meanwhile: neither part would see what the other has done."""
     book = playbook()

@@ -6,7 +6,7 @@ socket and no client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,7 +76,7 @@ class Branch:
         self.holds = Holds() if holds is None else holds
         self.draining = False
         self.turn = 0
-        self._came: dict[Served, int] = {}
+        self._came: dict[Served, list[int]] = {}
         self._closed = routes.closing.tables if routes.closing else frozenset[tuple[str, str]]()
         self.sessions: set[Session] = set()
         self._views: dict[SessionView, SessionView] = {}
@@ -176,19 +176,50 @@ class Branch:
         came = list(tables)
         if came:
             self.turn += 1
-            self._came.update(dict.fromkeys(came, self.turn))
+            for table in came:
+                self._came.setdefault(table, []).append(self.turn)
 
-    def came_since(self, turn: int, footprint: Footprint, destination: Destination) -> bool:
-        """Whether any table that a statement touches at the destination came to be served there after
-        ``turn``. A statement that may touch tables which it does not name touches all of the keyspace.
+    def came_since(self, turn: int, footprint: Footprint, destination: Destination) -> Mapping[str, int]:
+        """Keyspaces where tables that a statement touches at the destination came to be served after
+        ``turn``, with the turn of the last one. A statement that may touch tables which it does not name
+        touches all of the keyspace.
         """
         tablet_type, keyspace = destination.tablet_type, destination.keyspace
+        found: dict[str, int] = {}
         if footprint.tables:
-            return any(self._came.get((tablet_type, *table), 0) > turn for table in footprint.tables)
-        return footprint.verb in OPAQUE and any(
-            came > turn and (where, at) == (tablet_type, keyspace)
-            for (where, at, _), came in self._came.items()
-        )
+            met = ((at, self._came.get((tablet_type, at, table))) for at, table in footprint.tables)
+        elif footprint.verb in OPAQUE:
+            met = (
+                (at, turns)
+                for (where, at, _), turns in self._came.items()
+                if (where, at) == (tablet_type, keyspace)
+            )
+        else:
+            return found
+        for at, turns in met:
+            if turns and turns[-1] > turn:
+                found[at] = max(turns[-1], found.get(at, 0))
+        return found
+
+    def may_have_begun(self, touches: Iterable[tuple[Touch, int]], keyspace: str, turn: int) -> bool:
+        """Whether a transaction over a vtgate may have a part on a shard of the keyspace that began before
+        ``turn``, when a table came to be served there. vtgate begins a part with the first statement that
+        needs the shard. It may be by new rules a moment before this gateway is: a table that came to the
+        keyspace after it was touched counts as touched there right before it came.
+
+        :param touches: what the transaction has touched, and in which turn first.
+        """
+        for touch, at in touches:
+            tables = touch.footprint.tables
+            there = not tables or keyspace in touch.aimed or any(name == keyspace for name, _ in tables)
+            if there and at < turn:
+                return True
+            for tablet_type in touch.tablet_types:
+                for _, table in tables:
+                    came = self._came.get((tablet_type, keyspace, table), ())
+                    if any(at < then < turn for then in came):
+                        return True
+        return False
 
     def view_of(self, view: SessionView) -> SessionView:
         """``view``, or the equal one that another session has: a router looks things up once for each."""

@@ -43,24 +43,29 @@ class Touch:
     """A statement under way, or part of an open transaction: what it touches and where.
 
     ``keyspaces`` are those it was sent to, for statements that do not name their tables. What goes to a
-    vtgate is sent to wherever its tables are, whatever the session is aimed at.
+    vtgate is sent to wherever its tables are, whatever the session is aimed at; but for a shard: what is
+    aimed at one runs there, whatever rules say, and ``aimed`` are the keyspaces of those.
     """
 
     footprint: Footprint
     tablet_types: frozenset[TabletType]
     keyspaces: frozenset[str]
+    aimed: frozenset[str] = frozenset()
 
     @classmethod
     def at(cls, footprint: Footprint, destinations: Iterable[Destination]) -> Touch:
         """A statement sent there."""
         types: set[TabletType] = set()
         keyspaces: set[str] = set()
+        aimed: set[str] = set()
         for destination in destinations:
             types.add(destination.tablet_type)
             keyspaces.add(destination.keyspace)
             if destination.vtgate:
                 keyspaces.update(keyspace for keyspace, _ in footprint.tables)
-        return cls(footprint, frozenset(types), frozenset(keyspaces))
+                if destination.shard:
+                    aimed.add(destination.keyspace)
+        return cls(footprint, frozenset(types), frozenset(keyspaces), frozenset(aimed))
 
 
 class Toucher(Protocol):

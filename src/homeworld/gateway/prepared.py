@@ -184,6 +184,10 @@ def prepare(session: Session, payload: bytes) -> Dialogue[None]:
         case Pass() | Scatter():
             plan = _first(prepared.plan)
             link = yield from statements.reach(session, plan, begin=False)
+            if link.vtgate and session.noting:
+                # To say which columns there will be it asks a shard, within the transaction; aimed at one
+                # it even runs the SELECT.
+                session.note(plan)
             raw = yield from _prepare_on(statement, link, plan.sql)
             session.to_client(raw[:5] + statement.id + raw[9:])
         case _:

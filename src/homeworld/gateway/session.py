@@ -199,7 +199,7 @@ class Session(SessionState):
         self.touched = True
         self.current = plan
         if self.noting:
-            self.transaction.touch(plan.footprint, plan.destination)
+            self.transaction.touch(plan.footprint, plan.destination, self.branch.turn)
         self.phase = _RELAY
         self.relaying = link
         link.relay(packet, 0, self.outside.send)

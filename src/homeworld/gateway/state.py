@@ -249,14 +249,15 @@ class SessionState:
         self.current = plan
         self.epoch = self.branch.epoch
         if self.noting:
-            self._note(plan)
+            self.note(plan)
 
-    def _note(self, plan: Pass | Scatter) -> None:
+    def note(self, plan: Pass | Scatter) -> None:
+        """The transaction has touched what the plan touches."""
         if isinstance(plan, Pass):
-            self.transaction.touch(plan.footprint, plan.destination)
+            self.transaction.touch(plan.footprint, plan.destination, self.branch.turn)
         else:
             for destination, _ in plan.statements:
-                self.transaction.touch(plan.footprint, destination)
+                self.transaction.touch(plan.footprint, destination, self.branch.turn)
 
     def set_schema(self, link: Link, schema: str) -> None:
         """The link's current schema has changed: destinations in another one have to be looked at again."""
@@ -335,7 +336,7 @@ class SessionState:
                 # It was not the client who began it, but what is being carried out.
                 self.noting = True
                 if self.current is not None:
-                    self._note(self.current)
+                    self.note(self.current)
         elif link.began:
             # The server has ended it by itself (DDL, LOCK TABLES, COMMIT in a procedure).
             link.began = False

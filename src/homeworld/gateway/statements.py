@@ -298,9 +298,10 @@ def admitted(session: Session, plan: PlanOnce, beside: PlanWith | None = None) -
 
 def _check_views(session: Session, plan: Pass | Scatter) -> None:
     """Refuse a statement on a table that came to be served where it is after the session's transaction began
-    there: what the transaction sees of it is the copy as it was while it was being made. Nor does a
-    transaction on servers go on over a vtgate, or the other way round, where the database has changed its
-    engine: neither part would see what the other has done.
+    there: what the transaction sees of it is the copy as it was while it was being made. Over a vtgate that
+    is so only where the transaction may have begun on that keyspace's shards before. Nor does a transaction
+    on servers go on over a vtgate, or the other way round, where the database has changed its engine: neither
+    part would see what the other has done.
 
     :raises ServerError: 1412, a server's own word for it; the transaction stays open.
     """
@@ -316,7 +317,13 @@ def _check_views(session: Session, plan: Pass | Scatter) -> None:
         link, _ = _link_at_hand(session, destination)
         if link is None or not session.may_view(link) or ends_transaction(plan.footprint, sql):
             continue
-        if branch.came_since(link.turn, plan.footprint, destination):
+        came = branch.came_since(link.turn, plan.footprint, destination)
+        if not link.vtgate:
+            older = bool(came)
+        else:
+            touched = list(session.transaction.touched())
+            older = any(branch.may_have_begun(touched, at, turn) for at, turn in came.items())
+        if older:
             raise ServerError(1412, "HY000", _CHANGED)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from homeworld.gateway.hold import OPAQUE, Touch
+from homeworld.gateway.hold import Touch
 from homeworld.gateway.plan import Destination, Footprint, Verb
 from homeworld.gateway.sql_statement import NAMES, significant
 
@@ -64,18 +64,21 @@ class Transaction:
         self.opened = 0.0
         self.next_settings: list[bytes] = []
         self.savepoints: list[tuple[str, bytes]] = []
-        self._touched: dict[tuple[int, int], tuple[Footprint, Destination]] = {}
+        self._touched: dict[tuple[int, int], tuple[Footprint, Destination, int]] = {}
         self._locks: list[tuple[Footprint, Destination]] = []
 
     def reached(self) -> None:
         """A server has begun it."""
         self.opened = self.opened or time.monotonic()
 
-    def touch(self, footprint: Footprint, destination: Destination) -> None:
-        """The transaction has a statement there."""
+    def touch(self, footprint: Footprint, destination: Destination, turn: int) -> None:
+        """The transaction has a statement there.
+
+        :param turn: the branch's.
+        """
         if len(self._touched) >= _MANY:
             self._compact()
-        self._touched[id(footprint), id(destination)] = (footprint, destination)
+        self._touched.setdefault((id(footprint), id(destination)), (footprint, destination, turn))
 
     def lock(self, footprint: Footprint, destination: Destination, *, locked: bool) -> None:
         """LOCK TABLES (or UNLOCK TABLES) has succeeded there."""
@@ -86,23 +89,31 @@ class Transaction:
             self._locks.append((footprint, destination))
 
     def _compact(self) -> None:
-        """Literals make many footprints of few tables; keep one for each destination."""
-        merged: dict[Destination, frozenset[tuple[str, str]]] = {}
-        unnamed: dict[tuple[Destination, Verb], tuple[Footprint, Destination]] = {}
-        for footprint, destination in self._touched.values():
+        """Literals make many footprints of few tables; keep one for each destination, of its first turn."""
+        merged: dict[Destination, tuple[frozenset[tuple[str, str]], int]] = {}
+        unnamed: dict[tuple[Destination, Verb], tuple[Footprint, Destination, int]] = {}
+        for footprint, destination, turn in self._touched.values():
             if footprint.tables:
-                merged[destination] = merged.get(destination, frozenset()) | footprint.tables
-            elif footprint.verb in OPAQUE:  # it stands for every table, and not for none
-                unnamed[destination, footprint.verb] = (footprint, destination)
-        self._touched = {(id(one), id(at)): (one, at) for one, at in unnamed.values()}
-        for destination, tables in merged.items():
+                tables, first = merged.get(destination, (frozenset[tuple[str, str]](), turn))
+                merged[destination] = tables | footprint.tables, min(first, turn)
+            else:  # where it ran counts, and an opaque one stands for every table
+                unnamed.setdefault((destination, footprint.verb), (footprint, destination, turn))
+        self._touched = {(id(one), id(at)): (one, at, turn) for one, at, turn in unnamed.values()}
+        for destination, (tables, first) in merged.items():
             footprint = Footprint(Verb.OTHER, tables)
-            self._touched[id(footprint), id(destination)] = (footprint, destination)
+            self._touched[id(footprint), id(destination)] = (footprint, destination, first)
 
     def touches(self) -> Iterator[Touch]:
         """What it has touched, and what is locked."""
-        for footprint, destination in (*self._touched.values(), *self._locks):
+        for touch, _ in self.touched():
+            yield touch
+        for footprint, destination in self._locks:
             yield Touch.at(footprint, (destination,))
+
+    def touched(self) -> Iterator[tuple[Touch, int]]:
+        """What it has touched, and in which turn first."""
+        for footprint, destination, turn in self._touched.values():
+            yield Touch.at(footprint, (destination,)), turn
 
     def set_savepoint(self, name: str, sql: bytes) -> None:
         """A savepoint was set; one of the same name is replaced."""
