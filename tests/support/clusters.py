@@ -177,21 +177,26 @@ class MemoryClusters:
         self.gate = threading.Event()
         self.gate.set()
 
-    def follow(self, spec: ClusterSpec, timeout_seconds: float) -> None:
+    def follow(
+        self, spec: ClusterSpec, timeout_seconds: float, check: Callable[[], None] = lambda: None
+    ) -> None:
         """See Clusters."""
         self._answer()
+        check()
         for keyspace in spec.keyspaces:
             self._judge(keyspace.vschema)
             for shard in keyspace.shards:
                 assert (shard.primary_server_id, shard.schema) in self.servers.schemas, "no such schema"
                 assert set(shard.replica_server_ids) <= self.servers.servers, "no such server"
         assert self.gate.wait(PATIENCE_SECONDS)
+        check()
         self.specs[spec.branch_id] = spec
         self.events.add(f"follow {','.join(keyspace.name for keyspace in spec.keyspaces)}")
 
-    def end(self, branch_id: str) -> None:
+    def end(self, branch_id: str, check: Callable[[], None] = lambda: None) -> None:
         """See Clusters."""
         self._answer()
+        check()
         self.specs.pop(branch_id, None)
         self.routing.pop(branch_id, None)
         self.events.add(f"end {branch_id}")

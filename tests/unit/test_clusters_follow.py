@@ -252,6 +252,36 @@ def test_who_lost_the_lease_leaves_a_cluster_that_is_looked_at_again(platform: P
     assert not let_follow(platform.store, platform.clusters, branch_id)
 
 
+@pytest.mark.parametrize(("ends", "passes"), [(False, 1), (False, 2), (True, 0)])
+def test_whoever_lets_a_cluster_follow_has_the_lease_looked_at_where_it_is_changed(
+    platform: Platform, ends: bool, passes: int
+) -> None:
+    """What was read before a wait is not what is stored now: by then another one may have done that."""
+    platform.make()
+    with platform.works():
+        ready(platform)
+    branch_id = platform.main().id
+    with platform.store.write() as tx:
+        if ends:
+            delete_database(tx, platform.database())
+        else:
+            tx.followings.look_again(branch_id)
+    specs, events = dict(platform.clusters.specs), platform.events.all()
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) > passes:
+            raise FencedError("lost")
+
+    with pytest.raises(FencedError):
+        let_follow(platform.store, platform.clusters, branch_id, check=check)
+    assert platform.clusters.specs[branch_id] is specs[branch_id]
+    assert platform.events.all() == events
+    assert let_follow(platform.store, platform.clusters, branch_id)
+    assert (branch_id in platform.clusters.specs) is not ends
+
+
 def test_a_start_looks_at_every_cluster_and_goes_on_without_one_that_does_not_come_up(
     platform: Platform,
 ) -> None:

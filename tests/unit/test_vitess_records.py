@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,8 @@ from types import MappingProxyType
 import pytest
 from cryptography import x509
 
-from homeworld.engines.vitess import certificates
+from homeworld.engines.vitess import certificates, crew
+from homeworld.engines.vitess.arguments import Folder, etcd_mark
 from homeworld.engines.vitess.records import (
     FIRST_UID,
     Installation,
@@ -101,6 +104,31 @@ def test_what_cannot_be_understood_is_refused(tmp_path: Path) -> None:
         records.branch("b")
     with pytest.raises(InvalidError, match="cannot be the id"):
         records.branch("../b")
+
+
+def test_all_processes_are_stopped_also_those_of_a_record_that_cannot_be_understood(tmp_path: Path) -> None:
+    kept, home = Records(tmp_path / "vitess"), tmp_path / "home"
+    kept.write_installation(Installation(str(home), 1, 2))
+    kept.write(adjusted(None, spec(LOW), ports()))
+    (tmp_path / "vitess" / "branches" / "other.json").write_text("{")
+    marks = [
+        Folder(home / "branches" / branch / name).mark
+        for branch, name in (("branch1", "vtgate"), ("other", "tablet-7"), ("gone", "vtctld"))
+    ]
+    marks.append(etcd_mark(Folder(home / "etcd")))
+    for branch, name in (("branch1", "vtgate"), ("other", "tablet-7"), ("gone", "vtctld")):
+        (home / "branches" / branch / name).mkdir(parents=True)
+    sleeping = "import sys; sys.stdin.read()"
+    running = [
+        subprocess.Popen([sys.executable, "-c", sleeping, mark], stdin=subprocess.PIPE) for mark in marks
+    ]
+    try:
+        assert crew.stop_all(tmp_path) == []
+        assert [one.wait(10) for one in running] == [-15] * len(running)
+    finally:
+        for one in running:
+            one.kill()
+            one.communicate()
 
 
 def test_ports_are_given_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from homeworld.engines.vitess.cluster import LocalClusters
 from homeworld.engines.vitess.members import known, known_etcd
 from homeworld.engines.vitess.processes import Runner
 from homeworld.model.clusters import ClusterKeyspace, ClusterShard, ClusterSpec
-from homeworld.model.errors import DeadlineExceededError, InvalidError, NotFoundError
+from homeworld.model.errors import DeadlineExceededError, FencedError, InvalidError, NotFoundError
 from homeworld.model.topology import BackendRole
 from tests.support.vitess import (
     CUSTOMER,
@@ -41,6 +41,18 @@ def pids(world: VitessWorld) -> dict[str, int | None]:
     runner, branch = Runner(), world.clusters.record(world.branch_id)
     every = [known_etcd(world.home), *known(world.home, branch)]
     return {one.name: runner.pid(one) for one in every}
+
+
+def lease_for(passes: int) -> Callable[[], None]:
+    """A lease that is lost after it was looked at so many times."""
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) > passes:
+            raise FencedError("lost")
+
+    return check
 
 
 @contextmanager
@@ -196,6 +208,13 @@ def test_a_keyspace_comes_and_goes(vitess: VitessWorld) -> None:
     vitess.follow(replace(vitess.spec, keyspaces=(*vitess.spec.keyspaces, extra)))
     vitess.query(READWRITER, "INSERT INTO notes VALUES (1)", "extra")  # its columns are known
     sidecars = len(vitess.owner(vitess.second, "SHOW DATABASES LIKE '\\_vt\\_%'"))
+    # Who loses the lease behind the wait for others, or before anything is let go, takes nothing away.
+    for passes in (0, 1):
+        with pytest.raises(FencedError):
+            vitess.clusters.follow(vitess.spec, FOLLOW_SECONDS, lease_for(passes))
+        assert vitess.clusters.vschema(vitess.branch_id, "extra") == {}
+        assert len(pids(vitess)) == 8
+        assert vitess.query(READER, "SELECT id FROM notes", "extra") == [(1,)]
     vitess.follow()
     assert len(pids(vitess)) == 7
     assert len(vitess.owner(vitess.second, "SHOW DATABASES LIKE '\\_vt\\_%'")) == sidecars - 1
@@ -266,6 +285,9 @@ def test_the_end_leaves_nothing(vitess: VitessWorld) -> None:
     mine = list(known(vitess.home, record))
     assert all(runner.pid(one) is not None for one in mine)
     before = pids(vitess)
+    with pytest.raises(FencedError):
+        vitess.clusters.end(branch, lease_for(0))
+    assert all(runner.pid(one) is not None for one in mine)
     vitess.clusters.end(branch)
     assert [runner.pid(one) for one in mine] == [None] * len(mine)
     assert not (vitess.home / "branches" / branch).exists()

@@ -6,7 +6,7 @@ deadline. Every call is idempotent: what is there already is left, what has happ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,19 +47,26 @@ class ClusterSpec:
 class Clusters(Protocol):
     """The clusters of an installation, one a branch."""
 
-    def follow(self, spec: ClusterSpec, timeout_seconds: float) -> None:
+    def follow(
+        self, spec: ClusterSpec, timeout_seconds: float, check: Callable[[], None] = lambda: None
+    ) -> None:
         """Make the cluster what the spec says: etcd, vtctld, vtgate, keyspaces, shards, a tablet for each
         shard on each of its servers, primaries as the spec has them, vschemas. The servers and schemas exist.
         Returns once vtgate serves every shard's primary.
 
+        :param check: called once nobody else is at work on the cluster, and before anything is let go; raises
+            where this is not the caller's to do any more.
         :raises UnavailableError: not in time; calling again goes on.
         :raises InvalidError: this cannot be had (a vschema that Vitess refuses, servers of a wrong flavor,
             two shards of a keyspace on one server).
         """
         ...
 
-    def end(self, branch_id: str) -> None:
-        """Stop the branch's processes and forget its topology. Unknown ids are fine."""
+    def end(self, branch_id: str, check: Callable[[], None] = lambda: None) -> None:
+        """Stop the branch's processes and forget its topology. Unknown ids are fine.
+
+        :param check: see :meth:`follow`.
+        """
         ...
 
     def vtgate(self, branch_id: str) -> Endpoint:

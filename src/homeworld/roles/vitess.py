@@ -140,13 +140,15 @@ class Vitess:
 
     # -- Clusters --------------------------------------------------------------------------------------------
 
-    def follow(self, spec: ClusterSpec, timeout_seconds: float) -> None:
+    def follow(
+        self, spec: ClusterSpec, timeout_seconds: float, check: Callable[[], None] = lambda: None
+    ) -> None:
         """See Clusters."""
-        self._real().follow(spec, timeout_seconds)
+        self._real().follow(spec, timeout_seconds, check)
 
-    def end(self, branch_id: str) -> None:
+    def end(self, branch_id: str, check: Callable[[], None] = lambda: None) -> None:
         """See Clusters."""
-        self._real().end(branch_id)
+        self._real().end(branch_id, check)
 
     def vtgate(self, branch_id: str) -> Endpoint:
         """See Clusters."""

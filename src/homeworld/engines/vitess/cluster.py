@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,7 +72,9 @@ class LocalClusters:
 
     # -- the Clusters protocol -------------------------------------------------------------------------------
 
-    def follow(self, spec: ClusterSpec, timeout_seconds: float) -> None:
+    def follow(
+        self, spec: ClusterSpec, timeout_seconds: float, check: Callable[[], None] = lambda: None
+    ) -> None:
         """Make the cluster what the spec says; returns once vtgate serves every shard's primary.
 
         :raises UnavailableError: not in time; calling again goes on.
@@ -84,6 +86,7 @@ class LocalClusters:
         if why := records.shared(wanted):
             raise InvalidError(why)
         with self._crew.locks.hold(branch_id):
+            check()  # whoever had the lock may have been told something newer
             branch, changed = self._crew.intend(wanted)
             sidecars.allow(self._engine, branch)
             self._crew.ensure(branch_id, {"etcd", self._crew.members().vtctld(branch).name})
@@ -104,11 +107,13 @@ class LocalClusters:
             )
             if changed:
                 self._let_it_read(branch_id, deadline)
+            check()
             self._clear(branch_id, topology)
 
-    def end(self, branch_id: str) -> None:
+    def end(self, branch_id: str, check: Callable[[], None] = lambda: None) -> None:
         """Stop the branch's processes and forget its topology. Unknown ids are fine."""
         with self._crew.locks.hold(branch_id):
+            check()
             try:
                 branch = self._records.branch(branch_id)
             except NotFoundError:

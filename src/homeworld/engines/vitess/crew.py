@@ -23,7 +23,14 @@ from homeworld.engines.locks import NamedLocks
 from homeworld.engines.vitess import arguments, binaries, certificates, records, sidecars
 from homeworld.engines.vitess.arguments import Surroundings
 from homeworld.engines.vitess.etcd import Etcd
-from homeworld.engines.vitess.members import Members, branch_folder, known, known_etcd, with_free_ports
+from homeworld.engines.vitess.members import (
+    Members,
+    branch_folder,
+    known,
+    known_etcd,
+    left,
+    with_free_ports,
+)
 from homeworld.engines.vitess.processes import Act, Runner, last_words
 from homeworld.engines.vitess.records import Branch, Installation, Ports, Records, Tablet
 from homeworld.engines.vitess.vtctldclient import Vtctldclient
@@ -51,18 +58,17 @@ def home_of(data_dir: Path) -> Path:
 
 
 def stop_all(data_dir: Path, timeout_seconds: float = 10.0) -> list[str]:
-    """Stop all processes of a data directory, etcd last; needs no programs of Vitess.
+    """Stop all processes of a data directory, etcd last; needs neither programs of Vitess nor records of
+    branches.
 
     :returns: the names of those that had to be killed.
     """
     deadline = time.monotonic() + timeout_seconds
-    kept = Records(data_dir.absolute() / "vitess")
-    installation = kept.installation()
+    installation = Records(data_dir.absolute() / "vitess").installation()
     if installation is None:
         return []
     home, runner = Path(installation.home), Runner()
-    every = [one for branch in kept.branches() for one in known(home, branch)]
-    killed = runner.end_all(every, max(0.1, (deadline - time.monotonic()) * 0.8))
+    killed = runner.end_all(list(left(home)), max(0.1, (deadline - time.monotonic()) * 0.8))
     return killed + runner.end_all([known_etcd(home)], max(0.1, deadline - time.monotonic()))
 
 

@@ -23,6 +23,8 @@ from homeworld.model.topology import BackendRole, Endpoint
 
 log = logging.getLogger(__name__)
 
+_LAST = {"vtgate": 0, "vtctld": 2}  # where others are 1: in which order they end
+
 
 class Servers(Protocol):
     """What is needed of an engine; LocalEngine has it."""
@@ -113,6 +115,16 @@ def known(home: Path, branch: Branch, tablets: Iterable[Tablet] | None = None) -
     for name in names if tablets is not None else ("vtgate", *names, "vtctld"):
         folder = Folder(branch_folder(home, branch.branch_id) / name)
         yield _wanted(branch, name, (), folder)
+
+
+def left(home: Path) -> Iterator[Wanted]:
+    """All processes of all branches that may run, by their folders alone: also those of a branch whose record
+    cannot be read, or is not there any more.
+    """
+    folders = [path for path in (home / "branches").glob("*/*") if path.is_dir()]
+    for path in sorted(folders, key=lambda path: _LAST.get(path.name, 1)):
+        folder = Folder(path)
+        yield Wanted(f"{path.name} of branch {path.parent.name}", (), folder.mark, folder)
 
 
 def _wanted(branch: Branch, name: str, command: tuple[str, ...], folder: Folder) -> Wanted:

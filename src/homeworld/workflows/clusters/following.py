@@ -75,7 +75,8 @@ def let_follow(
     """Make the branch's cluster what is stored now, or end it where there is to be none.
 
     :param bind: called within each transaction that writes, to bind it to a lease.
-    :param check: called right before the cluster is changed; raises where that is not ours to do any more.
+    :param check: called right before the cluster is changed, also behind the wait for whoever is at work on
+        it, and before anything of it goes; raises where that is not ours to do any more.
     :returns: whether there was anything to do.
     :raises InvalidError: the cluster cannot be that.
     :raises UnavailableError: it does not come to it in time; calling again goes on.
@@ -87,8 +88,7 @@ def let_follow(
     if wanted.spec is None:
         if not now.standing:
             return False
-        check()
-        clusters.end(branch_id)
+        clusters.end(branch_id, check)
         with store.write() as tx:
             bind(tx)
             if not tx.followings.wanted(branch_id):
@@ -108,7 +108,7 @@ def let_follow(
             seen = tx.followings.get(branch_id)
         check()
         try:
-            digest = _carry_out(clusters, wanted, timeout_seconds)
+            digest = _carry_out(clusters, wanted, timeout_seconds, check)
             _write_down(store, branch_id, wanted.version, digest, bind, seen)
         except FencedError:
             # Somebody else lets it follow by now, and may have been overtaken by what was done here.
@@ -120,13 +120,13 @@ def let_follow(
     return True
 
 
-def _carry_out(clusters: Clusters, wanted: Wanted, timeout_seconds: float) -> str:
+def _carry_out(clusters: Clusters, wanted: Wanted, timeout_seconds: float, check: Callable[[], None]) -> str:
     """What the cluster was made to be, as a digest: of the spec, and of the rules where they are ours."""
     assert wanted.spec is not None  # noqa: S101 - the caller's condition
     branch_id, spec, rules = wanted.spec.branch_id, spec_digest(wanted.spec), wanted.rules
     had_spec, _, had_rules = wanted.following.digest.partition(".")
     if spec != had_spec:
-        clusters.follow(wanted.spec, timeout_seconds)
+        clusters.follow(wanted.spec, timeout_seconds, check)
     if rules is None:
         return f"{spec}."
     if (spec, rules_digest(rules)) != (had_spec, had_rules) and dict(clusters.rules(branch_id)) != dict(
