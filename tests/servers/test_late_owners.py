@@ -9,7 +9,7 @@ import pytest
 
 from homeworld.engines.local import LocalEngine
 from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
-from homeworld.model.topology import BackendRole
+from homeworld.model.topology import BackendRole, Flavor
 from homeworld.replication import sidecar
 from homeworld.replication.connection import Connection
 from homeworld.workflows.move_tables.servers import ServerTools
@@ -79,6 +79,22 @@ def test_a_server_that_is_being_replaced_is_no_place_to_start_from(server: TestS
     server.execute("SET GLOBAL read_only=ON")
     with pytest.raises(UnavailableError, match="takes no writes"):
         tools.positions([place])
+    tools.close()
+
+
+def test_a_log_is_marked_where_its_server_takes_writes(server: TestServer) -> None:
+    """On one that is fenced it would be a transaction that only this server has."""
+    if server.flavor is not Flavor.MYSQL:
+        pytest.skip("Vitess stands on MySQL")
+    place = server.place("shop", "-", "_homeworld", BackendRole.OWNER)
+    tools = ServerTools()
+    before = server.query("SELECT @@GLOBAL.gtid_executed")
+    tools.mark_logs([place, place])
+    marked = server.query("SELECT @@GLOBAL.gtid_executed")
+    assert marked != before
+    server.execute("SET GLOBAL super_read_only=ON")
+    tools.mark_logs([place])
+    assert server.query("SELECT @@GLOBAL.gtid_executed") == marked
     tools.close()
 
 

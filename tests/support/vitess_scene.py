@@ -37,12 +37,20 @@ from tests.support.workflow_world import FakeGateways, FakeMovers, World, make_f
 
 @dataclass
 class Streams:
-    """One direction: ``running``, ``stopped``, stopped for a ``cutover``, or ``frozen``."""
+    """One direction: ``running``, ``stopped``, at a statement (``ddl``), stopped for a ``cutover``, or
+    ``frozen``.
+    """
 
     state: str = "stopped"
     position: int | None = None
     copied: bool = False
     journaled: bool = False
+    ddl: str = ""
+    ddl_at: str = ""
+
+    def meet(self, ddl: str, at: str) -> None:
+        """Stop at a schema statement."""
+        self.state, self.ddl, self.ddl_at = "ddl", ddl, at
 
 
 @dataclass
@@ -88,9 +96,11 @@ class FakeClusters:
     def __init__(self, world: VitessWorld) -> None:
         self.world = world
 
-    def follow(self, spec: ClusterSpec, timeout_seconds: float) -> None: ...
+    def follow(
+        self, spec: ClusterSpec, timeout_seconds: float, check: Callable[[], None] = lambda: None
+    ) -> None: ...
 
-    def end(self, branch_id: str) -> None: ...
+    def end(self, branch_id: str, check: Callable[[], None] = lambda: None) -> None: ...
 
     def vtgate(self, branch_id: str) -> Endpoint:
         return Endpoint("", Flavor.MYSQL, "127.0.0.1", 1, "", "", "")
@@ -168,11 +178,11 @@ class FakeMoves:
     def start(self, move: ClusterMove, *, reverse: bool) -> None:
         streams, seen = self._streams(reverse=reverse), self.look(move)
         if (
-            streams.state in ("stopped", "cutover")
+            streams.state in ("stopped", "ddl", "cutover")
             and not seen.halfway
             and seen.primaries_switched is reverse
         ):
-            streams.state = "running"
+            streams.state, streams.ddl, streams.ddl_at = "running", "", ""
 
     def stop(self, move: ClusterMove, *, reverse: bool) -> None:
         streams = self.cluster.reverse if reverse else self.cluster.forward
@@ -183,10 +193,12 @@ class FakeMoves:
         streams = self._streams(reverse=reverse)
         self.world.pump(move.source, move.target)
         over = streams.state in ("frozen", "cutover")
-        phase = Phase.STOPPED if streams.state == "stopped" else Phase.FOLLOWING
+        phase = {"stopped": Phase.STOPPED, "ddl": Phase.DDL}.get(streams.state, Phase.FOLLOWING)
         told = StreamProgress("-", "-80", "", 0, 0, 0.0, unmeasured=HANDED_OVER if over else "")
         found = self.cluster.verified.get(verify_id)
-        return MoverProgress(phase, streams.copied, (), (told,), 0.0, 0.0, 0.0, found)
+        return MoverProgress(
+            phase, streams.copied, (), (told,), 0.0, 0.0, 0.0, found, ddl=streams.ddl, ddl_at=streams.ddl_at
+        )
 
     def check(self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool) -> None:
         if self.refusal:

@@ -347,6 +347,9 @@ class FakeTools:
     def positions(self, places: Sequence[ShardPlace]) -> Mapping[str, str]:
         return {place.shard: str(len(self.world.logs.get(place.keyspace, []))) for place in places}
 
+    def mark_logs(self, places: Sequence[ShardPlace]) -> None:
+        self.world.calls.append(f"mark {places[0].keyspace}")
+
     def forget_stream(
         self, workflow_id: str, direction: str, targets: Sequence[ShardPlace], epoch: int
     ) -> None:

@@ -7,12 +7,16 @@ say the same of where that is?
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from homeworld.model.states.move_tables import State, Trigger
+from homeworld.model.topology import ShardPlace
 from homeworld.workflows import trouble
 from homeworld.workflows.move_tables import decide as d
 from homeworld.workflows.move_tables import steps_switch, vitess_mover
+from homeworld.workflows.move_tables.context import Context, Side
 from homeworld.workflows.move_tables.vitess_plans import vitess_plans
 from tests.support.vitess_scene import VitessProcess, VitessScene, places
 from tests.support.workflow_scene import BEGINNINGS, PLANS, TABLE, Died, Scenes, writing
@@ -168,6 +172,35 @@ def test_ids_are_raised_again_where_the_hold_broke(scenes: Scenes, plan: str, br
     assert raised == ([] if back else [[("shop", f"{TABLE}_seq")]] * (2 if broken else 1))
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("plan", "origin"), [*zip(SWITCHES, ("shop", "shop_sharded"), strict=True)])
+def test_streams_are_made_to_say_where_they_are_behind_all_that_is_written_under_the_hold(
+    scenes: Scenes, monkeypatch: pytest.MonkeyPatch, plan: str, origin: str, shared: bool
+) -> None:
+    """Not where both sides share a server: there a stream adds to the log by saying it."""
+    scene, owner = at(scenes, plan), Context.owner
+
+    def apart(context: Context, side: Side) -> tuple[ShardPlace, ...]:
+        return tuple(
+            replace(place, endpoint=replace(place.endpoint, server_id=side.name))
+            for place in owner(context, side)
+        )
+
+    if not shared:
+        monkeypatch.setattr(Context, "owner", apart)
+    scene.world.calls.clear()
+    steps: list[str] = []
+
+    def note(when: str, step: str) -> None:
+        if when == "before":
+            steps.append(f"{step}: {' '.join(scene.world.calls)}")
+            scene.world.calls.clear()
+
+    scene.process(note).run()
+    (at_switch,) = [step for step in steps if step.startswith("switch in Vitess")]
+    assert at_switch == f"switch in Vitess: {'' if shared else f'mark {origin}'}"
+
+
 def test_while_vitess_moves_writes_nobody_lets_go_of_the_hold(scenes: Scenes) -> None:
     """Nobody can stop Vitess then: whoever stops this process must not let clients meet it."""
     scene = at(scenes, d.SWITCH_PRIMARIES)
@@ -227,3 +260,41 @@ def test_what_was_stopped_stays_stopped_in_another_process(scenes: Scenes) -> No
     assert second.moves.cluster.forward is not None
     assert second.moves.cluster.forward.state == "stopped"
     assert scene.state is S.STOPPED
+
+
+@pytest.mark.parametrize(("again", "end"), [("", S.RUNNING), ("9", S.STOPPED)], ids=["goes-on", "met-again"])
+def test_a_schema_statement_is_told_once_and_again_further_on(scenes: Scenes, again: str, end: State) -> None:
+    """Whoever asks to go on has been told; that the streams still stand there is no news to a new process.
+    The same statement at another position is another one.
+    """
+    scene = scenes.new()
+    assert isinstance(scene, VitessScene)
+    first = scene.process()
+    first.run()
+    streams = scene.world.cluster.forward
+    assert streams is not None
+    statement = f"alter table {TABLE} add column note int"
+    streams.meet(statement, "7")
+    first.run()
+    assert (scene.state, scene.workflow.workflow_errors) == (S.STOPPED, statement)
+    assert scene.workflow.facts["ddl_at"] == "7"
+    scene.ask(T.RETRY)
+    if again:
+        for _ in range(50):
+            if streams.state == "ddl":
+                first.tick()
+        assert streams.state == "running"
+        streams.meet(statement, again)
+    first.handler.let_go(scene.id)
+    second: VitessProcess = scene.process()
+    second.run()
+    assert scene.state is end
+    assert streams.state == ("ddl" if again else "running")
+    if again:
+        assert scene.workflow.facts["ddl_at"] == again
+        scene.ask(T.RETRY)
+        second.run()
+        assert (scene.state, streams.state) == (S.RUNNING, "running")
+    scene.write()
+    second.run()
+    scene.check()

@@ -79,6 +79,12 @@ class Tools(Protocol):
         """
         ...
 
+    def mark_logs(self, places: Sequence[ShardPlace]) -> None:
+        """Write into the log of each place's server (MySQL) something that is of no table and changes
+        nothing, but counts as a position. Servers that take no writes are left.
+        """
+        ...
+
     def forget_stream(
         self, workflow_id: str, direction: str, targets: Sequence[ShardPlace], epoch: int
     ) -> None:

@@ -126,6 +126,7 @@ def _primaries(name: str, stream: str, preconditions: Preconditions | None) -> P
             Step("move replica reads along", along(v.switch_replicas), undo=v.unswitch_replicas),
             _fleeting("hold", along(steps_switch.hold), lambda context: context.release_hold()),
             _fleeting("raise ids", along(v.raise_ids)),
+            _fleeting("let positions be saved", along(v.save_positions)),
             Step("switch in Vitess", along(v.switch), undo=along(v.unswitch)),
             Step("commit", along(v.commit), sort=Sort.COMMIT),
             _fleeting("await the rules", begin.await_stored),
