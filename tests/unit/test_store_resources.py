@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from homeworld.model.engines import EngineKind
 from homeworld.model.errors import ConflictError, InvalidError, NotFoundError, UnauthorizedError
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
@@ -281,3 +282,27 @@ def test_pages_say_whether_more_follows(store: Store) -> None:
     assert (beyond.items, beyond.has_next) == ((), False)
     assert [b.name for b in found.items] == ["b1"]
     assert literal.items == ()
+
+
+def test_the_queue_goes_by_kind_and_then_by_the_oldest_change(store: Store, clock: TestClock) -> None:
+    """What something stands on comes before it, whatever is older: branches before keyspaces, these before
+    the cluster that they join, all of them before workflows.
+    """
+    shop = seeded(store)
+    with store.write() as tx:
+        tx.workflows.create(shop.database.id, shop.branch.id, "w", shop.source.id, shop.target.id, ["orders"])
+        tx.databases.update(shop.database.id, engine=EngineKind.VITESS)
+    made: list[str] = []
+    for name in ("one", "two", "three"):
+        clock.forward(1)
+        with store.write() as tx:
+            made.append(
+                provision.create_database(tx, shop.organization.id, name, Flavor.MYSQL, replicas=0).id
+            )
+    clock.forward(1)
+    with store.write() as tx:
+        tx.databases.update(made[0], name="one-more")
+        found = [(item.kind, item.id) for item in tx.queue.resources_with_work()]
+    kinds = [kind for kind, _ in found]
+    assert kinds == ["database"] * 3 + ["branch"] * 3 + ["keyspace"] * 3 + ["cluster"] + ["workflow"]
+    assert [id_ for kind, id_ in found if kind == "database"] == [made[1], made[2], made[0]]

@@ -24,7 +24,7 @@ from tests.support.warden import guard
 
 SHRINK_SECONDS = 60.0
 _TIMES_THE_SAME = 2
-_WIDEST, _LONGEST = 2000, 80
+_WIDEST, _LONGEST, _TOLD = 2000, 80, 20_000
 
 
 @contextlib.contextmanager
@@ -87,7 +87,7 @@ def _one(
         lines = [
             line if len(line) < _WIDEST else f"{line[:_WIDEST]}…" for line in smaller.told().splitlines()
         ]
-        failures.append("\n".join([f"== {flavor}: {last[:2000]}", *lines[:_LONGEST]]))
+        failures.append("\n".join([f"== {flavor}: {last[:_TOLD]}", *lines[:_LONGEST]]))
         told(failures[-1])
         return None
 

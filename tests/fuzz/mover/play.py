@@ -8,9 +8,11 @@ verifier.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import random
+import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pymysql
@@ -30,6 +32,11 @@ from tests.support.moves import Move, make_move
 from tests.support.mysqld import TestServer
 
 PATIENCE = 25.0
+_ASKED = (
+    "SHOW FULL PROCESSLIST",
+    "SELECT 'transaction', trx_mysql_thread_id, trx_state, trx_started, trx_rows_locked, trx_query "
+    "FROM information_schema.INNODB_TRX",
+)
 _LOST = frozenset({2003, 2006, 2013, 1053})
 _SEVERAL = "several source shards have rows with the same key"
 # Vindexes that have no place for some values; which those are is found out by the row that has one.
@@ -192,7 +199,28 @@ class Runner:
 
     def _in_time(self, what: str) -> None:
         if time.monotonic() > self._deadline:
-            raise Failure(f"{what}: {self.mover.progress()}")
+            evidence = "\n".join(("", *_threads(), *_sessions(self._move)))
+            raise Failure(f"{what}: {self.mover.progress()}{evidence}")
+
+
+def _threads() -> list[str]:
+    """Where every thread is."""
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        return [f"  {line}" for line in file.read().decode().splitlines()]
+
+
+def _sessions(move: Move) -> Iterator[str]:
+    """What the servers do, and which transactions are open."""
+    for server in dict.fromkeys(move.servers):
+        yield f"  server {server.port}:"
+        try:
+            for asked in _ASKED:
+                for row in server.query(asked):
+                    yield f"    {row}"
+        except pymysql.err.Error as error:  # perhaps it is what does not answer
+            yield f"    {error}"
 
 
 def _is_fault(error: str) -> bool:
