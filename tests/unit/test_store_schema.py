@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Table, text
 from sqlalchemy.exc import DBAPIError
 
@@ -46,7 +50,7 @@ from homeworld.store import (
 )
 from homeworld.store import tenants as tenant_records
 from homeworld.store.guards import guards
-from homeworld.store.migrate import upgrade
+from homeworld.store.migrate import MIGRATIONS, newest, upgrade
 from homeworld.store.store import Store, Transaction
 from homeworld.store.tables import access, metadata, resources, tenants
 from homeworld.store.tables import engines as engine_tables
@@ -114,6 +118,28 @@ def test_the_migrations_make_exactly_the_metadata(store: Store) -> None:
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_migration_is_known_by_its_file() -> None:
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    assert scripts.get_heads() == [newest()]
+    assert all(Path(each.path).name.startswith(f"{each.revision}_") for each in scripts.walk_revisions())
+
+
+def test_a_start_with_nothing_to_migrate_waits_for_nobody(store: Store) -> None:
+    """Also not for whoever writes just now; and it does not read what migrates."""
+    with store.write() as tx:
+        tx.organizations.ensure("acme")
+        upgrade(store.engine)
+    code = (
+        "import sys, homeworld.store.store as s; s.Store.open(sys.argv[1]).close(); "
+        "print(sorted(name for name in sys.modules if name.startswith('alembic')))"
+    )
+    url = store.engine.url.render_as_string(hide_password=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, url], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_migrating_twice_changes_nothing(store: Store) -> None:

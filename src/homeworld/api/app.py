@@ -6,6 +6,8 @@ managed server.
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, FastAPI, Security
 from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -81,9 +83,23 @@ class LeadingSlashes:
         await self._app(scope, receive, send)
 
 
+class App(FastAPI):
+    """FastAPI whose description has the schema of errors, which routes only name."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            schemas: dict[str, Any] = super().openapi()["components"]["schemas"]
+            schemas[errors.ErrorOut.__name__] = errors.ErrorOut.model_json_schema()
+            in_order = sorted(schemas.items())
+            schemas.clear()
+            schemas.update(in_order)
+        return super().openapi()
+
+
 def create_app(store: Store, settings: Settings) -> FastAPI:
     """The app. It keeps no state of its own; any number of processes may serve the same store."""
-    app = FastAPI(
+    app = App(
         title="Homeworld",
         version="1",
         openapi_url="/v1/openapi.json",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from homeworld.api.login_oidc import Oidc, Provider, checked_provider
 from homeworld.model.errors import InvalidError
+
+if TYPE_CHECKING:
+    from homeworld.api.login_oidc import Oidc
 
 # Wrong credentials from one address, in each process. A mistaken program is told so; a guesser gets nowhere.
 FAILURES_PER_MINUTE = 60
@@ -39,6 +42,8 @@ class AccessOptions:
         """
         if not self.sso_issuer:
             return None
+        from homeworld.api.login_oidc import Oidc, Provider, checked_provider  # reads much; few need it
+
         try:
             secret = self.sso_client_secret_file.read_text().strip() if self.sso_client_secret_file else ""
         except (OSError, ValueError) as error:

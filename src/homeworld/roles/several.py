@@ -2,7 +2,9 @@
 
 Each is made and started by :meth:`start`, which returns what its ready file says, and looked at by
 :meth:`check`; everything is ended by leaving the stack. All of one machine share the data directory: the
-MySQL servers, the token, the certificates and the gateways' control sockets are in it.
+MySQL servers, the token, the certificates and the gateways' control sockets are in it. What only one role is
+made of is imported where it starts: reading the API takes longer than all the rest of a start, and a gateway
+has no use for it.
 """
 
 from __future__ import annotations
@@ -15,20 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from homeworld.api.app import create_app
-from homeworld.api.calls import Settings as ApiSettings
 from homeworld.control.life import Lives
 from homeworld.control.member import Member
 from homeworld.control.service import ControlServer
 from homeworld.control.several import SeveralGateways
-from homeworld.edge.server import Edge
 from homeworld.engines.layout import SOCKET_LIMIT
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.vitess.moves import VitessMoves
 from homeworld.engines.vitess.tablet_vars import HttpVars
-from homeworld.gateway.routers import make_router
-from homeworld.gateway.server import Gateway
-from homeworld.gateway.tls import context_for
 from homeworld.metering.prices import Prices
 from homeworld.model.addresses import Network
 from homeworld.model.engines import EngineKind
@@ -39,7 +35,6 @@ from homeworld.model.topology import BackendRole
 from homeworld.replication.fence import TableFence
 from homeworld.replication.mover_process import MoverProcesses
 from homeworld.roles.access import FAILURES_PER_MINUTE, AccessOptions
-from homeworld.roles.errands import make_errands
 from homeworld.roles.ground import (
     SETTLE_SECONDS,
     Ending,
@@ -51,13 +46,10 @@ from homeworld.roles.ground import (
     listen,
 )
 from homeworld.roles.keeper import EngineKeeper
-from homeworld.roles.serving import ApiServer
-from homeworld.roles.users import make_first_user
 from homeworld.roles.vitess import Vitess
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
-from homeworld.workflows.inspection import ServerInspection
 from homeworld.workflows.placements import altering
 from homeworld.workflows.provisioning.ports import Placement
 
@@ -155,6 +147,12 @@ class ApiRole:
 
     def start(self) -> dict[str, object]:
         """See :class:`Role`."""
+        from homeworld.api.app import create_app
+        from homeworld.api.calls import Settings as ApiSettings
+        from homeworld.roles.serving import ApiServer
+        from homeworld.roles.users import make_first_user
+        from homeworld.workflows.inspection import ServerInspection
+
         stack, ending = self._stack, Ending(STOP_SECONDS)
         listener = stack.enter_context(listen(self._port, "--api-port"))
         ground = _Ground(self._common, stack)
@@ -234,6 +232,9 @@ class WorkerRole:
 
     def start(self) -> dict[str, object]:
         """See :class:`Role`."""
+        from homeworld.api.calls import Settings as ApiSettings
+        from homeworld.roles.errands import make_errands
+
         stack, ending = self._stack, Ending(STOP_SECONDS)
         ground = _Ground(self._common, stack)
         owner = f"worker:{socket.gethostname()[:30]}:{os.getpid()}:{new_id()}"
@@ -291,6 +292,11 @@ class GatewayRole:
 
     def start(self) -> dict[str, object]:
         """See :class:`Role`."""
+        from homeworld.edge.server import Edge
+        from homeworld.gateway.routers import make_router
+        from homeworld.gateway.server import Gateway
+        from homeworld.gateway.tls import context_for
+
         stack, ending = self._stack, Ending(STOP_SECONDS)
         listener = stack.enter_context(listen(self._port, "--gateway-port"))
         https, http = http_listeners(stack, self._http_port, self._http_plain_port, self._port)

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InBranch, Path
-from homeworld.api.errors import ErrorOut
+from homeworld.api.errors import described
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.routes.databases import checked_term
 from homeworld.api.schemas.inspection import (
@@ -227,7 +227,7 @@ def _answered(ask: Callable[[], ConnectionsOut]) -> ConnectionsOut | JSONRespons
     _CONNECTIONS,
     operation_id="list_branch_connections",
     response_model=ConnectionsOut,
-    responses={503: {"model": ErrorOut, "description": "Not ready yet; Retry-After says when to ask again"}},
+    responses={503: described("Not ready yet; Retry-After says when to ask again")},
 )
 def list_branch_connections(
     api: ApiDep, caller: CallerDep, path: InBranch, keyspace: KeyspaceQuery = "", shard: ShardQuery = ""
