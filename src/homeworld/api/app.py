@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Security
+from fastapi import FastAPI, Security
 from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -42,7 +42,7 @@ from homeworld.api.routes import (
 )
 from homeworld.store.store import Store
 
-ROUTERS = (
+ROUTES = (
     organizations.router,
     members.router,
     teams.router,
@@ -115,10 +115,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         auto_error=False,
         description="ID:TOKEN of a service token, or Bearer and a user's token",
     )
-    v1 = APIRouter(prefix="/v1", dependencies=[Security(token)], responses=errors.DESCRIBED)
-    for router in ROUTERS:
-        v1.include_router(router)
-    app.include_router(v1)
+    for routes in ROUTES:
+        routes.add_to(app, "/v1", [Security(token)], errors.DESCRIBED)
     app.include_router(login.router)
     app.include_router(login_sso.router)
     app.include_router(login_oauth.router)

@@ -15,13 +15,12 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 from fastapi import Depends, Request
 
 from homeworld.api.errors import InvalidBearerError
 from homeworld.api.limits import Limits
-from homeworld.api.login_oidc import Oidc
 from homeworld.api.scopes import SCOPES, Scope
 from homeworld.model.accesses import DATABASE_ADMIN
 from homeworld.model.addresses import Network
@@ -38,6 +37,9 @@ from homeworld.store.keyspaces import Keyspace
 from homeworld.store.store import Store, Transaction
 from homeworld.store.tenants import Actor, Organization
 from homeworld.store.tokens import Bearer
+
+if TYPE_CHECKING:
+    from homeworld.api.login_oidc import Oidc
 
 T = TypeVar("T")
 

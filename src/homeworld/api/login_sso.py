@@ -8,6 +8,7 @@ so what they are. An organization keeps an administrator, whatever the provider 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -15,13 +16,15 @@ from fastapi.responses import Response
 from homeworld.api.calls import Api, ApiDep
 from homeworld.api.login import note, sign_in
 from homeworld.api.login_forms import Form, VisitDep, way_back
-from homeworld.api.login_oidc import Identity, Oidc
 from homeworld.api.login_pages import PageRoute, lead
 from homeworld.model.errors import ForbiddenError, InvalidError, NotFoundError
 from homeworld.model.names import new_id, new_secret
 from homeworld.store.store import Transaction
 from homeworld.store.users import User
 from homeworld.store.users_secrets import digest
+
+if TYPE_CHECKING:
+    from homeworld.api.login_oidc import Identity, Oidc
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 _log = logging.getLogger(__name__)

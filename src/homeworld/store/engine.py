@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
@@ -23,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from homeworld.model.errors import ConflictError, UnavailableError
 
 LOCK_SECONDS = 10
-# How long the server may be silent beyond that.
+# How long a PostgreSQL server may be silent beyond that.
 ANSWER_SECONDS = 5
 # Less than others wait for the lock, so that they get it; a transaction's own thinking takes milliseconds.
 IDLE_SECONDS = 5
@@ -85,43 +84,10 @@ def _shown(value: Any) -> Any:
     return value
 
 
-class _Patient(psycopg.Connection[Any]):
-    """A connection whose every wait has an end: a server that is stopped, or behind a network that is gone,
-    says nothing, and the driver by itself waits for it for ever.
-    """
-
-    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
-        """As the driver's, until the server has been silent for ANSWER_SECONDS longer than it may wait for a
-        lock. Nobody knows what comes of it then, so the connection is closed.
-        """
-        silent = False
-
-        def limited() -> Generator[Any, Any, Any]:
-            nonlocal silent
-            most = LOCK_SECONDS + ANSWER_SECONDS
-            heard = time.monotonic()
-            try:
-                wanted = next(gen)
-                while True:
-                    ready = yield wanted
-                    if ready:
-                        heard = time.monotonic()
-                    elif time.monotonic() - heard >= most:
-                        silent = True
-                        raise psycopg.OperationalError(f"the server has said nothing for {most:g} s")
-                    wanted = gen.send(ready)
-            except StopIteration as end:
-                return end.value
-
-        try:
-            return super().wait(limited(), *args, **options)
-        finally:
-            if silent:
-                self.close()
-
-
 def _connect_patiently(_dialect: object, _record: object, args: list[Any], options: dict[str, Any]) -> Any:
-    return _Patient.connect(*args, **options)
+    from homeworld.store.patience import Patient  # with SQLite nobody reads this driver
+
+    return Patient.connect(*args, **options)
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api.calls import ApiDep, CallerDep, InOrganization
+from homeworld.api.listing import Routes
 from homeworld.api.schemas.audit import AuditListing, show_audit
 from homeworld.model.errors import InvalidError
 
-router = APIRouter(tags=["Organizations"])
+router = Routes(tags=["Organizations"])
 
 _MOST = 100
 _MOST_FILTERS = 50

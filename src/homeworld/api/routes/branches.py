@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InBranch, InDatabase, Path
+from homeworld.api.listing import Routes
 from homeworld.api.pages import CountedListing, PageDep, counted_listing
 from homeworld.api.routes.databases import checked_term, engine_for, refuse_postgresql, region_named
 from homeworld.api.schemas.branches import (
@@ -25,7 +26,7 @@ from homeworld.store import provision
 from homeworld.store.branches import BranchFields
 from homeworld.store.databases import Database
 
-router = APIRouter(tags=["Database branches"])
+router = Routes(tags=["Database branches"])
 
 _ALL = "/organizations/{organization}/databases/{database}/branches"
 _ONE = _ALL + "/{branch}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api.calls import ApiDep, Call, CallerDep, InDatabase, InOrganization, Settings
+from homeworld.api.listing import Routes
 from homeworld.api.pages import CountedListing, Listing, PageDep, counted_listing, listing
 from homeworld.api.schemas.common import RegionOut
 from homeworld.api.schemas.databases import CreateDatabase, DatabaseOut, UpdateDatabase, show_databases
@@ -20,7 +21,7 @@ from homeworld.store.databases import DatabaseFields
 from homeworld.store.pages import Page
 from homeworld.store.tenants import Region
 
-router = APIRouter(tags=["Databases"])
+router = Routes(tags=["Databases"])
 
 _ALL = "/organizations/{organization}/databases"
 _ONE = _ALL + "/{database}"

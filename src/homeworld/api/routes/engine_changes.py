@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi import APIRouter
-
 from homeworld.api.calls import ApiDep, CallerDep, Id, InDatabase
+from homeworld.api.listing import Routes
 from homeworld.api.schemas.engine_changes import AskEngineChange, EngineChangeOut, show_engine_change
 from homeworld.model.engines import EngineKind, refusal
 from homeworld.model.errors import InvalidError
 
-router = APIRouter(tags=["Databases"])
+router = Routes(tags=["Databases"])
 
 _ALL = "/organizations/{organization}/databases/{database}/engine-changes"
 

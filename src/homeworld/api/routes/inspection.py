@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import JSONResponse
 
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InBranch, Path
 from homeworld.api.errors import described
+from homeworld.api.listing import Routes
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.routes.databases import checked_term
 from homeworld.api.schemas.inspection import (
@@ -50,7 +51,7 @@ from homeworld.store.gateways import MEMBER
 from homeworld.store.keyspaces import Keyspace, Shard
 from homeworld.store.pages import Page
 
-router = APIRouter(tags=["Database branches"])
+router = Routes(tags=["Database branches"])
 
 _BRANCH = "/organizations/{organization}/databases/{database}/branches/{branch}"
 _CONNECTIONS = _BRANCH + "/connections"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from homeworld.api.calls import ApiDep, CallerDep, Id, InOrganization
+from homeworld.api.listing import Routes
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.schemas.invoices import InvoiceOut, LineItemOut, show_lines
 
-router = APIRouter(tags=["Invoices"])
+router = Routes(tags=["Invoices"])
 
 _ALL = "/organizations/{organization}/invoices"
 _ONE = _ALL + "/{id}"

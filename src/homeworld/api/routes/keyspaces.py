@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from homeworld.api.calls import ApiDep, CallerDep, InBranch, InKeyspace
+from homeworld.api.listing import Routes
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.schemas.keyspaces import (
     CreateKeyspace,
@@ -20,7 +19,7 @@ from homeworld.store import provision
 from homeworld.store.keyspaces import KeyspaceFields
 from homeworld.store.vschemas import judge_vschema, replace_vschema
 
-router = APIRouter(tags=["Database branch keyspaces"])
+router = Routes(tags=["Database branch keyspaces"])
 
 _ALL = "/organizations/{organization}/databases/{database}/branches/{branch}/keyspaces"
 _ONE = _ALL + "/{keyspace}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from homeworld.api.calls import Api, ApiDep, Caller, CallerDep, Id, InDatabase, Path
+from homeworld.api.listing import Routes
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.schemas.maintenance import (
     CreateSchedule,
@@ -18,7 +17,7 @@ from homeworld.model.errors import InvalidError
 from homeworld.model.maintenance import Rhythm, Unit
 from homeworld.model.states.lifecycle import Life
 
-router = APIRouter(tags=["Maintenance schedules"])
+router = Routes(tags=["Maintenance schedules"])
 
 _ALL = "/organizations/{organization}/databases/{database}/maintenance-schedules"
 _ONE = _ALL + "/{id}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api.calls import ApiDep, Call, CallerDep, Id, InOrganization
+from homeworld.api.listing import Routes
 from homeworld.api.pages import CountedListing, Listing, PageDep, counted_listing, listing
 from homeworld.api.routes.databases import checked_term
 from homeworld.api.schemas.members import (
@@ -22,7 +23,7 @@ from homeworld.api.schemas.members import (
 from homeworld.model.errors import InvalidError
 from homeworld.store.members import Membership
 
-router = APIRouter(tags=["Organization members"])
+router = Routes(tags=["Organization members"])
 
 _ALL = "/organizations/{organization}/members"
 _ONE = _ALL + "/{id}"

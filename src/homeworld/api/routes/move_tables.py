@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api import asking
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InBranch, Path, WorkflowName
+from homeworld.api.listing import Routes
 from homeworld.api.routes.databases import checked_term
 from homeworld.api.schemas.databases import Name
 from homeworld.api.schemas.vtctld import (
@@ -37,7 +38,7 @@ from homeworld.model.states.move_tables import State, Trigger
 from homeworld.store.guards import THEN_COMPLETE, facts
 from homeworld.store.workflows import Workflow
 
-router = APIRouter(tags=["vtctld"])
+router = Routes(tags=["vtctld"])
 
 BRANCH = "/organizations/{organization}/databases/{database}/branches/{branch}"
 _ALL = BRANCH + "/move-tables/workflows"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from homeworld.api.calls import ApiDep, ApplicationId, Call, CallerDep, Id, InOrganization, TokenId
+from homeworld.api.listing import Routes
 from homeworld.api.login_exchange import exchange
 from homeworld.api.pages import CountedListing, Listing, PageDep, counted_listing, listing
 from homeworld.api.schemas.oauth import (
@@ -21,7 +20,7 @@ from homeworld.model.oauth_scopes import checked
 from homeworld.store.oauth import Application
 from homeworld.store.oauth_tokens import Issued
 
-router = APIRouter(tags=["OAuth applications"])
+router = Routes(tags=["OAuth applications"])
 
 _ALL = "/organizations/{organization}/oauth-applications"
 _ONE = _ALL + "/{application_id}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api.calls import ApiDep, CallerDep, InOrganization
+from homeworld.api.listing import Routes
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.routes.databases import checked_term, region_named
 from homeworld.api.schemas.common import RegionOut
@@ -19,7 +20,7 @@ from homeworld.api.schemas.organizations import (
 )
 from homeworld.store.tenants import OrganizationFields
 
-router = APIRouter(tags=["Organizations"])
+router = Routes(tags=["Organizations"])
 
 
 @router.get("/organizations", operation_id="list_organizations")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api.calls import Api, ApiDep, Caller, CallerDep, Id, InBranch, InDatabase, Path
+from homeworld.api.listing import Routes
 from homeworld.api.pages import CountedListing, Listing, PageDep, counted_listing, listing
 from homeworld.api.routes.databases import checked_term
 from homeworld.api.schemas.passwords import CreatePassword, PasswordOut, UpdatePassword, show_passwords
 from homeworld.model.errors import InvalidError
 from homeworld.store.passwords import PasswordFields
 
-router = APIRouter(tags=["Database branch passwords"])
+router = Routes(tags=["Database branch passwords"])
 
 _DATABASE = "/organizations/{organization}/databases/{database}"
 _ALL = _DATABASE + "/branches/{branch}/passwords"

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, Id, InBranch, Path
+from homeworld.api.listing import Routes
 from homeworld.api.schemas.reparents import (
     AliasOut,
     AskReparent,
@@ -34,7 +35,7 @@ from homeworld.store.branches import Server
 from homeworld.store.keyspaces import Keyspace, Shard
 from homeworld.store.reparents import ReparentRecord
 
-router = APIRouter(tags=["vtctld"])
+router = Routes(tags=["vtctld"])
 
 BRANCH = "/organizations/{organization}/databases/{database}/branches/{branch}"
 _PLANNED = BRANCH + "/planned-reparent"

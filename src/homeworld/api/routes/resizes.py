@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from homeworld.api.calls import ApiDep, CallerDep, Id, InBranch, InKeyspace
+from homeworld.api.listing import Routes
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.routes.databases import region_named
 from homeworld.api.routes.workflows import parse_period
@@ -28,7 +29,7 @@ from homeworld.api.schemas.resizes import (
 from homeworld.model.errors import InvalidError
 from homeworld.model.sizes import checked_gateway_size, checked_size
 
-router = APIRouter()
+router = Routes()
 
 _BRANCH = "/organizations/{organization}/databases/{database}/branches/{branch}"
 _KEYSPACE = _BRANCH + "/keyspaces/{keyspace}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from homeworld.api.calls import ApiDep, Call, CallerDep, Id, InOrganization
+from homeworld.api.listing import Routes
 from homeworld.api.pages import CountedListing, PageDep, counted_listing
 from homeworld.api.schemas.service_tokens import (
     AccessesOut,
@@ -20,7 +19,7 @@ from homeworld.api.scopes import ACCESSES, ORGANIZATION_ONLY
 from homeworld.model.errors import ForbiddenError, InvalidError, NotFoundError
 from homeworld.store.tokens import ServiceToken
 
-router = APIRouter(tags=["Service tokens"])
+router = Routes(tags=["Service tokens"])
 
 _ALL = "/organizations/{organization}/service-tokens"
 _ONE = _ALL + "/{id}"

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api.calls import Api, ApiDep, Call, CallerDep, InBranch
+from homeworld.api.listing import Routes
 from homeworld.api.routes.reparents import BRANCH, cell_of, server_named
 from homeworld.api.schemas.reparents import EnvelopedOut, alias_of
 from homeworld.api.schemas.tablet_throttlers import (
@@ -43,7 +44,7 @@ from homeworld.model.throttling import (
     throttle_of,
 )
 
-router = APIRouter(tags=["vtctld"])
+router = Routes(tags=["vtctld"])
 _LONGEST = timedelta(days=3652)
 
 _THROTTLER = BRANCH + "/vtctld/throttler"

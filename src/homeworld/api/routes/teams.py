@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api.calls import ApiDep, CallerDep, Id, InDatabase, InOrganization, TeamSlug
+from homeworld.api.listing import Routes
 from homeworld.api.pages import CountedListing, PageDep, counted_listing
 from homeworld.api.routes.databases import checked_term
 from homeworld.api.schemas.teams import (
@@ -21,7 +22,7 @@ from homeworld.api.schemas.teams import (
 )
 from homeworld.store.teams import TeamFields
 
-router = APIRouter(tags=["Organization teams"])
+router = Routes(tags=["Organization teams"])
 
 _ALL = "/organizations/{organization}/teams"
 _ONE = _ALL + "/{team}"

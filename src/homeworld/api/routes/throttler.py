@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from fastapi import APIRouter
-
 from homeworld.api.calls import ApiDep, Call, CallerDep, InDatabase
+from homeworld.api.listing import Routes
 from homeworld.api.routes.workflows import numbered
 from homeworld.api.schemas.throttler import (
     LimitsOut,
@@ -24,7 +23,7 @@ from homeworld.model.errors import InvalidError
 from homeworld.model.throttling import UNTIL, limits_between, throttle_of
 from homeworld.store.workflows import Workflow
 
-router = APIRouter()
+router = Routes()
 
 _DATABASE = "/organizations/{organization}/databases/{database}/throttler"
 _WORKFLOW = "/organizations/{organization}/databases/{database}/workflows/{number}/throttler"

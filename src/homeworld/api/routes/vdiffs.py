@@ -5,10 +5,9 @@ Invariant: a comparison runs exactly while the workflow is verifying its data; o
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from homeworld.api import asking
 from homeworld.api.calls import ApiDep, Call, CallerDep, InBranch, Uuid, WorkflowName
+from homeworld.api.listing import Routes
 from homeworld.api.routes.move_tables import BRANCH, TargetKeyspace, named
 from homeworld.api.schemas.vdiffs import (
     VDiffOut,
@@ -27,7 +26,7 @@ from homeworld.store.guards import VERIFY_ID
 from homeworld.store.progress import VDiff
 from homeworld.store.workflows import Workflow
 
-router = APIRouter(tags=["vtctld"])
+router = Routes(tags=["vtctld"])
 
 _ALL = BRANCH + "/vdiff/workflows/{workflow}/vdiffs"
 _ONE = _ALL + "/{uuid}"

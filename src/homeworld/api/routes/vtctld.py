@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api import asking
 from homeworld.api.calls import ApiDep, CallerDep, Id, InBranch, WorkflowName
+from homeworld.api.listing import Routes
 from homeworld.api.routes.move_tables import BRANCH, named
 from homeworld.api.schemas.vtctld import WorkflowKeyspace
 from homeworld.api.schemas.vtctld_places import (
@@ -30,7 +31,7 @@ from homeworld.api.schemas.vtctld_views import (
 from homeworld.model.errors import NotFoundError
 from homeworld.model.states.move_tables import FORWARD, REVERSE, Trigger
 
-router = APIRouter(tags=["vtctld"])
+router = Routes(tags=["vtctld"])
 
 _WORKFLOWS = BRANCH + "/vtctld/workflows"
 _Text = Query(max_length=255)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter
-
 from homeworld.api.calls import Api, ApiDep, Caller, CallerDep, Id, InDatabase, Path
 from homeworld.api.event_subjects import show_in
+from homeworld.api.listing import Routes
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.schemas.webhooks import CreateWebhook, UpdateWebhook, WebhookDeliveryOut, WebhookOut
 from homeworld.model.addresses import Reach
 from homeworld.model.webhooks import TEST, body, check_url
 from homeworld.store.webhooks import WebhookFields
 
-router = APIRouter(tags=["Webhooks"])
+router = Routes(tags=["Webhooks"])
 
 _ALL = "/organizations/{organization}/databases/{database}/webhooks"
 _ONE = _ALL + "/{id}"

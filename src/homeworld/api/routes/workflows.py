@@ -10,10 +10,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from homeworld.api import asking
 from homeworld.api.calls import Api, ApiDep, Call, Caller, CallerDep, InDatabase, Path
+from homeworld.api.listing import Routes
 from homeworld.api.pages import Listing, PageDep, listing
 from homeworld.api.schemas.workflows import (
     CheckedWorkflowOut,
@@ -29,7 +30,7 @@ from homeworld.model.states.move_tables import State, Trigger
 from homeworld.store.guards import REPAIR
 from homeworld.store.workflows import Workflow
 
-router = APIRouter(tags=["Workflows"])
+router = Routes(tags=["Workflows"])
 
 _ALL = "/organizations/{organization}/databases/{database}/workflows"
 _ONE = _ALL + "/{number}"
@@ -179,6 +180,4 @@ def repair_workflow(api: ApiDep, caller: CallerDep, path: InDatabase, number: in
 
 
 for _operation, _method, _suffix, _trigger in ACTIONS:
-    router.add_api_route(
-        _ONE + _suffix, _action(_operation, _trigger), methods=[_method], operation_id=_operation
-    )
+    router.declare(_method, _ONE + _suffix, operation_id=_operation)(_action(_operation, _trigger))
