@@ -1,10 +1,13 @@
-"""What processes leave in Vitess when they die: blocks of ids in hand, statements met, locks by name."""
+"""What processes leave in Vitess when they die: blocks of ids in hand, statements met, locks by name. And
+keys that tables cannot be without.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, cast
 
@@ -17,9 +20,11 @@ from homeworld.engines.vitess.moves_progress import progress_of
 from homeworld.model.clusters import ClusterMove, ClusterMoves
 from homeworld.model.errors import UnavailableError
 from homeworld.model.movers import MoverProgress, Phase
+from homeworld.model.tables import Column, Index, Table
 from homeworld.model.topology import Endpoint, Flavor
 from homeworld.workflows.move_tables import vitess_sequences
 from homeworld.workflows.move_tables.vitess_mover import Known, VitessMovers
+from homeworld.workflows.move_tables.vitess_start import deferring
 from tests.unit.test_vitess_moves import MOVE, found, stream
 
 ROOT = "/homeworld/branch/global"
@@ -161,3 +166,39 @@ def test_locks_go_by_who_has_them_and_where() -> None:
     assert etcd.forget_locks(ROOT, lambda action: action != "vdiff") == ["wide/move_1/1"]
     left = [f"{locks}/wide/move_3", f"{locks}/wider/move_1/1", f"{ROOT}/keyspaces/wide/Keyspace"]
     assert sorted(etcd.keys) == sorted(left)
+
+
+# -- keys that cannot be deferred ---------------------------------------------------------------------------
+
+
+def table(counting: str, *indexes: Index) -> Table:
+    columns = tuple(
+        Column(name, "bigint", "bigint", False, False, "", "", False, name == counting, False)
+        for name in ("id", "n")
+    )
+    return Table("orders", columns, indexes, indexes[0], "InnoDB", "", 0, 0)
+
+
+BY_ID, BY_BOTH = Index("PRIMARY", True, ("id",), False), Index("PRIMARY", True, ("id", "n"), False)
+BY_N = Index("n", True, ("n",), False)
+
+
+@pytest.mark.parametrize(
+    ("found", "counts", "deferred"),
+    [
+        (table("id", BY_ID, BY_N), True, True),
+        (table("id", BY_BOTH), True, True),
+        (table("", BY_N), True, True),
+        (table("n", BY_ID, BY_N), True, False),
+        (table("n", BY_BOTH, BY_N), True, False),
+        (table("n", BY_N), True, False),
+        (table("n", BY_ID, BY_N), False, True),
+    ],
+)
+def test_a_key_by_which_a_column_counts_is_not_deferred(found: Table, counts: bool, deferred: bool) -> None:
+    """The server refuses AUTO_INCREMENT without it."""
+    move = replace(MOVE, defer_secondary_keys=True)
+    assert deferring(move, [table("id", BY_ID), found], counts=counts).defer_secondary_keys is deferred
+    assert deferring(replace(move, defer_secondary_keys=False), [found], counts=counts) == replace(
+        move, defer_secondary_keys=False
+    )

@@ -10,11 +10,13 @@ the cluster has them by then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from homeworld.model.clusters import ClusterMove, MoveLook
 from homeworld.model.errors import InvalidError
 from homeworld.model.routing_rules import TrafficPhase
+from homeworld.model.tables import Table
 from homeworld.replication.ddl import TargetForm
 from homeworld.workflows.move_tables import steps_start
 from homeworld.workflows.move_tables.context import Context, VitessPorts
@@ -146,8 +148,28 @@ def create(context: Context) -> None:
 
     :raises InvalidError: Vitess refuses.
     """
+    tables = steps_start.source_tables(context).values()
+    move = deferring(move_of(context), tables, counts=not context.target.keyspace.sharded)
     context.confirm()
-    vitess(context).moves.create(move_of(context))
+    vitess(context).moves.create(move)
+
+
+def deferring(move: ClusterMove, tables: Iterable[Table], *, counts: bool) -> ClusterMove:
+    """The move, deferring secondary keys only where the target's tables can be without them: Vitess leaves
+    each table its primary key alone, and the server refuses AUTO_INCREMENT (1075) where none begins with it.
+
+    :param tables: as on the source.
+    :param counts: the target's tables keep AUTO_INCREMENT.
+    """
+    if not counts or all(_counts_by_its_primary_key(table) for table in tables):
+        return move
+    return replace(move, defer_secondary_keys=False)
+
+
+def _counts_by_its_primary_key(table: Table) -> bool:
+    counting = next((column.name.lower() for column in table.columns if column.auto_increment), "")
+    primary = next((index.columns[0].lower() for index in table.indexes if index.name == "PRIMARY"), "")
+    return counting in ("", primary)
 
 
 def is_created(context: Context) -> str:
