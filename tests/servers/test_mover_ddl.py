@@ -10,6 +10,7 @@ from homeworld.model.errors import DeadlineExceededError
 from homeworld.model.movers import MoverProgress, OnDdl, Phase, Placement
 from homeworld.replication.applier import TargetApplier
 from homeworld.replication.mover import RunningMover
+from homeworld.replication.on_ddl import DdlStopError
 from tests.support.moves import Move, make_move, wait_copied, wait_for, wait_over
 from tests.support.mysqld import TestServer
 
@@ -240,5 +241,8 @@ def test_what_is_told_while_it_ends_belongs_together(move: Move, monkeypatch: py
     looks = iter([Phase.COPYING])
     turning = property(lambda _mover: next(looks, Phase.DDL), lambda _mover, _phase: None)
     monkeypatch.setattr(RunningMover, "_phase", turning, raising=False)
-    told = mover.progress()
+    monkeypatch.setattr(mover, "_ddl", "DROP TABLE t")
+    monkeypatch.setattr(mover, "_failure", DdlStopError("DROP TABLE t", final=True))
+    told, after = mover.progress(), mover.progress()
     assert (told.phase, told.ddl, told.retryable) == (Phase.COPYING, "", True)
+    assert (after.phase, after.ddl, after.retryable) == (Phase.DDL, "DROP TABLE t", False)

@@ -34,7 +34,10 @@ from homeworld.store.migrate import upgrade
 from homeworld.store.store import Store, Transaction
 from tests.support.stores import make_shop
 
-TTL = 0.8
+TTL = 3.0
+"""For tests in which a lease ends."""
+LONG_TTL = 60.0
+"""For those in which none does, however busy the machine is."""
 SECRET = "a secret of this store"
 SHOP = frozenset({("shop", "t"), ("shop_sharded", "t")})
 
@@ -87,7 +90,9 @@ class Noting:
 class Process:
     """A gateway's process: its member, its control socket, its life."""
 
-    def __init__(self, name: str, store: Store, lives: Lives, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, name: str, store: Store, lives: Lives, folder: Path, stack: ExitStack, ttl: float
+    ) -> None:
         self.gateway = Noting(name)
         self._awake = threading.Event()
         self._awake.set()
@@ -100,7 +105,7 @@ class Process:
             with store.read() as tx:
                 return RoutingSnapshot(tx.routes.version(), {}, {})
 
-        self.member = _Sleepy(store, name, str(self.path), snapshot, self._awake)
+        self.member = _Sleepy(store, name, str(self.path), snapshot, self._awake, ttl)
         self.server = ControlServer(self.path, SECRET, self.member)
         stack.callback(self.server.stop)
         stack.callback(self.member.stop)
@@ -122,9 +127,9 @@ class Process:
 class _Sleepy(Member):
     def __init__(
         self, store: Store, name: str, control: str, snapshot: Callable[[], RoutingSnapshot],
-        awake: threading.Event,
+        awake: threading.Event, ttl: float,
     ) -> None:  # fmt: skip
-        super().__init__(store, name, control, snapshot, ttl_seconds=TTL, renew_seconds=0.1)
+        super().__init__(store, name, control, snapshot, ttl_seconds=ttl, renew_seconds=0.1)
         self._awake = awake
 
     def renew(self) -> None:
@@ -145,7 +150,8 @@ class _Sleepy(Member):
 class World:
     """A store with a shop, and gateways."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, ttl: float = TTL) -> None:
+        self._ttl = ttl
         engine = open_engine(f"sqlite:///{folder / 'store.db'}")
         upgrade(engine)
         self.store = Store(engine, SystemClock())
@@ -155,12 +161,12 @@ class World:
         self.lives = Lives(folder / "gateways")
         self._folder = folder
         self._stack = stack
-        self.all = SeveralGateways(self.store, SECRET, self.lives, ttl_seconds=TTL)
+        self.all = SeveralGateways(self.store, SECRET, self.lives, ttl_seconds=ttl)
         stack.callback(self.all.stop)
         self.processes: list[Process] = []
 
     def gateway(self, name: str) -> Process:
-        made = Process(name, self.store, self.lives, self._folder, self._stack)
+        made = Process(name, self.store, self.lives, self._folder, self._stack, self._ttl)
         self.processes.append(made)
         return made
 
@@ -199,6 +205,16 @@ def world(tmp_path: Path) -> Iterator[World]:
             process.wake()
 
 
+@pytest.fixture
+def lasting(tmp_path: Path) -> Iterator[World]:
+    """A world in which no lease ends."""
+    with ExitStack() as stack:
+        made = World(tmp_path, stack, LONG_TTL)
+        yield made
+        for process in made.processes:
+            process.wake()
+
+
 def soon(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20.0
     while not holds():
@@ -206,35 +222,35 @@ def soon(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_hold_is_in_force_once_all_have_it_and_over_once_it_is_released(world: World) -> None:
-    a, b = world.gateway("a"), world.gateway("b")
-    world.all.hold(world.request())
+def test_a_hold_is_in_force_once_all_have_it_and_over_once_it_is_released(lasting: World) -> None:
+    a, b = lasting.gateway("a"), lasting.gateway("b")
+    lasting.all.hold(lasting.request())
     assert a.gateway.held.keys() == b.gateway.held.keys() == {"w-1-1-1"}
-    assert world.all.is_held("w-1-1-1")
-    assert world.posted() == ["w-1-1-1"]
-    world.all.release("w-1-1-1")
+    assert lasting.all.is_held("w-1-1-1")
+    assert lasting.posted() == ["w-1-1-1"]
+    lasting.all.release("w-1-1-1")
     assert not a.gateway.held
-    assert not world.all.is_held("w-1-1-1")
-    assert world.posted() == []
+    assert not lasting.all.is_held("w-1-1-1")
+    assert lasting.posted() == []
 
 
-def test_where_one_refuses_all_are_released(world: World) -> None:
-    a, b = world.gateway("a"), world.gateway("b")
+def test_where_one_refuses_all_are_released(lasting: World) -> None:
+    a, b = lasting.gateway("a"), lasting.gateway("b")
     b.gateway.refuses = True
     with pytest.raises(DeadlineExceededError, match="did not end"):
-        world.all.hold(world.request())
+        lasting.all.hold(lasting.request())
     assert not a.gateway.held
-    assert world.posted() == []
+    assert lasting.posted() == []
 
 
-def test_every_gateway_serves_what_was_published_and_opens(world: World) -> None:
-    a, b = world.gateway("a"), world.gateway("b")
-    world.guard()
-    with world.store.read() as tx:
+def test_every_gateway_serves_what_was_published_and_opens(lasting: World) -> None:
+    a, b = lasting.gateway("a"), lasting.gateway("b")
+    lasting.guard()
+    with lasting.store.read() as tx:
         assert a.gateway.version == b.gateway.version == tx.routes.version() > 0
-    world.all.open("w-1")
+    lasting.all.open("w-1")
     assert a.gateway.opened == b.gateway.opened == ["w-1"]
-    assert world.all.connections() == {("server", ord("a")), ("server", ord("b"))}
+    assert lasting.all.connections() == {("server", ord("a")), ("server", ord("b"))}
 
 
 def test_one_that_sleeps_is_set_apart_and_the_others_go_on(world: World) -> None:
@@ -294,45 +310,45 @@ def test_tables_that_nothing_moves_are_not_held_without_one_that_sleeps(world: W
     assert not a.gateway.held
 
 
-def test_one_whose_process_has_ended_is_not_waited_for(world: World) -> None:
-    a = world.gateway("a")
-    b = world.gateway("b")
-    world.all.hold(world.request())
+def test_one_whose_process_has_ended_is_not_waited_for(lasting: World) -> None:
+    a = lasting.gateway("a")
+    b = lasting.gateway("b")
+    lasting.all.hold(lasting.request())
     b.die()
-    assert world.all.is_held("w-1-1-1")
-    assert world.states() == {"a": "member"}, "no lease was waited for, and nothing is left of it"
-    world.guard()
+    assert lasting.all.is_held("w-1-1-1")
+    assert lasting.states() == {"a": "member"}, "no lease was waited for, and nothing is left of it"
+    lasting.guard()
     assert a.gateway.version > 0
 
 
-def test_one_that_enters_while_the_others_hold_holds_too(world: World) -> None:
-    world.gateway("a")
-    world.all.hold(world.request())
-    late = world.gateway("c")
+def test_one_that_enters_while_the_others_hold_holds_too(lasting: World) -> None:
+    lasting.gateway("a")
+    lasting.all.hold(lasting.request())
+    late = lasting.gateway("c")
     assert late.gateway.held.keys() == {"w-1-1-1"}
-    assert world.all.is_held("w-1-1-1")
+    assert lasting.all.is_held("w-1-1-1")
 
 
-def test_a_hold_that_is_over_for_all_is_let_go_by_one_that_was_not_told(world: World) -> None:
-    a = world.gateway("a")
-    a.gateway.held["stale"] = world.request("stale")
+def test_a_hold_that_is_over_for_all_is_let_go_by_one_that_was_not_told(lasting: World) -> None:
+    a = lasting.gateway("a")
+    a.gateway.held["stale"] = lasting.request("stale")
     soon(lambda: not a.gateway.held)
 
 
-def test_who_does_not_have_the_secret_is_not_answered(world: World) -> None:
-    a = world.gateway("a")
+def test_who_does_not_have_the_secret_is_not_answered(lasting: World) -> None:
+    a = lasting.gateway("a")
     with pytest.raises(NoAnswerError):
         Call(str(a.path), "a guess", Ask.HOLD, {}, 5.0)()
     assert not a.gateway.held
 
 
-def test_one_that_leaves_in_order_is_gone_at_once(world: World) -> None:
-    world.gateway("a")
-    b = world.gateway("b")
+def test_one_that_leaves_in_order_is_gone_at_once(lasting: World) -> None:
+    lasting.gateway("a")
+    b = lasting.gateway("b")
     b.gateway.alive = False
     b.member.stop()
-    assert world.states() == {"a": "member"}
-    world.all.hold(world.request())
+    assert lasting.states() == {"a": "member"}
+    lasting.all.hold(lasting.request())
 
 
 def test_a_gateway_that_others_set_apart_while_it_served_serves_nothing_that_moves(world: World) -> None:

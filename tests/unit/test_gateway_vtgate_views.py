@@ -62,6 +62,19 @@ def test_a_transaction_older_than_a_move_is_told_to_begin_anew(first: str) -> No
     )
 
 
+def test_what_asks_for_information_schema_besides_may_have_begun_anywhere() -> None:
+    """vtgate asks the shard of a keyspace that is named in a condition, or any."""
+    book = playbook()
+    begun = OPEN.format(first="select 1 from a.a1, information_schema.columns")
+    book.play(">> move b.b1 a" + begun.replace("connect gate @primary", "connect gate a"))
+    book.play(">> move b.b1 b" + TOLD)
+    transaction = book.session.transaction
+    somewhere = Destination("a", "", TabletType.PRIMARY, vtgate=True)
+    for number in range(600):
+        transaction.touch(Footprint(Verb.SELECT, frozenset({("a", f"t{number}")})), somewhere, 9)
+    book.play(TOLD)
+
+
 def test_a_transaction_that_has_nothing_on_those_shards_goes_on() -> None:
     """vtgate begins its part there with this statement, so it sees all that is there."""
     book = playbook()

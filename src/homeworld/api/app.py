@@ -88,13 +88,12 @@ class App(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, made once."""
-        if self.openapi_schema is None:
-            schemas: dict[str, Any] = super().openapi()["components"]["schemas"]
+        made = super().openapi()
+        schemas: dict[str, Any] = made["components"]["schemas"]
+        if errors.ErrorOut.__name__ not in schemas:
             schemas[errors.ErrorOut.__name__] = errors.ErrorOut.model_json_schema()
-            in_order = sorted(schemas.items())
-            schemas.clear()
-            schemas.update(in_order)
-        return super().openapi()
+            made["components"]["schemas"] = dict(sorted(schemas.items()))
+        return made
 
 
 def create_app(store: Store, settings: Settings) -> FastAPI:

@@ -211,7 +211,8 @@ class Branch:
         """
         for touch, at in touches:
             tables = touch.footprint.tables
-            there = not tables or keyspace in touch.aimed or any(name == keyspace for name, _ in tables)
+            somewhere = not tables or touch.footprint.anywhere
+            there = somewhere or keyspace in touch.aimed or any(name == keyspace for name, _ in tables)
             if there and at < turn:
                 return True
             for tablet_type in touch.tablet_types:

@@ -71,6 +71,7 @@ class Footprint:
     ``keeps_state``: the statement leaves or needs something on its server connection that SET statements do
     not replay (user variables, GET_LOCK, temporary tables, LOCK TABLES, FOUND_ROWS(), text PREPARE), so that
     the session must go on with that very connection.
+    ``anywhere``: beside its tables a shard of any keyspace may be asked (information_schema, by a vtgate).
     ``queries``: its verb is no SELECT, but it holds a query or gives rows back (INSERT … SELECT, RETURNING,
     EXPLAIN), so that who may not read may not do it either.
     """
@@ -80,6 +81,7 @@ class Footprint:
     locking_read: bool = False
     keeps_state: bool = False
     queries: bool = False
+    anywhere: bool = False
 
     @property
     def writes(self) -> bool:

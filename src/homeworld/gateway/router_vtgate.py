@@ -173,6 +173,8 @@ class VtgateRouter(Router):
         if found.word(0) in _ON_ANY_SHARD:
             self._check_one_server(context, meant, keyspace)
         footprint = self._footprint(context, meant, keyspace)
+        if system:
+            footprint = replace(footprint, anywhere=True)
         asked = TabletType.REPLICA if context.view.replica_only else aim.target.tablet_type
         if asked is not TabletType.PRIMARY and footprint.writes and not footprint.locking_read:
             raise RefusedError(1290, "HY000", _READ_ONLY)

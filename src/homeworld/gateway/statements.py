@@ -318,12 +318,10 @@ def _check_views(session: Session, plan: Pass | Scatter) -> None:
         if link is None or not session.may_view(link) or ends_transaction(plan.footprint, sql):
             continue
         came = branch.came_since(link.turn, plan.footprint, destination)
-        if not link.vtgate:
-            older = bool(came)
-        else:
+        if came and link.vtgate:
             touched = list(session.transaction.touched())
-            older = any(branch.may_have_begun(touched, at, turn) for at, turn in came.items())
-        if older:
+            came = {at: turn for at, turn in came.items() if branch.may_have_begun(touched, at, turn)}
+        if came:
             raise ServerError(1412, "HY000", _CHANGED)
 
 

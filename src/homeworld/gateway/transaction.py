@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeworld.gateway.hold import Touch
 from homeworld.gateway.plan import Destination, Footprint, Verb
@@ -96,8 +96,10 @@ class Transaction:
             if footprint.tables:
                 tables, first = merged.get(destination, (frozenset[tuple[str, str]](), turn))
                 merged[destination] = tables | footprint.tables, min(first, turn)
-            else:  # where it ran counts, and an opaque one stands for every table
-                unnamed.setdefault((destination, footprint.verb), (footprint, destination, turn))
+            if not footprint.tables or footprint.anywhere:
+                # Where it ran counts, and an opaque one stands for every table.
+                bare = replace(footprint, tables=frozenset[tuple[str, str]]())
+                unnamed.setdefault((destination, footprint.verb), (bare, destination, turn))
         self._touched = {(id(one), id(at)): (one, at, turn) for one, at, turn in unnamed.values()}
         for destination, (tables, first) in merged.items():
             footprint = Footprint(Verb.OTHER, tables)

@@ -148,20 +148,22 @@ def create(context: Context) -> None:
 
     :raises InvalidError: Vitess refuses.
     """
-    tables = steps_start.source_tables(context).values()
-    move = deferring(move_of(context), tables, counts=not context.target.keyspace.sharded)
+    # Vitess makes the target's tables as the source's, and takes those that are there as they are.
+    tables = [] if context.target.keyspace.sharded else [*steps_start.source_tables(context).values()]
+    for place in context.owner(context.target):
+        tables += context.tools.describe(place, context.tables).values()
+    move = deferring(move_of(context), tables)
     context.confirm()
     vitess(context).moves.create(move)
 
 
-def deferring(move: ClusterMove, tables: Iterable[Table], *, counts: bool) -> ClusterMove:
+def deferring(move: ClusterMove, tables: Iterable[Table]) -> ClusterMove:
     """The move, deferring secondary keys only where the target's tables can be without them: Vitess leaves
     each table its primary key alone, and the server refuses AUTO_INCREMENT (1075) where none begins with it.
 
-    :param tables: as on the source.
-    :param counts: the target's tables keep AUTO_INCREMENT.
+    :param tables: as the target has or gets them.
     """
-    if not counts or all(_counts_by_its_primary_key(table) for table in tables):
+    if all(_counts_by_its_primary_key(table) for table in tables):
         return move
     return replace(move, defer_secondary_keys=False)
 
