@@ -126,7 +126,7 @@ class Runner:
             try:
                 self._mover.stop(PATIENCE)
             except DeadlineExceededError as error:
-                raise Failure(f"{error}: {self._mover.progress()}") from error
+                raise self._failure(str(error)) from error
 
     def restart(self) -> None:
         self.stop()
@@ -199,8 +199,10 @@ class Runner:
 
     def _in_time(self, what: str) -> None:
         if time.monotonic() > self._deadline:
-            evidence = "\n".join(("", *_threads(), *_sessions(self._move)))
-            raise Failure(f"{what}: {self.mover.progress()}{evidence}")
+            raise self._failure(what)
+
+    def _failure(self, what: str) -> Failure:
+        return Failure("\n".join((f"{what}: {self.mover.progress()}", *_threads(), *_sessions(self._move))))
 
 
 def _threads() -> list[str]:
