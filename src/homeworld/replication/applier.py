@@ -10,11 +10,12 @@ only; what is open when anything fails is rolled back.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from homeworld.model.errors import HomeworldError, ServerError
+from homeworld.model.errors import ConnectionLostError, HomeworldError, ServerError
 from homeworld.model.gtid import Position
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
@@ -27,6 +28,7 @@ from homeworld.replication.keyorder import Key
 from homeworld.replication.loading import RowWriter
 from homeworld.replication.sidecar import StreamId
 
+_log = logging.getLogger(__name__)
 #: Lock timeout, deadlock: the transaction is gone and may be done again.
 _AGAIN = frozenset({1205, 1213})
 FLUSH_SECONDS = 5.0
@@ -203,10 +205,14 @@ class TargetApplier:
 
     def rollback(self) -> None:
         """Undo what is open. No-op where nothing is, or the connection is lost (the server does it then)."""
-        if self._open and not self._connection.closed:
-            self._connection.execute("ROLLBACK")
-        self._open = False
-        self._waiting_events = 0
+        try:
+            if self._open and not self._connection.closed:
+                self._connection.execute("ROLLBACK")
+        except ConnectionLostError as error:
+            _log.info("the session of %s was lost before it was rolled back: %s", self.place.shard, error)
+        finally:
+            self._open = False
+            self._waiting_events = 0
 
     def stop_before(self, position: str) -> None:
         """Remember that a DDL after ``position`` stopped the streams."""

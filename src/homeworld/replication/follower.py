@@ -139,11 +139,13 @@ class Follower:
                 with self.gate:
                     self.appliers.flush(self._position)
         finally:
-            self.appliers.rollback()
-            if self._inside:
-                self._leave()
-            if self._order is not None:
-                self._order.close()
+            try:
+                self.appliers.rollback()
+            finally:  # whatever becomes of that: copiers wait for the gate, also to end
+                if self._inside:
+                    self._leave()
+                if self._order is not None:
+                    self._order.close()
 
     def _give_way(self, batch: FeedBatch) -> None:
         """Wait before a batch for as long as others are to be given way to, but never so that the targets are
