@@ -71,7 +71,7 @@ class Routes:
                 prefix + path,
                 endpoint,
                 methods=[method],
-                tags=list(tags) or None,
+                tags=tags or None,
                 dependencies=[*dependencies, *own.pop("dependencies", ())],
                 responses={**responses, **own.pop("responses", {})},
                 **own,
