@@ -181,7 +181,7 @@ class Gateway:
 
     @property
     def failure(self) -> BaseException | None:
-        """The fault of this program that ended the gateway after it had started, if any."""
+        """The fault of this program that ended the gateway, if any; known once :attr:`alive` is False."""
         return self._failure
 
     def _run(
@@ -191,6 +191,9 @@ class Gateway:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 try:
                     runner.run(self._serve(started, snapshot, holds))
+                except BaseException as error:
+                    self._failure = error  # before it counts as ended: whoever sees that asks why
+                    raise
                 finally:
                     self._loop = None  # nobody may be kept waiting for a loop that is about to close
         except BaseException as error:  # noqa: BLE001 - told to whoever waits in start(), or kept in failure
