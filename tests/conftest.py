@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from homeworld.engines import local
 from homeworld.engines.config import Sizes
 from homeworld.engines.local import LocalEngine
 from homeworld.model.topology import Flavor
@@ -41,6 +43,9 @@ MINUTES = frozenset(
         "test_long_life",
     }
 )  # fmt: skip
+# Beside servers and other tests an example may take any time.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 _wanted = os.environ.get("HOMEWORLD_TEST_FLAVORS", "mariadb,mysql").split(",")
 FLAVORS = [flavor for flavor in (Flavor.MARIADB, Flavor.MYSQL) if flavor.value in _wanted]
 
@@ -135,11 +140,13 @@ def engine_root(flavor: Flavor, server_root: Path) -> Path:
 
 
 @pytest.fixture
-def engine(engine_root: Path, flavor: Flavor) -> Iterator[LocalEngine]:
+def engine(engine_root: Path, flavor: Flavor, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEngine]:
     """A LocalEngine without servers; what a test makes with it is destroyed after it."""
+    monkeypatch.setattr(local, "_LOOK_SECONDS", 20.0)  # a busy machine's servers may take more than a second
     made = LocalEngine(
-        engine_root, mysqld.binary(flavor), 32, sizes=Sizes(options=SMALL), start_timeout_seconds=60
-    )
+        engine_root, mysqld.binary(flavor), 32, ports=mysqld.ENGINE_PORTS, sizes=Sizes(options=SMALL),
+        start_timeout_seconds=60,
+    )  # fmt: skip
     yield made
     for server_id in made.list_servers():
         made.destroy_server(server_id)

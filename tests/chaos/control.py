@@ -64,7 +64,7 @@ class Control:
         for pid in workers:
             self._say(pid, arm=[[plan, step, moment.value, act] for plan, step, moment, act in armed])
         for _ in workers:
-            self._wait("armed", 20.0, lambda: True)
+            self._wait("armed", 60.0, lambda: True)
 
     def arrived(self, workers: Sequence[int], seconds: float, alive: Callable[[], bool]) -> int:
         """The pid of the worker that waits at an armed gate, once one does; the others are disarmed."""

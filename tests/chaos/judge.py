@@ -89,7 +89,7 @@ def audit(world: World, ledger: money.Ledger, side: str) -> list[str]:
     return ledger.audit([row[:4] for row in transfers], [row[:2] for row in accounts])
 
 
-def unlocked(world: World, seconds: float = 15.0) -> list[str]:
+def unlocked(world: World, seconds: float = 60.0) -> list[str]:
     """Every primary takes writes and DDL's locks at once, every replica is read-only and follows."""
     found: list[str] = []
     for server in world.machines.all:

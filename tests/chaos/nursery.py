@@ -140,7 +140,7 @@ class Nursery:
         """End it; its children are killed by whoever holds them, or by the end of their input."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def _become(what: dict[str, Any], descriptors: list[int]) -> None:

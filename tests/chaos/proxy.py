@@ -56,7 +56,7 @@ class Proxies:
         """A link to the server whose port ``upstream`` says for each connection; the link's own port."""
         link = self._links[name] = Link(name, upstream)
         link.mended.set()
-        self._call(lambda: self._listen(link)).result(10)
+        self._call(lambda: self._listen(link)).result(60)
         return link.port
 
     @property
@@ -66,11 +66,11 @@ class Proxies:
 
     def cut(self, names: list[str], how: Cut) -> None:
         """Let links fail, or mend them with ``Cut.NONE``."""
-        self._call(lambda: self._cut(names, how)).result(10)
+        self._call(lambda: self._cut(names, how)).result(60)
 
     def close(self) -> None:
         """End all."""
-        self._call(self._end).result(10)
+        self._call(self._end).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()

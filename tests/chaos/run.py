@@ -207,7 +207,7 @@ class Run:
             self.walk.ask(route.ask)
         elif not route.before:
             self.world.create()
-        self._strike()
+        self._strike(route)
         self._works_again()
         for goal in route.after:
             self._aim((goal,))
@@ -229,7 +229,7 @@ class Run:
             client.gateway = logins.index(client.login)
         for client in (*self.tellers, *self.readers):
             client.start()
-        self._commits(1, "tellers begin", 20)
+        self._commits(1, "tellers begin", 60)
 
     def _aim(self, now: Sequence[State], *, first: bool = False) -> None:
         """Before a cutover applications name no keyspace any more, as they have to."""
@@ -244,7 +244,7 @@ class Run:
             client.aim("@primary")
         self.readers[0].aim("@primary")
         self.readers[1].aim("@replica")
-        self._commits(2, "tellers aim anew", 20)
+        self._commits(2, "tellers aim anew", 60)
 
     # -- the fault -------------------------------------------------------------------------------------------
 
@@ -264,14 +264,19 @@ class Run:
         armed.append((cell.plan, cell.step, at, "wait"))
         self.world.control.arm(self.world.workers, armed)
 
-    def _strike(self) -> None:
+    def _strike(self, route: Route) -> None:
+        def alive() -> bool:
+            if route.ask is not None and self.world.workflow().state is route.before[-1]:
+                self.world.ask(route.ask)  # it has come back: this machine was too busy for a hold's time
+            return self.world.alive()
+
         self._note_owner()
         self.world.at = 0
         if self.cell.plan == cells.STREAMS:
             self._await_state()
         else:
             try:
-                self.world.at = self.world.control.arrived(self.world.workers, 45.0, self.world.alive)
+                self.world.at = self.world.control.arrived(self.world.workers, 45.0, alive)
             except NotInTimeError as error:
                 raise AssertionError(f"the step was never reached: {error}") from error
         self.walk.note(f"at {self.cell.plan}/{self.cell.step} {self.cell.moment}: {self.fault.name}")
@@ -350,7 +355,7 @@ class Run:
 
     def _end(self, outcome: Outcome, last: State) -> None:
         self.walk.settled()
-        self._commits(2, "tellers work at the end", 20)
+        self._commits(2, "tellers work at the end", 60)
         self._stop(outcome)
         side = "source" if last is S.CANCELLED else "target"
         outcome.findings += judge.audit(self.world, self.ledger, side)

@@ -55,7 +55,7 @@ class Machines:
 
     # -- sessions --------------------------------------------------------------------------------------------
 
-    def connect(self, server: Server, seconds: float = 10.0) -> pymysql.connections.Connection[Any]:
+    def connect(self, server: Server, seconds: float = 60.0) -> pymysql.connections.Connection[Any]:
         """As the server's owner, through its own socket."""
         endpoint = self.engine.endpoint(server.server_id, BackendRole.OWNER)
         # PyMySQL leaks a socket of its own making where nobody listens.
@@ -92,7 +92,8 @@ class Machines:
     def answers(self, server: Server) -> bool:
         """Whether it accepts and answers."""
         try:
-            return self.run(server, "SELECT 1") == [(1,)]
+            with self.connect(server, 10.0) as connection, connection.cursor() as cursor:
+                return cursor.execute("SELECT 1") == 1
         except (pymysql.MySQLError, OSError):
             return False
 

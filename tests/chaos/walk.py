@@ -74,7 +74,7 @@ class Walk:
         self.note(f"{workflow.state} {workflow.workflow_errors[:200]}".strip())
         return workflow.state
 
-    def ask(self, trigger: Trigger, seconds: float = 20.0) -> None:
+    def ask(self, trigger: Trigger, seconds: float = 60.0) -> None:
         """Ask for something that has to be allowed."""
         self.note(f"ask {trigger}")
         deadline = time.monotonic() + seconds

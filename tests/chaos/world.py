@@ -357,7 +357,7 @@ class World:
             for name, vschema in ((SOURCE, {}), (TARGET, money.VSCHEMA)):
                 tx.keyspaces.update(tx.keyspaces.by_name(self.branch_id, name).id, vschema=vschema)
             tx.routes.replace_rules(self.branch_id, {})
-        self.wait("the reset is served", self._served, 20)
+        self.wait("the reset is served", self._served, 60)
 
     def _served(self) -> bool:
         # The worker publishes what others store within half a second; a statement that names a table of the

@@ -106,7 +106,7 @@ def started(
         yield Carried(move, mover, held)
     finally:
         held.clear()
-        mover.stop(20)
+        mover.stop(60)
 
 
 def carry(

@@ -27,10 +27,12 @@ pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
 def test_sysbench(world: ClientWorld, schema: str, protocol: str) -> None:
     if schema == "plain" and protocol == "disable":
         world.sysbench("plain", "prepare")
-    said = world.sysbench(schema, "run", "--threads=2", "--time=2", f"--db-ps-mode={protocol}")
+    said = world.sysbench(
+        schema, "run", "--threads=2", "--events=24", "--time=100", f"--db-ps-mode={protocol}"
+    )
     counted = {name: int(count) for name, count in re.findall(r"([a-z ]+):\s+(\d+) +\(.*per sec", said)}
     counted = {name.strip(): count for name, count in counted.items()}
-    assert counted["transactions"] > 10, said
+    assert counted["transactions"] >= 24, said
     assert counted["ignored errors"] == 0, said
     assert counted["reconnects"] == 0, said
     with world.admin.connect(schema) as connection, connection.cursor() as cursor:
@@ -354,7 +356,7 @@ def test_a_deleted_password_closes_its_connections(
         cursor.execute("UPDATE items SET price = price + 100 WHERE id = 1")
     world.platform.client.delete_password(world.platform.organization, "shop", "main", made["id"])
     for connection in (busy, idle):
-        assert closed(connection, 10)
+        assert closed(connection, 60)
         connection.close()
     assert "Access denied" in refused(made)
     with contextlib.closing(world.admin.connect("shop")) as connection, connection.cursor() as cursor:
@@ -365,12 +367,12 @@ def test_a_deleted_password_closes_its_connections(
 def test_an_expired_password_closes_its_connections(
     world: ClientWorld, refused: Callable[[dict[str, str]], str]
 ) -> None:
-    made = world.password(ttl=3)
+    made = world.password(ttl=10)
     connection = pymysql.connect(
         host=world.admin.host, port=world.admin.port, user=made["username"], password=made["plain_text"],
         database="shop", read_timeout=30,
     )  # fmt: skip
-    assert closed(connection, 20)
+    assert closed(connection, 60)
     connection.close()
     refused(made)
 
@@ -387,15 +389,18 @@ def test_addresses(world: ClientWorld, refused: Callable[[dict[str, str]], str])
     with connection.cursor() as cursor:
         assert cursor.execute("SELECT 1") == 1
     client.update_password(*at, elsewhere["id"], cidrs=["192.0.2.0/24"])
-    assert closed(connection, 10), "a connection from an address that is not allowed any more is closed"
+    assert closed(connection, 60), "a connection from an address that is not allowed any more is closed"
     connection.close()
 
 
 def test_a_replica_password_reads_only(world: ClientWorld) -> None:
     login = world.login(role="reader", replica=True)
     with contextlib.closing(login.connect("shop")) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT COUNT(*) FROM items")
-        assert cursor.fetchall() == ((ITEMS,),)
+        deadline = time.monotonic() + 60
+        while cursor.execute("SELECT COUNT(*) FROM items") and (found := cursor.fetchall()) != ((ITEMS,),):
+            assert time.monotonic() < deadline, found  # a replica may not have what others wrote before
+            connection.rollback()
+            time.sleep(0.1)
         cursor.execute("SELECT @@global.read_only")
         assert cursor.fetchall() in {((1,),), (("ON",),)}
         denied(connection, CHANGES[1].format("items"))
@@ -403,15 +408,15 @@ def test_a_replica_password_reads_only(world: ClientWorld) -> None:
 
 def test_a_renewed_password_goes_on(world: ClientWorld) -> None:
     client, at = world.platform.client, (world.platform.organization, "shop", "main")
-    made = world.password(ttl=2)
+    made = world.password(ttl=10)
     connection = pymysql.connect(
         host=world.admin.host, port=world.admin.port, user=made["username"], password=made["plain_text"],
         database="shop", read_timeout=30,
     )  # fmt: skip
-    until = time.monotonic() + 4
+    until = time.monotonic() + 12
     with connection.cursor() as cursor:
         while time.monotonic() < until:
             client.renew_password(*at, made["id"])
             assert cursor.execute("SELECT COUNT(*) FROM items") == 1
-            time.sleep(0.2)
+            time.sleep(0.5)
     connection.close()

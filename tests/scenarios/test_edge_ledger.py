@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from homeworld.model.topology import Flavor
-from tests.support.bank import OWN_FAULT, Bank
+from tests.support.bank import OWN_FAULT, Bank, all_work
 from tests.support.edge import HttpSqlError, JsonClient
 from tests.support.mysqld import binary
 from tests.support.platform import Platform
@@ -106,9 +106,10 @@ def test_primaries_switch_under_clients_over_http(platform: Platform) -> None:
         platform.begin()
         platform.reaches("running", 120)
         for state in ("switched_primaries", "running", "switched_primaries"):
+            all_work(tellers)
             time.sleep(DWELL)
             platform.ask(state)
-        time.sleep(DWELL)
+        all_work(tellers)
     finally:
         for teller in tellers:
             teller.halt.set()
@@ -117,7 +118,6 @@ def test_primaries_switch_under_clients_over_http(platform: Platform) -> None:
             teller.client.close()
     assert not any(teller.is_alive() for teller in tellers)
     assert bank.errors == []
-    assert all(teller.commits > 5 for teller in tellers)
     with login.connect("@primary") as connection:
         assert bank.audit(connection) == []
     with closing(JsonClient(url, login.user, login.password)) as client:

@@ -23,7 +23,7 @@ from homeworld.model.topology import Flavor
 from homeworld.model.webhooks import signature
 from tests.scenarios.test_pscale import Pscale
 from tests.support.clients import pscale as program
-from tests.support.mysqld import binary
+from tests.support.mysqld import binary, free_port
 from tests.support.receiver import Receiver
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
@@ -45,7 +45,7 @@ def pscale(server_root: Path) -> Iterator[Pscale]:
     installation = Installation(
         folder / "homeworld",
         (
-            "--api-port", "0", "--gateway-port", "0", "--replicas", "1", "--mysqld", str(server),
+            "--api-port", str(free_port()), "--gateway-port", "0", "--replicas", "1", "--mysqld", str(server),
             "--prices", "server_hour=0.5",
         ),
         {"HOMEWORLD_WEBHOOK_NETWORKS": "127.0.0.0/8"},
@@ -78,8 +78,9 @@ def homeworld(pscale: Pscale, *words: str) -> str:
 
 
 def told(receiver: Receiver, event: str) -> list[dict[str, Any]]:
-    found = [json.loads(one.body) for one in receiver.received]
-    return [one for one in found if one["event"] == event]
+    # Told at least once: a delivery whose answer was not noted in time is sent again under its own id.
+    found = {one.headers["x-homeworld-delivery"]: json.loads(one.body) for one in receiver.received}
+    return [one for one in found.values() if one["event"] == event]
 
 
 def test_webhooks_by_pscale(pscale: Pscale, receiver: Receiver) -> None:
@@ -90,6 +91,8 @@ def test_webhooks_by_pscale(pscale: Pscale, receiver: Receiver) -> None:
     assert pscale.ask("webhook", "show", *at)["secret"] == made["secret"]
     assert [one["id"] for one in pscale.ask("webhook", "list", "shop")] == [made["id"]]
     assert "successfully" in pscale.run("webhook", "test", *at)
+    # Which code the command line gives it is its own affair; the sentence is the API's.
+    assert "every 20 seconds" in pscale.refused("webhook", "test", *at)[1]
     until("the test arrives", lambda: receiver.received)
     (test,) = receiver.received
     assert test.headers["x-planetscale-signature"] == signature(made["secret"], test.body)
@@ -97,8 +100,6 @@ def test_webhooks_by_pscale(pscale: Pscale, receiver: Receiver) -> None:
     assert (body["event"], body["organization"], body["database"]) == ("webhook.test", "homeworld", "shop")
     assert body["resource"]["type"] == "Database"
     until("it is told", lambda: pscale.ask("webhook", "show", *at)["last_sent_success"])
-    # Which code the command line gives it is its own affair; the sentence is the API's.
-    assert "every 20 seconds" in pscale.refused("webhook", "test", *at)[1]
     assert pscale.ask("webhook", "update", *at, "--enabled")["enabled"] is True
     pscale.run("branch", "create", "shop", "dev", "--wait")
     until("the branch is told", lambda: told(receiver, "branch.ready"))
@@ -108,10 +109,6 @@ def test_webhooks_by_pscale(pscale: Pscale, receiver: Receiver) -> None:
     # What a killed process had not told is told by the next one.
     pscale.run("branch", "create", "shop", "later")
     pscale.installation.kill()
-    options = pscale.installation.options
-    pinned = [*options]
-    pinned[pinned.index("--api-port") + 1] = str(pscale.installation.ready["api_url"]).rpartition(":")[2]
-    pscale.installation.options = tuple(pinned)
     pscale.installation.start()
     until("it is told after all", lambda: len(told(receiver, "branch.ready")) >= 2)
     assert [one["resource"]["name"] for one in told(receiver, "branch.ready")] == ["dev", "later"]

@@ -268,7 +268,7 @@ def test_arrives_as_it_was(trio: list[TestServer], case: Case) -> None:
         assert told.verification is not None
         assert told.verification.equal, told.verification
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_rows_of_many_megabytes(trio: list[TestServer]) -> None:
@@ -292,4 +292,4 @@ def test_rows_of_many_megabytes(trio: list[TestServer]) -> None:
         assert told.verification is not None
         assert told.verification.equal
     finally:
-        mover.stop(20)
+        mover.stop(60)

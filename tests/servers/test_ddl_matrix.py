@@ -72,7 +72,7 @@ class Cell:
         spec = self.move.spec(
             self.epoch, on_ddl=self.answer, copy_threads=1, limits=limits, defer_secondary_keys=False
         )
-        mover = RunningMover(spec, chunk_bytes=400)
+        mover = RunningMover(spec, chunk_bytes=100)
         mover.start()
         self.mover = mover
         return mover
@@ -87,7 +87,7 @@ class Cell:
         else:
             wait_for(mover, lambda progress: any(table.rows_copied for table in progress.tables))
         if phase == "while no mover looks":
-            mover.stop(20)
+            mover.stop(60)
         assert mover.progress().copied == (phase == "following")
         gone = self.kind in {"rename away", "drop"}
         self.move.create(
@@ -163,4 +163,4 @@ def test_what_becomes_of_a_stream(trio: list[TestServer], phase: str, answer: On
     finally:
         for cell in cells:
             if cell.mover is not None:
-                cell.mover.stop(20)
+                cell.mover.stop(60)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
+from homeworld.engines import local
 from homeworld.engines.connection import control
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.watcher import Did, Watcher
@@ -350,7 +351,8 @@ def test_many_at_once(engine: LocalEngine) -> None:
     assert [engine.status(name).accepting for name in ("a", "b")] == [True, True]
 
 
-def test_a_hanging_server_costs_a_known_time(engine: LocalEngine) -> None:
+def test_a_hanging_server_costs_a_known_time(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_LOOK_SECONDS", 1.0)
     engine.create_server("one")
     pid = pid_of(engine, "one")
     os.kill(pid, signal.SIGSTOP)

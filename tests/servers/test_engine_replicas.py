@@ -167,7 +167,7 @@ def test_the_watcher_brings_killed_servers_back(pair: LocalEngine) -> None:
             owner(pair, "p", f"INSERT INTO a_b.t VALUES ({number})")
             pair.wait_replica("r", 60)
     finally:
-        watcher.stop()
+        watcher.stop(60)
     assert rows(pair, "p") == rows(pair, "r") == [1, 10, 11, 12]
     assert all(pid_of(pair, name) != pid for name, pid in before.items())
     assert not pair.status("off").running, "what was stopped on purpose stays so"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -30,7 +31,11 @@ def settings(engine: LocalEngine, server_id: str) -> tuple[int, ...]:
 
 
 def cpus_of_threads(pid: int) -> set[int]:
-    return {len(os.sched_getaffinity(int(one.name))) for one in Path(f"/proc/{pid}/task").iterdir()}
+    found: set[int] = set()
+    for one in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            found.add(len(os.sched_getaffinity(int(one.name))))
+    return found
 
 
 def test_a_running_server_grows_and_shrinks(engine: LocalEngine) -> None:

@@ -153,7 +153,7 @@ def test_a_load_that_breaks_leaves_nothing(server: TestServer, connection: Conne
 
 
 def test_a_server_that_is_silent_for_too_long(server: TestServer) -> None:
-    with Connection(server.endpoint(), timeout_seconds=0.2) as connection:
+    with Connection(server.endpoint(), fidelity=False, timeout_seconds=0.2) as connection:
         with pytest.raises(DeadlineExceededError):
             connection.query_all("SELECT SLEEP(5)")
         assert connection.closed
@@ -164,7 +164,16 @@ def test_abort_and_kill_end_a_statement(server: TestServer) -> None:
         with Connection(server.endpoint()) as connection:
             number = connection.connection_id
             action = connection.abort if end == "abort" else partial(kill_query, server.endpoint(), number)
-            timer = threading.Timer(0.3, action)
+            running = (
+                f"SELECT 1 FROM information_schema.processlist WHERE id={number} AND info LIKE '%SLEEP%'"
+            )
+
+            def end_it(act: Callable[[], None] = action, running: str = running) -> None:
+                while not server.query(running):
+                    time.sleep(0.05)
+                act()
+
+            timer = threading.Timer(0.0, end_it)
             timer.start()
             try:
                 found: object = connection.query_all("SELECT SLEEP(60)")

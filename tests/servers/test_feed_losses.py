@@ -154,7 +154,7 @@ def test_a_transaction_lost_half_way_is_given_again_from_its_start(source: TestS
             connection.execute(f"INSERT INTO t VALUES {values}")
         connection.execute("COMMIT")
     with Feed(source.endpoint(BackendRole.MOVER), start, wanted(source, SCHEMA, "t")) as feed:
-        batches = [feed.read_batch(1000, 5.0), feed.read_batch(1000, 5.0)]
+        batches = [feed.read_batch(1000, 60.0), feed.read_batch(1000, 60.0)]
         assert all(batch.mid_transaction for batch in batches)
         assert {batch.position for batch in batches} == {feed.position}
         source.kill()
@@ -190,7 +190,7 @@ def test_purged_logs_are_told_at_once(source: TestServer) -> None:
     with Feed(source.endpoint(BackendRole.MOVER), start, tables) as feed:
         for _ in range(2):
             with pytest.raises(PositionPurgedError) as caught:
-                feed.read_batch(10, 10.0)
+                feed.read_batch(10, 60.0)
             assert not caught.value.retryable
     # From the newest position it goes on.
     with Feed(source.endpoint(BackendRole.MOVER), source.position(), tables) as feed:
@@ -213,7 +213,7 @@ def test_a_position_that_the_source_never_had(source: TestServer) -> None:
         Feed(source.endpoint(BackendRole.MOVER), ahead, tables) as feed,
         pytest.raises(SourceLogError),
     ):
-        feed.read_batch(10, 10.0)
+        feed.read_batch(10, 60.0)
 
 
 def test_logs_with_and_without_checksums(source: TestServer) -> None:
@@ -235,7 +235,7 @@ def refusal(server: TestServer) -> str:
         Feed(server.endpoint(BackendRole.MOVER), "", wanted(server, SCHEMA, "t")) as feed,
         pytest.raises(UnsupportedLogError) as caught,
     ):
-        feed.read_batch(10, 5.0)
+        feed.read_batch(10, 60.0)
     return caught.value.message
 
 

@@ -102,11 +102,13 @@ def test_networks_and_expiry_count_for_open_connections(gw: GatewayFixture) -> N
         with pytest.raises(pymysql.err.OperationalError) as caught:
             gw.connect(BackendRole.READER)
         assert caught.value.args[0] == 1045
-    soon = datetime.now(UTC) + timedelta(seconds=0.5)
-    gw.accounts["reader"] = account(BackendRole.READER, cidrs=("127.0.0.0/8",), expires_at=soon)
+    gw.accounts["reader"] = account(BackendRole.READER, cidrs=("127.0.0.0/8",))
     gw.publish()
     with contextlib.closing(gw.connect(BackendRole.READER)) as reader:
         assert rows(reader.cursor(), "SELECT 1") == [(1,)]
+        soon = datetime.now(UTC) + timedelta(seconds=0.5)
+        gw.accounts["reader"] = account(BackendRole.READER, cidrs=("127.0.0.0/8",), expires_at=soon)
+        gw.publish()
         with pytest.raises(pymysql.err.OperationalError):
             ask_until_error(reader)
 

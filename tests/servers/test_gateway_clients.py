@@ -101,7 +101,7 @@ def test_commands_of_the_protocol(gw: GatewayFixture, table: str) -> None:
         assert refused.value.errno == 1045
 
 
-def test_kill(gw: GatewayFixture, table: str) -> None:
+def test_kill(gw: GatewayFixture, table: str, gateway_server: mysqld.TestServer) -> None:
     with contextlib.closing(gw.connect()) as victim, contextlib.closing(gw.connect()) as killer:
         errors: list[int] = []
 
@@ -116,7 +116,10 @@ def test_kill(gw: GatewayFixture, table: str) -> None:
         number = victim.thread_id()
         thread = threading.Thread(target=sleep)
         thread.start()
-        time.sleep(0.3)
+        deadline = time.monotonic() + 60
+        while not any("SLEEP(30)" in str(row) for row in gateway_server.query("SHOW FULL PROCESSLIST")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         killer.cursor().execute(f"KILL QUERY {number}")
         thread.join(20)
         assert not thread.is_alive()

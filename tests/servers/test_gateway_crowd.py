@@ -20,7 +20,7 @@ DESCRIPTORS = 220
 
 def _told(sock: socket.socket) -> int:
     """The error that a new connection begins with; 0: a greeting, or nothing at all."""
-    sock.settimeout(10)
+    sock.settimeout(60)
     with contextlib.suppress(ConnectionResetError):
         said = sock.recv(1000)
         if said[4:5] == b"\xff":

@@ -309,8 +309,9 @@ def test_locked_tables_count_as_a_transaction(world: World) -> None:
 
 def test_a_hold_ends_by_itself(world: World) -> None:
     request = world.request(hold=0.4)
+    begun = time.monotonic()
     world.gw.gateway.hold(request)
-    assert world.gw.gateway.is_held(request.hold_id)
+    assert world.gw.gateway.is_held(request.hold_id) or time.monotonic() - begun > 0.4
     # Nobody releases it; the statement waits and then goes on where the routes say.
     world.gw.query("INSERT INTO t (id) VALUES (1)", autocommit=True)
     assert not world.gw.gateway.is_held(request.hold_id)
@@ -332,7 +333,8 @@ def test_a_hold_holds_only_what_it_names(world: World) -> None:
 def test_waiting_clients_may_leave(world: World) -> None:
     request = world.request()
     world.gw.gateway.hold(request)
-    connection = world.gw.connect(read_timeout=0.3)
+    connection = world.gw.connect()
+    connection._read_timeout = 0.3  # type: ignore[reportPrivateUsage]  # for the statement, not for the login
     with pytest.raises(pymysql.err.OperationalError):
         connection.cursor().execute("INSERT INTO t (id) VALUES (1)")
     world.gw.gateway.release(request.hold_id)
@@ -410,6 +412,6 @@ def test_what_waits_for_a_hold_is_not_sent_when_the_gateway_stops(world: World) 
     while not any(hold.waiters for hold in world.gw.gateway._branches[BRANCH].holds._holds.values()):  # type: ignore[reportPrivateUsage]
         time.sleep(0.01)
     world.gw.gateway.stop(0.1)
-    client.join(10.0)
+    client.join(60.0)
     assert failed
     assert [row[0] for row in world.content()] == [1]

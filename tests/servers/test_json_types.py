@@ -185,7 +185,7 @@ def test_documents_keep_their_types(move: Move) -> None:
             assert f"'{kind}'" in str(followed)
         move.assert_equal()
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 # Each makes the same text of other types.
@@ -242,7 +242,7 @@ def test_types_are_verified_and_put_right(move: Move) -> None:
         assert outcome(mover, "put right", repair=True).equal
         hold_equal(move)
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def the_types(found: Verification) -> dict[str, str]:
@@ -271,13 +271,13 @@ def test_a_type_that_nothing_makes_is_refused(move: Move) -> None:
         move.create("UPDATE t SET j=(SELECT JSON_OBJECT('a', JSON_ARRAY(1, b)) FROM tiny) WHERE id=1")
         refused = wait_over(mover)
     finally:
-        mover.stop(20)
+        mover.stop(60)
     words = 'column `j`: a JSON document has a value of type TINYBLOB at $."a"[1]'
     assert words in refused.error, refused
     again = RunningMover(move.spec(epoch=2))
     again.start()
     assert words in wait_over(again).error
-    again.stop(20)
+    again.stop(60)
 
 
 def test_the_way_back_keeps_types(move: Move) -> None:
@@ -290,7 +290,7 @@ def test_the_way_back_keeps_types(move: Move) -> None:
     try:
         wait_copied(mover)
     finally:
-        mover.stop(20)
+        mover.stop(60)
     spec = move.reverse_spec(placements)
     for place in move.targets:
         move.server_of(place).execute(
@@ -308,4 +308,4 @@ def test_the_way_back_keeps_types(move: Move) -> None:
         back.drain(move.positions(move.targets), 30)
         hold_equal(move)
     finally:
-        back.stop(20)
+        back.stop(60)

@@ -41,7 +41,7 @@ def schema(trio: list[TestServer]) -> Iterator[str]:
 def two(trio: list[TestServer], schema: str) -> Iterator[list[Connection]]:
     """A connection to each, with a transaction open."""
     made = [
-        Connection(server.endpoint(BackendRole.MOVER), schema=schema, timeout_seconds=5.0)
+        Connection(server.endpoint(BackendRole.MOVER), schema=schema, timeout_seconds=60.0)
         for server in trio[:2]
     ]
     for connection in made:

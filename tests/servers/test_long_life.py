@@ -32,7 +32,7 @@ def running(spec: MoverSpec) -> Generator[RunningMover]:
     try:
         yield mover
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def small_move(servers: list[TestServer]) -> Move:
@@ -53,14 +53,14 @@ def test_days_without_anything_to_say(trio: list[TestServer]) -> None:
     before = {name: servers[0].query(f"SELECT @@GLOBAL.{name}")[0][0] for name in impatient}
     move = small_move(servers)
     for server in servers:
-        server.execute([f"SET GLOBAL {name} = 1" for name in impatient])
+        server.execute([f"SET GLOBAL {name} = 3" for name in impatient])
     try:
         with running(move.spec()) as mover:
             wait_copied(mover)
-            time.sleep(2.5)
+            time.sleep(4.5)
             move.create("INSERT INTO t VALUES (9000, 'at last')")
             settled(move, mover)
-            time.sleep(2.5)
+            time.sleep(4.5)
             assert mover.progress().phase is Phase.FOLLOWING
             move.create("DELETE FROM t WHERE id = 9000")
             settled(move, mover)
@@ -73,7 +73,11 @@ def test_a_session_that_the_server_gave_up_is_lost_and_not_refused(trio: list[Te
     endpoint = trio[0].endpoint(BackendRole.MOVER)
     with Connection(endpoint, fidelity=False) as connection:
         connection.execute("SET SESSION wait_timeout = 1")
-        time.sleep(1.5)
+        deadline = time.monotonic() + 60
+        gone = "SELECT 1 FROM information_schema.processlist WHERE id = %s"
+        while trio[0].query(gone, args=(connection.connection_id,)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         with pytest.raises(ConnectionLostError):
             connection.execute("DO 1")
         assert connection.closed
@@ -95,14 +99,14 @@ def test_logs_change_and_the_server_restarts_while_copying_and_following(
     source.restart()
     move.create("UPDATE t SET v = 'restarted' WHERE id < 100")
     settled(move, mover)
-    mover.stop(20)
+    mover.stop(60)
     again = RunningMover(move.spec(2), chunk_bytes=2000)
     again.start()
     source.kill()
     source.start()
     move.create("DELETE FROM t WHERE id > 1900")
     settled(move, again)
-    again.stop(20)
+    again.stop(60)
 
 
 def test_purged_logs_end_the_stream_with_what_to_do(server_factory: ServerFactory) -> None:

@@ -96,7 +96,7 @@ def running(spec: MoverSpec) -> Generator[RunningMover]:
     try:
         yield mover
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def settle(move: Move, mover: RunningMover) -> None:
@@ -372,4 +372,4 @@ def test_a_throttle_holds_the_copy_but_not_the_stream(trio: list[TestServer]) ->
         settle(move, mover)
         assert {stream.throttled_by for stream in mover.progress().streams} == {""}
     finally:
-        mover.stop(20)
+        mover.stop(60)

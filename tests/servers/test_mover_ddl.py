@@ -68,7 +68,7 @@ def test_stop_names_the_statement_and_goes_on_once_the_target_fits(move: Move) -
     final = started(move, OnDdl.STOP, 4)
     move.create("UPDATE t SET v='x' WHERE id < 9")
     settled(move, final)
-    final.stop(20)
+    final.stop(60)
 
 
 def test_ignore_goes_on_while_rows_still_fit(move: Move) -> None:
@@ -102,7 +102,7 @@ def test_exec_carries_statements_to_every_target(move: Move, answer: OnDdl) -> N
             "PRIMARY",
             "x",
         }
-    mover.stop(20)
+    mover.stop(60)
 
 
 def test_exec_stops_where_a_target_refuses_and_exec_ignore_does_not(move: Move) -> None:
@@ -115,7 +115,7 @@ def test_exec_stops_where_a_target_refuses_and_exec_ignore_does_not(move: Move) 
     assert "Duplicate key name" in progress.ddl
     ignoring = started(move, OnDdl.EXEC_IGNORE, 2)
     settled(move, ignoring)
-    ignoring.stop(20)
+    ignoring.stop(60)
 
 
 @pytest.mark.parametrize("statement", ["DROP TABLE t", "RENAME TABLE t TO was_t"])
@@ -133,14 +133,14 @@ def test_a_table_that_goes_away_stops_the_move(move: Move, statement: str) -> No
 def test_altered_while_no_mover_looked(move: Move) -> None:
     mover = started(move, OnDdl.EXEC, copy_threads=1)
     wait_for(mover, lambda p: sum(t.rows_copied for t in p.tables) > 0)
-    mover.stop(20)
+    mover.stop(60)
     move.create(
         "UPDATE t SET v='old' WHERE id < 40", "ALTER TABLE t ADD w INT", "UPDATE t SET w=2 WHERE id > 2900"
     )
     again = started(move, OnDdl.EXEC, 2)
     wait_copied(again)
     settled(move, again)
-    again.stop(20)
+    again.stop(60)
 
 
 def test_a_carried_statement_is_not_run_twice(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_a_carried_statement_is_not_run_twice(move: Move, monkeypatch: pytest.Mo
     monkeypatch.undo()
     again = started(move, OnDdl.EXEC, 2)
     settled(move, again)
-    again.stop(20)
+    again.stop(60)
 
 
 @pytest.mark.parametrize("rows", [1, 3500], ids=["a row", "more than a batch"])
@@ -174,7 +174,7 @@ def test_a_statement_does_not_overtake_rows_that_wait_for_locks(
     first = started(move, OnDdl.IGNORE)
     wait_copied(first)
     first.drain(move.positions(), 30)
-    first.stop(20)
+    first.stop(60)
     listed = ", ".join(f"({n}, 1, 'new')" for n in range(5000, 5000 + rows))
     move.create(f"INSERT INTO t VALUES {listed}", "ALTER TABLE t ADD KEY mine (v)")
     final = move.positions()
@@ -187,10 +187,10 @@ def test_a_statement_does_not_overtake_rows_that_wait_for_locks(
         with pytest.raises(DeadlineExceededError):
             mover.drain(final, 1.5)
         if stopped:
-            mover.stop(20)
+            mover.stop(60)
             mover = started(move, OnDdl.IGNORE, 3)
     settled(move, mover)
-    mover.stop(20)
+    mover.stop(60)
 
 
 @pytest.mark.parametrize("answer", [OnDdl.EXEC, OnDdl.STOP])

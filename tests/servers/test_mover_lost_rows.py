@@ -82,7 +82,7 @@ def test_stop_goes_on_behind_a_truncate_once_the_targets_are_empty(trio: list[Te
     last.drain(move.positions(), 30)
     assert there(move) == {(9, 90)}
     assert last.progress().passed == 1
-    last.stop(20)
+    last.stop(60)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_partitions(trio: list[TestServer], answer: OnDdl, statements: tuple[str
     if answer is OnDdl.EXEC and len(statements) == 1:
         mover.drain(move.positions(), 30)
         assert there(move) == {(2, 11), (9, 90)}
-        mover.stop(20)
+        mover.stop(60)
     else:
         hopeless(move, mover, answer)
 
@@ -158,7 +158,7 @@ def test_those_who_ask_to_ignore_get_what_they_asked_for_and_are_told(trio: list
         mover.drain(move.positions(), 30)
         assert there(move) == {*BOTH, (9, 90)}
         assert mover.progress().passed == 1
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_the_next_id_may_be_set(trio: list[TestServer]) -> None:
@@ -169,7 +169,7 @@ def test_the_next_id_may_be_set(trio: list[TestServer]) -> None:
     mover.drain(move.positions(), 30)
     assert there(move) == {*BOTH, (500, 1)}
     assert mover.progress().passed == 0
-    mover.stop(20)
+    mover.stop(60)
 
 
 def test_exec_goes_on_behind_what_it_cannot_carry_once_a_person_has_looked(trio: list[TestServer]) -> None:
@@ -188,4 +188,4 @@ def test_exec_goes_on_behind_what_it_cannot_carry_once_a_person_has_looked(trio:
         mover = started(move, OnDdl.EXEC, 2)
     mover.drain(move.positions(), 30)
     assert there(move) == {*BOTH, (9, 90)}
-    mover.stop(20)
+    mover.stop(60)

@@ -49,7 +49,7 @@ def test_what_was_prepared_elsewhere_before_a_mover_began_anew_may_be_committed(
         with prepared(move, "stays") as cursor:
             if move.source.flavor is Flavor.MARIADB:  # MySQL's position waits for the decision
                 first.drain(move.positions(), 60)
-            first.stop(20)
+            first.stop(60)
             second.start()
             cursor.execute(f"XA COMMIT '{move.workflow_id}'")
         move.source.query("INSERT INTO t VALUES (7)", move.schema)
@@ -57,8 +57,8 @@ def test_what_was_prepared_elsewhere_before_a_mover_began_anew_may_be_committed(
         move.assert_equal()
         assert second.progress().phase is Phase.FOLLOWING
     finally:
-        first.stop(20)
-        second.stop(20)
+        first.stop(60)
+        second.stop(60)
 
 
 def test_no_stream_begins_while_something_is_prepared(move: Move) -> None:
@@ -75,7 +75,7 @@ def test_no_stream_begins_while_something_is_prepared(move: Move) -> None:
         wait_copied(mover)
         move.assert_equal()
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_a_stream_back_outlives_what_was_prepared_elsewhere_when_it_began(move: Move) -> None:
@@ -90,4 +90,4 @@ def test_a_stream_back_outlives_what_was_prepared_elsewhere_when_it_began(move: 
             move.assert_equal()
             assert mover.progress().phase is Phase.FOLLOWING
         finally:
-            mover.stop(20)
+            mover.stop(60)

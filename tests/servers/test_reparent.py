@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from homeworld.engines import promotion
+from homeworld.engines import local, promotion
 from homeworld.engines.flavors import rules
 from homeworld.engines.local import LocalEngine
 from homeworld.model.errors import InvalidError
@@ -176,7 +176,7 @@ def test_what_waits_for_a_transaction_is_given_up_in_the_end(
     stack.open(replicas=1)
     fill(stack)
     was = shard_of(stack)
-    monkeypatch.setattr(reparents, "TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr(reparents, "TIMEOUT_SECONDS", 10)
     with stack.connect(autocommit=False) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE orders SET amount = -1 WHERE id = 1")
         told = over(stack, ask(stack))
@@ -204,8 +204,9 @@ def test_a_dead_primary_is_replaced_and_serves_nobody_while_it_has_more_than_oth
     owner(stack.engine, heir, rules(stack.engine.flavor).stop_receiving)
     stack.run("INSERT INTO orders (customer, amount) VALUES (1, -5)")
     kill(stack, former)
-    monkeypatch.setattr(reparents, "TIMEOUT_SECONDS", 2)
-    planned = over(stack, ask(stack))
+    with monkeypatch.context() as hurried:
+        hurried.setattr(reparents, "TIMEOUT_SECONDS", 2)
+        planned = over(stack, ask(stack))
     assert planned.state is Reparent.FAILED, "nothing may be lost in a planned one"
     assert shard_of(stack) == was
     done(stack, ask(stack, emergency=True))
@@ -215,7 +216,7 @@ def test_a_dead_primary_is_replaced_and_serves_nobody_while_it_has_more_than_oth
     assert stack.run("SELECT amount FROM orders WHERE amount < 0") == [(-6,)]
     with pytest.raises(InvalidError, match="they are lost"):
         stack.engine.start_server(former)
-    assert stack.engine.status(former).accepting
+    until(lambda: stack.engine.status(former).accepting, "it accepts")
 
     def barred() -> str:
         with stack.store.read() as tx:
@@ -232,6 +233,7 @@ def test_a_dead_primary_is_replaced_and_serves_nobody_while_it_has_more_than_oth
 def test_a_primary_that_hangs_is_killed_and_serves_again_once_it_follows(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(local, "_LOOK_SECONDS", 1.0)
     monkeypatch.setattr(promotion, "_FENCE_SECONDS", 1.0)
     stack.open(replicas=1)
     fill(stack)

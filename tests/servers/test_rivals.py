@@ -63,7 +63,7 @@ def test_a_key_that_another_shard_has_ends_the_move(
         on(move, 1, statement)
         progress = wait_over(mover)
     finally:
-        mover.stop(20)
+        mover.stop(60)
     assert progress.phase is Phase.FAILED
     assert not progress.retryable
     assert f"table '{table}': several source shards have rows with the same key" in progress.error
@@ -92,7 +92,7 @@ def test_rows_may_go_from_shard_to_shard(move: Move) -> None:
         move.assert_equal()
         assert mover.progress().phase is Phase.FOLLOWING
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_what_the_copy_has_brought_already_comes_again_from_the_log(move: Move) -> None:
@@ -113,4 +113,4 @@ def test_what_the_copy_has_brought_already_comes_again_from_the_log(move: Move) 
         move.assert_equal()
         assert mover.progress().phase is Phase.FOLLOWING
     finally:
-        mover.stop(20)
+        mover.stop(60)

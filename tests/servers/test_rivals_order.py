@@ -68,7 +68,7 @@ def running(move: Move, epoch: int = 1) -> Generator[RunningMover]:
         wait_copied(mover)
         yield mover
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def ends_equal(move: Move, mover: RunningMover) -> None:
@@ -246,7 +246,7 @@ def test_a_mover_begun_anew_still_tells_of_a_key_that_two_shards_had(trio: list[
     try:
         progress = wait_over(mover)
     finally:
-        mover.stop(20)
+        mover.stop(60)
     assert progress.phase is Phase.FAILED
     assert not progress.retryable
     assert "several source shards have rows with the same key" in progress.error
@@ -280,7 +280,7 @@ def test_the_copy_waits_for_a_log_that_has_yet_to_tell(
         wait_copied(mover)
         ends_equal(move, mover)
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_a_target_that_was_ahead_is_not_given_again_what_it_has(trio: list[TestServer]) -> None:
@@ -311,7 +311,7 @@ def test_a_target_that_was_ahead_is_not_given_again_what_it_has(trio: list[TestS
             until(lambda: there(None))
             on(move, 1, f"INSERT INTO t VALUES ({gone}, 7)")
             until(lambda: there(7))
-            mover.stop(20)
+            mover.stop(60)
             lock.rollback()
     with running(move, epoch=2) as mover:
         wait_for(mover, lambda progress: progress.phase is Phase.FOLLOWING)

@@ -159,7 +159,7 @@ def test_whoever_reads_for_somebody_waits_for_no_lock(move: Move) -> None:
         cursor.execute("LOCK TABLES p WRITE")
         with (
             pytest.raises(DeadlineExceededError, match="locked by another"),
-            tables.reading_session(place.endpoint, 2.0) as session,
+            tables.reading_session(place.endpoint, 8.0) as session,
         ):
             session.query_all(f"SELECT 1 FROM {place.schema}.p LIMIT 1")
         cursor.execute("UNLOCK TABLES")

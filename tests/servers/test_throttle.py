@@ -83,7 +83,7 @@ def running(spec: MoverSpec) -> Generator[RunningMover]:
     try:
         yield mover
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def told(word: str) -> Callable[[MoverProgress], bool]:
@@ -147,7 +147,7 @@ def test_load_on_the_source_holds_the_copy(move: Move, pairs: tuple[Pair, Pair])
     def work() -> None:
         with closing(move.source.connect(schema=move.schema)) as client, client.cursor() as cursor:
             while not stop.is_set():
-                cursor.execute("SELECT COUNT(*), SLEEP(0.2) FROM t AS a WHERE v LIKE '%y%'")
+                cursor.execute("SELECT COUNT(*), SLEEP(3) FROM t AS a WHERE v LIKE '%y%'")
 
     with running(spec(move, pairs, limits)) as mover:
         wait_for(mover, lambda p: rows(p) > 0)

@@ -50,7 +50,7 @@ def mover(move: Move) -> Iterator[RunningMover]:
     made.start()
     wait_copied(made)
     yield made
-    made.stop(20)
+    made.stop(60)
 
 
 def verified(mover: RunningMover, name: str = "v") -> Verification:

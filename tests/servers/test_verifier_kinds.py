@@ -58,7 +58,7 @@ def begin(servers: list[TestServer], *statements: str, sources: str = "-") -> It
         wait_copied(mover)
         yield Moved(move, mover)
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_rows_are_put_right_under_writers(trio: list[TestServer], monkeypatch: p
         assert outcome(mover, "after", repair=True).equal
         assert len(outcome(mover, "again", repair=True).rounds) == 1
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_a_repair_that_is_cut_off_is_gone_on_with(
@@ -139,7 +139,7 @@ def test_a_repair_that_is_cut_off_is_gone_on_with(
     monkeypatch.setattr(Repairer, "repair", first_only)
     mover.verify("v", repair=True)
     wait_for(mover, lambda _: bool(parts))
-    mover.stop(20)
+    mover.stop(60)
     found = mover.progress().verification
     assert found is not None
     assert not found.equal
@@ -153,7 +153,7 @@ def test_a_repair_that_is_cut_off_is_gone_on_with(
         assert len(found.rounds) == 3
         move.assert_equal()
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_rows_of_several_sources_are_not_put_right(
@@ -171,4 +171,4 @@ def test_rows_of_several_sources_are_not_put_right(
         assert found.tables[0].different
         assert not outcome(mover, "again", repair=False).equal
     finally:
-        mover.stop(20)
+        mover.stop(60)

@@ -95,7 +95,7 @@ class Movers:
 
     def end(self) -> None:
         if self.mover is not None:
-            self.mover.stop(20)
+            self.mover.stop(60)
             self.mover = None
 
 

@@ -121,7 +121,7 @@ def test_no_writer_is_locked_out_or_ended(trio: list[TestServer], monkeypatch: p
         stop.set()
         for thread in threads:
             thread.join(30)
-        mover.stop(20)
+        mover.stop(60)
     assert (errors, locks.taken) == ([], 0)
 
 
@@ -191,7 +191,7 @@ def test_where_it_does_not_come_out_even_the_tables_are_locked_after_all(
     mysql_only(trio)
     move = two_tables(trio)
     locks = Locks(monkeypatch)
-    monkeypatch.setattr(meeting, "UNLOCKED_SECONDS", 0.5)
+    monkeypatch.setattr(meeting, "UNLOCKED_SECONDS", 3.0)
     tried: list[bool] = []
     if why == "rows differ":
 
@@ -216,7 +216,7 @@ def test_where_it_does_not_come_out_even_the_tables_are_locked_after_all(
         found = verified(mover)
         assert found.equal, found
     finally:
-        mover.stop(20)
+        mover.stop(60)
     assert len(tried) > 1
     assert locks.taken == 1
 
@@ -257,7 +257,7 @@ def test_a_part_of_the_window_is_not_taken_for_equal(
         assert found.equal, found
         assert len(opened) == 3
     finally:
-        mover.stop(20)
+        mover.stop(60)
     assert locks.taken == 0
 
 
@@ -283,7 +283,7 @@ def test_several_shards_of_one_server(trio: list[TestServer], monkeypatch: pytes
                 assert found.equal, found
                 assert found.rows_compared == 2
     finally:
-        mover.stop(20)
+        mover.stop(60)
     assert locks.taken == 0
 
 
@@ -338,7 +338,7 @@ def test_a_transaction_that_is_only_prepared_lets_nobody_go_too_far(
         mover.drain(move.positions(), 30)
         move.assert_equal()
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_what_is_prepared_and_decided_all_the_time_is_no_difference(trio: list[TestServer]) -> None:
@@ -376,7 +376,7 @@ def test_what_is_prepared_and_decided_all_the_time_is_no_difference(trio: list[T
         mover.drain(move.positions(), 30)
         move.assert_equal()
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_a_row_that_differs_is_told_although_it_is_written_all_the_time(
@@ -400,7 +400,7 @@ def test_a_row_that_differs_is_told_although_it_is_written_all_the_time(
             writers.wait(20)
             found = verified(mover)
     finally:
-        mover.stop(20)
+        mover.stop(60)
     assert (found.state, found.equal) == ("completed", False)
     told = {table.table: (table.extra_target, table.mismatched) for table in found.tables}
     assert told["b"] == (0, 0)
@@ -446,7 +446,7 @@ def test_a_log_that_goes_on_in_another_file_and_keys_that_change(trio: list[Test
         mover.drain(move.positions(), 30)
         move.assert_equal()
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 def test_nobody_who_alters_a_table_waits_for_a_try_that_came_to_nothing(
@@ -488,7 +488,7 @@ def test_nobody_who_alters_a_table_waits_for_a_try_that_came_to_nothing(
         assert found.equal, found
         assert len(waited) == 2
     finally:
-        mover.stop(20)
+        mover.stop(60)
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -11,8 +11,9 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pymysql
 
@@ -137,8 +138,8 @@ class Teller(threading.Thread):
     def run(self) -> None:
         while not self._halt.is_set():
             try:
+                self._reconnect.clear()  # first: who aims from here on is heard
                 with self._login.connect(self._schema) as connection:
-                    self._reconnect.clear()
                     while not (self._halt.is_set() or self._reconnect.is_set()):
                         self._note(connection) if self._patient else self._transfer(connection)
                         self._halt.wait(0.002)
@@ -202,6 +203,21 @@ class Teller(threading.Thread):
         took = time.perf_counter() - begun
         with self._bank.lock:
             self._bank.longest = max(self._bank.longest, took)
+
+
+class Working(Protocol):
+    """What counts its commits."""
+
+    commits: int
+
+
+def all_work(tellers: Sequence[Working], commits: int = 1, seconds: float = 60.0) -> None:
+    """Every teller commits so many times more; fails the test where one does not."""
+    before = [teller.commits for teller in tellers]
+    deadline = time.monotonic() + seconds
+    while any(teller.commits < count + commits for teller, count in zip(tellers, before, strict=True)):
+        assert time.monotonic() < deadline, "tellers do not work"
+        time.sleep(0.05)
 
 
 def stop(tellers: list[Teller], timeout: float = 60.0) -> None:

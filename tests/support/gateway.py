@@ -176,6 +176,6 @@ def connector(gw: GatewayFixture, **options: Any) -> Any:
 
 def ask_until_error(connection: Any) -> None:
     """Ask until the connection is ended from the other side."""
-    for _ in range(1000):
+    for _ in range(6000):
         connection.cursor().execute("SELECT 1")
         time.sleep(0.01)

@@ -21,7 +21,7 @@ from tests.support.api import StatedPreconditions
 LOOPBACK = "127.0.0.0/8,::1/128"
 
 
-def dispatcher(store: Store, *, seconds: float = 5.0, retries: Retries | None = None) -> Dispatcher:
+def dispatcher(store: Store, *, seconds: float = 9.0, retries: Retries | None = None) -> Dispatcher:
     """The errand over a store; loopback may be reached."""
     subjects = EventSubjects(Settings(StatedPreconditions()), "http://api.example")
     post = Post(Reach(parse_networks(LOOPBACK)), seconds=seconds)

@@ -87,12 +87,12 @@ class HostileServer:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name="hostile", daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def well(self, *, hang_up: bool = False) -> None:
         """Behave from now on.
@@ -205,10 +205,10 @@ def held(gateway: Gateway) -> Held:
             waiting=sum(gateway.accounts._waiting.values()),
         )
 
-    return gateway._call(look(), 10.0)
+    return gateway._call(look(), 60.0)
 
 
-def settles(what: Callable[[], bool], seconds: float = 20.0) -> bool:
+def settles(what: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether something comes to be so in time."""
     end = time.monotonic() + seconds
     while not what():
@@ -263,7 +263,7 @@ def enter(gw: GatewayFixture, **options: Any) -> WireClient:
     return WireClient(gw.gateway.port, "admin", f"pw-{BackendRole.ADMIN.value}", DATABASE, **options)
 
 
-QUICK = Patience(handshake=0.4, read=0.4, write=0.6, idle=20.0)
+QUICK = Patience(handshake=2.0, read=0.4, write=0.6, idle=20.0)
 """For tests of what happens when patience ends."""
 USUAL_CAPABILITIES = int(DEFAULT_CAPABILITIES)
 PATIENT = replace(QUICK, read=30.0, write=60.0, handshake=10.0)

@@ -34,6 +34,10 @@ MYSQL = CACHE / "mysql-9.7" / "bin" / "mysqld"
 START_SECONDS = 180.0
 # Ports that this process has given out: a server that is down keeps its own.
 _ports: set[int] = set()
+# Not those of other processes that run tests beside this one: a port is chosen a while before it is bound.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+OWN_PORTS = range(11000 + WORKER, 15000, 8)
+ENGINE_PORTS = range(21000 + WORKER, 32000, 8)
 
 
 def binary(flavor: Flavor) -> Path | None:
@@ -46,7 +50,7 @@ def binary(flavor: Flavor) -> Path | None:
 
 def free_port() -> int:
     """A loopback port nobody listens on, outside the range the kernel gives to outgoing connections."""
-    port = choose_port(_ports)
+    port = choose_port(_ports, OWN_PORTS)
     _ports.add(port)
     return port
 

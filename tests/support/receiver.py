@@ -10,7 +10,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ class Receiver:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         self._listener = socket.create_server((self.host, 0), family=family)
         self._open: list[socket.socket] = []
+        self.linger = 1.0  # seconds that /slow takes
         self._seen: Counter[str] = Counter()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._accept, name="receiver", daemon=True)
@@ -102,7 +102,10 @@ class Receiver:
         first, *lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         while len(body) < int(headers["content-length"]):
-            body += connection.recv(4096)
+            more = connection.recv(4096)
+            if not more:
+                return None
+            body += more
         return Received(first.split(" ")[1], headers, body)
 
     def _answer(self, connection: socket.socket, request: Received) -> None:
@@ -120,7 +123,7 @@ class Receiver:
             say("200 OK" if self._seen[name] > 2 else "500 Oh")
 
         def slow() -> None:
-            time.sleep(1)
+            self._closing.wait(self.linger)
             say("200 OK")
 
         def early() -> None:

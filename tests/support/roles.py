@@ -109,7 +109,7 @@ class Process:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def terminate(self, seconds: float = 20.0) -> int:
+    def terminate(self, seconds: float = 60.0) -> int:
         """SIGTERM: an orderly end; the exit code."""
         assert self._process is not None, f"{self} does not run"
         self._process.terminate()

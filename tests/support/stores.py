@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import Flavor
+from homeworld.store import engine as store_engine
 from homeworld.store.branches import Branch
 from homeworld.store.databases import Database
 from homeworld.store.engine import open_engine
@@ -21,6 +22,9 @@ from homeworld.store.migrate import upgrade
 from homeworld.store.store import Store, Transaction
 from homeworld.store.tables import metadata
 from homeworld.store.tenants import Organization, Region
+
+# A machine that pauses must not end a test's transaction, nor its wait for one.
+store_engine.IDLE_SECONDS, store_engine.LOCK_SECONDS = 60, 120
 
 
 @dataclass

@@ -29,7 +29,7 @@ class WireClient:
         capabilities: int = DEFAULT_CAPABILITIES,
         charset: int = 45,
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         login = Login(
             Credentials(user, password, schema), secure=False, capabilities=capabilities, charset=charset
         )

@@ -148,6 +148,6 @@ def test_nobody_there_is_not_an_api_error() -> None:
 
 def test_waiting_reads_until_it_is_so() -> None:
     readings = iter(range(10))
-    assert wait_for(lambda: next(readings), lambda n: n == 3, timeout_seconds=5, every_seconds=0) == 3
+    assert wait_for(lambda: next(readings), lambda n: n == 3, timeout_seconds=120, every_seconds=0) == 3
     with pytest.raises(TimeoutError, match="last: 7"):
         wait_for(lambda: 7, lambda n: n == 8, timeout_seconds=0, every_seconds=0)

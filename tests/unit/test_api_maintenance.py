@@ -153,13 +153,13 @@ def test_the_errand_opens_what_is_due_and_moves_the_schedule_on(desk: Desk) -> N
     daily = create(desk, frequency_unit="day", hour=13, duration=1)
     once = create(desk, frequency_unit="once", starts_at="2026-03-01T13:00:00Z")
     create(desk, frequency_unit="day", hour=13, enabled=False)
-    lease = Keeper(desk.store, "tests").take("maintenance")
+    lease = Keeper(desk.store, "tests", ttl_seconds=600.0).take("maintenance")
     assert lease is not None
     errand = Opening(desk.store)
     errand.turn(lease)
     assert windows(desk, daily) == windows(desk, once) == []
     desk.clock.forward(3600)
-    lease = Keeper(desk.store, "tests").take("maintenance")
+    lease = Keeper(desk.store, "tests", ttl_seconds=600.0).take("maintenance")
     assert lease is not None
     errand.turn(lease)
     errand.turn(lease)
@@ -177,7 +177,7 @@ def test_the_errand_opens_what_is_due_and_moves_the_schedule_on(desk: Desk) -> N
         tx.maintenance.finish(open_one)
     # Whoever was away for the whole window opens the next one and no late one.
     desk.clock.forward(2 * 86400 + 2 * 3600)
-    lease = Keeper(desk.store, "tests").take("maintenance")
+    lease = Keeper(desk.store, "tests", ttl_seconds=600.0).take("maintenance")
     assert lease is not None
     errand.turn(lease)
     assert len(windows(desk, daily)) == 1

@@ -201,7 +201,7 @@ def test_a_resize_waits_for_an_open_maintenance_window(desk: Desk) -> None:
         window = tx.maintenance.open(tx.maintenance.create(desk.shop.database.id, rhythm=rhythm))
     engine = cast("Any", None)  # nothing is asked of servers before it begins
     handler = KeyspaceResizes(Ports(desk.store, engine, lambda: None, engine), engine)
-    lease = Keeper(desk.store, "tests").take(f"resize:{made['id']}")
+    lease = Keeper(desk.store, "tests", ttl_seconds=600.0).take(f"resize:{made['id']}")
     assert lease is not None
     handler.tick(made["id"], lease)
     told = desk.http.get(f"{RESIZES}/{made['id']}").json()

@@ -225,7 +225,7 @@ def test_what_happens_here_can_be_asked_for(desk: Desk) -> None:
     asked = {"name": "m", "source_keyspace": "shop", "target_keyspace": "shop_sharded", "tables": ["t"]}
     assert desk.http.post(f"{DB}/workflows", json=asked).status_code == 201
     errand = dispatcher(desk.store)
-    lease = Keeper(desk.store, "tests").take("webhooks")
+    lease = Keeper(desk.store, "tests", ttl_seconds=600.0).take("webhooks")
     assert lease is not None
     errand.stop(0)  # it sends nothing, and writes deliveries all the same
     errand.turn(lease)

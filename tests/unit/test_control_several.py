@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from homeworld.control import several
+from homeworld.control import member, several
 from homeworld.control.caller import Call, NoAnswerError
 from homeworld.control.life import Lives
 from homeworld.control.member import Member
@@ -110,7 +110,7 @@ class Process:
         stack.callback(self.server.stop)
         stack.callback(self.member.stop)
         self.member.start(self.gateway, "127.0.0.1:1")
-        self.member.wait_joined(10.0)
+        self.member.wait_joined(120.0)
 
     def sleep(self) -> None:
         self._awake.clear()
@@ -165,8 +165,12 @@ class World:
         stack.callback(self.all.stop)
         self.processes: list[Process] = []
 
-    def gateway(self, name: str) -> Process:
-        made = Process(name, self.store, self.lives, self._folder, self._stack, self._ttl)
+    def gateway(self, name: str, ttl: float = 0.0) -> Process:
+        """One of this name.
+
+        :param ttl: of its lease, where it is another than the world's.
+        """
+        made = Process(name, self.store, self.lives, self._folder, self._stack, ttl or self._ttl)
         self.processes.append(made)
         return made
 
@@ -216,7 +220,7 @@ def lasting(tmp_path: Path) -> Iterator[World]:
 
 
 def soon(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + 120.0
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -254,7 +258,7 @@ def test_every_gateway_serves_what_was_published_and_opens(lasting: World) -> No
 
 
 def test_one_that_sleeps_is_set_apart_and_the_others_go_on(world: World) -> None:
-    a, b = world.gateway("a"), world.gateway("b")
+    a, b = world.gateway("a", LONG_TTL), world.gateway("b")
     world.guard()
     b.sleep()
     begun = time.monotonic()
@@ -268,7 +272,7 @@ def test_one_that_sleeps_is_set_apart_and_the_others_go_on(world: World) -> None
 
 
 def test_one_that_wakes_up_enters_anew_and_keeps_what_the_others_hold(world: World) -> None:
-    world.gateway("a")
+    world.gateway("a", LONG_TTL)
     b = world.gateway("b")
     world.guard()
     b.sleep()
@@ -284,7 +288,7 @@ def test_one_that_wakes_up_enters_anew_and_keeps_what_the_others_hold(world: Wor
 
 
 def test_one_that_sleeps_and_may_not_know_what_moves_holds_everything_up(world: World) -> None:
-    world.gateway("a")
+    world.gateway("a", LONG_TTL)
     b = world.gateway("b")
     b.sleep()
     with pytest.raises(UnavailableError, match=r"gateway b .* may not know"):
@@ -300,7 +304,7 @@ def test_one_that_sleeps_and_may_not_know_what_moves_holds_everything_up(world: 
 
 
 def test_tables_that_nothing_moves_are_not_held_without_one_that_sleeps(world: World) -> None:
-    a = world.gateway("a")
+    a = world.gateway("a", LONG_TTL)
     b = world.gateway("b")
     world.guard()
     b.sleep()
@@ -356,11 +360,13 @@ def test_a_gateway_that_others_set_apart_while_it_served_serves_nothing_that_mov
     with world.store.write() as tx:
         (member,) = tx.gateways.all()
         assert not tx.gateways.set_apart(member), "not while its lease lasts"
+
+    def apart() -> bool:
+        with world.store.write() as tx:
+            return tx.gateways.set_apart(*tx.gateways.all())
+
     a.sleep()
-    time.sleep(TTL)
-    with world.store.write() as tx:
-        (member,) = tx.gateways.all()
-        assert tx.gateways.set_apart(member)
+    soon(apart)
     assert not a.member.standing.live()
     incarnation = member.incarnation
     a.wake()
@@ -371,7 +377,8 @@ def test_a_gateway_that_others_set_apart_while_it_served_serves_nothing_that_mov
 def test_one_that_was_set_apart_leaves_nothing_behind_when_it_ends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.gateway("a")
+    monkeypatch.setattr(member, "_LEAVE_SECONDS", 60.0)
+    world.gateway("a", LONG_TTL)
     b = world.gateway("b")
     b.sleep()
     soon(lambda: _apart(world, "b"))
@@ -397,7 +404,8 @@ def _apart(world: World, name: str) -> bool:
 def test_one_that_could_not_leave_can_be_seen_to_have_ended(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.gateway("a")
+    monkeypatch.setattr(member, "_LEAVE_SECONDS", 60.0)
+    world.gateway("a", LONG_TTL)
     b = world.gateway("b")
     with monkeypatch.context() as patch:
         patch.setattr(b.member, "_store", _Away())
@@ -418,13 +426,13 @@ class _Away:
 
 
 def test_a_call_that_cannot_be_taken_for_now_does_not_make_a_gateway_deaf(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    lasting: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a = world.gateway("a")
+    a = lasting.gateway("a")
     listener = a.server._listener  # type: ignore[reportPrivateUsage]
     a.server._listener = _Full(listener)  # type: ignore[reportPrivateUsage, assignment]
     for _ in range(3):
-        assert world.all.connections() == {("server", ord("a"))}
+        assert lasting.all.connections() == {("server", ord("a"))}
 
 
 class _Full:
@@ -456,6 +464,9 @@ def test_a_watch_that_fails_by_a_fault_of_ours_says_so(world: World, monkeypatch
     monkeypatch.setattr(threading, "excepthook", _unheard)
     world.all.start()
     soon(lambda: world.all.failure is not None)
+    watcher = world.all._watcher  # type: ignore[reportPrivateUsage]
+    assert watcher is not None
+    watcher.join(60)  # it has told its fault
     assert isinstance(world.all.failure, ZeroDivisionError)
 
 
@@ -464,7 +475,7 @@ def test_a_lease_that_ends_while_it_is_renewed_wakes_who_waits_for_it(
 ) -> None:
     a = world.gateway("a")
     a.sleep()
-    time.sleep(0.3)  # what was under way has come to its end
+    time.sleep(3)  # what was under way has come to its end
     member, resumed = a.member, a.gateway.resumed
     monkeypatch.setattr(member.standing, "_good_for", 60.0)
     member.standing.until = now() + 0.05

@@ -60,12 +60,12 @@ def test_what_nobody_waits_for_is_counted_until_it_is_done() -> None:
 
         def work() -> None:
             begun.release()
-            may_end.wait(20)
+            may_end.wait(120)
 
         waiting = [asyncio.create_task(at._aside(work)) for _ in range(3)]
         try:
             for _ in range(2):
-                assert await asyncio.to_thread(begun.acquire, timeout=20)
+                assert await asyncio.to_thread(begun.acquire, timeout=120)
             waiting[0].cancel()
             await asyncio.wait(waiting[:1])
             await asyncio.sleep(0)

@@ -9,8 +9,10 @@ import time
 import pytest
 import uvloop
 
+from homeworld.gateway.calls import call
 from homeworld.gateway.router import Router
 from homeworld.gateway.server import Gateway
+from homeworld.model.errors import DeadlineExceededError, UnavailableError
 
 
 def test_it_has_not_ended_before_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +44,35 @@ def test_it_has_not_ended_before_it_says_why(monkeypatch: pytest.MonkeyPatch) ->
     finally:
         close.set()
         gateway.stop()
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
+
+
+def test_a_call_whose_work_is_ended_with_the_gateway_is_told_so() -> None:
+    loop, begun = asyncio.new_event_loop(), threading.Event()
+
+    async def work() -> None:
+        begun.set()
+        await _forever()
+
+    def end() -> None:
+        assert begun.wait(60)
+        loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+
+    running = threading.Thread(target=loop.run_forever, daemon=True)
+    ending = threading.Thread(target=end, daemon=True)
+    running.start()
+    ending.start()
+    with pytest.raises(UnavailableError, match="has ended"):
+        call(loop, work(), 60.0)
+    with pytest.raises(DeadlineExceededError):
+        call(loop, _forever(), 0.05)
+    loop.call_soon_threadsafe(loop.stop)
+    running.join(60)
+    loop.close()
+    with pytest.raises(UnavailableError, match="has ended"):
+        call(loop, _forever(), 60.0)
+    with pytest.raises(UnavailableError, match="does not run"):
+        call(None, _forever(), 60.0)

@@ -180,7 +180,9 @@ def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(monkeypatch: p
     act(work)
 
 
-def test_clients_cannot_make_it_read_without_a_pause() -> None:
+def test_clients_cannot_make_it_read_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_PAUSE_SECONDS", 2.0)
+
     async def work(desk: Desk) -> None:
         first = desk.ask()
         await desk.answer()

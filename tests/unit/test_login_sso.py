@@ -18,6 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from homeworld.api import login_oidc
 from homeworld.api.calls import Settings
 from homeworld.api.login_oidc import Oidc, Provider, checked_provider, identity_of
 from homeworld.model.errors import ForbiddenError, HomeworldError, InvalidError, UnavailableError
@@ -92,7 +93,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(sqlite_store: Store, clock: TestClock, served_api: ServedApi, issuer: str) -> Iterator[Desk]:
+def desk(
+    sqlite_store: Store, clock: TestClock, served_api: ServedApi, issuer: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Desk]:
+    monkeypatch.setattr(login_oidc, "_TIMEOUT_SECONDS", 60.0)
     with sqlite_store.write() as tx:
         shop = make_shop(tx)
     back = f"{served_api.url}/login/sso/callback"

@@ -11,13 +11,15 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import event
 
 from homeworld.api.calls import Settings
 from homeworld.api.event_subjects import EventSubjects
-from homeworld.gateway import effects
+from homeworld.gateway import effects, loading, server
+from homeworld.gateway.pool import Pool
 from homeworld.gateway.server import VERSIONS, Gateway
 from homeworld.metering import meter as metering
 from homeworld.metering.meter import Meter
@@ -68,7 +70,7 @@ def shop_in(store: Store, name: str = "shop") -> Shop:
 
 
 def leased(store: Store, resource: str) -> Lease:
-    lease = Keeper(store, "me").take(resource)
+    lease = Keeper(store, "me", ttl_seconds=600.0).take(resource)
     assert lease is not None
     return lease
 
@@ -196,7 +198,10 @@ class CountedRead(dict[str, BranchRoutes]):
 
 
 @pytest.fixture
-def gateway() -> Iterator[Gateway]:
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    # Whom it has begun to read it waits for, however long the others take to begin.
+    monkeypatch.setattr(server, "Pool", partial(Pool, 300.0))
+    monkeypatch.setattr(loading, "_LOAD_SECONDS", 300.0)
     made = Gateway(router_factory=PlainRouter)
     made.start()
     yield made

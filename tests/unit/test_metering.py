@@ -51,7 +51,7 @@ def desk(store: Store, clock: TestClock, served_api: ServedApi) -> Iterator[Desk
 
 
 def turn(desk: Desk, meter: Meter) -> None:
-    lease = Keeper(desk.store, "tests").take("metering")
+    lease = Keeper(desk.store, "tests", ttl_seconds=600.0).take("metering")
     assert lease is not None
     meter.turn(lease)
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_looked_at_is_not_counted_and_keeps_nothing_else_from_it(
 
 
 def test_who_has_lost_the_lease_counts_nothing(desk: Desk) -> None:
-    mine = Keeper(desk.store, "me")
+    mine = Keeper(desk.store, "me", ttl_seconds=600.0)
     lease = mine.take("metering")
     assert lease is not None
     mine.give_back(lease)

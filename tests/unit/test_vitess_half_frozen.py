@@ -62,7 +62,7 @@ class HalfFrozen:
 
 def test_a_death_between_the_shards_at_its_end_is_mended() -> None:
     vtctld = HalfFrozen({1: look.FROZEN, 2: look.FOR_CUTOVER})
-    VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=5.0)
+    VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=120.0)
     assert set(vtctld.messages.values()) == {look.FROZEN}
     # None is frozen: then Vitess's own call ends it, and nothing is written behind its back.
     vtctld = HalfFrozen({1: look.FOR_CUTOVER, 2: look.FOR_CUTOVER})
@@ -80,6 +80,6 @@ def test_streams_that_a_switch_has_stopped_run_again_where_it_goes_no_further(
     """But none that somebody else has stopped, and least of all in front of a schema statement."""
     vtctld = FakeVtctld(stage=1, refusal="stream is in an error state", stopped_by=stopped_by)
     moves = VitessMoves(vtctld)
-    moves.settle(MOVE, back=True, timeout_seconds=5.0)
+    moves.settle(MOVE, back=True, timeout_seconds=120.0)
     assert not moves.look(MOVE).denied
     assert ("start" in vtctld.calls) is again

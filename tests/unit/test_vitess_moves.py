@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -466,19 +468,19 @@ def test_a_switch_there_and_back_and_nothing_twice() -> None:
     vtctld = FakeVtctld()
     moves = VitessMoves(vtctld)
     for back in (False, True, False):
-        moves.switch_primaries(MOVE, back=back, timeout_seconds=5.0)
+        moves.switch_primaries(MOVE, back=back, timeout_seconds=120.0)
         assert moves.look(MOVE).at(back=back)
         assert not moves.look(MOVE).halfway
         before = switches(vtctld)
-        moves.switch_primaries(MOVE, back=back, timeout_seconds=5.0)
-        moves.settle(MOVE, back=back, timeout_seconds=5.0)
+        moves.switch_primaries(MOVE, back=back, timeout_seconds=120.0)
+        moves.settle(MOVE, back=back, timeout_seconds=120.0)
         assert switches(vtctld) == before
 
 
 def test_while_clients_wait_no_more_is_asked_than_has_to_be() -> None:
     vtctld = FakeVtctld()
     moves = VitessMoves(vtctld)
-    told = moves.switch_primaries(MOVE, back=False, timeout_seconds=5.0, untouched=True)
+    told = moves.switch_primaries(MOVE, back=False, timeout_seconds=120.0, untouched=True)
     assert vtctld.calls == ["SwitchTraffic", "GetRoutingRules"]
     assert set(told.values()) == {f"wide.{table}" for table in MOVE.tables}
 
@@ -486,7 +488,7 @@ def test_while_clients_wait_no_more_is_asked_than_has_to_be() -> None:
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_what_breaks_off_is_looked_at_although_it_was_untouched(stage: int) -> None:
     vtctld = FakeVtctld(break_at=[stage])
-    told = VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=5.0, untouched=True)
+    told = VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=120.0, untouched=True)
     assert (vtctld.switched, vtctld.stage) == (True, 0)
     assert set(told.values()) == {f"wide.{table}" for table in MOVE.tables}
     assert "GetWorkflows" in vtctld.calls
@@ -496,7 +498,7 @@ def test_what_breaks_off_is_looked_at_although_it_was_untouched(stage: int) -> N
 @pytest.mark.parametrize("silent", [False, True])
 def test_what_breaks_off_is_called_again(stage: int, silent: bool) -> None:
     vtctld = FakeVtctld(break_at=[stage], silent=silent)
-    VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=5.0)
+    VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=120.0)
     assert (vtctld.switched, vtctld.stage) == (True, 0)
 
 
@@ -506,16 +508,16 @@ def test_behind_its_journal_a_switch_goes_on_whatever_the_lag(stage: int, settle
     vtctld = FakeVtctld(stage=stage, lagging=True)
     moves = VitessMoves(vtctld)
     if settled:
-        moves.settle(MOVE, back=False, timeout_seconds=5.0)
+        moves.settle(MOVE, back=False, timeout_seconds=120.0)
     else:
-        moves.switch_primaries(MOVE, back=False, timeout_seconds=5.0)
+        moves.switch_primaries(MOVE, back=False, timeout_seconds=120.0)
     assert (vtctld.switched, vtctld.stage) == (True, 0)
 
 
 def test_before_it_lag_keeps_it_from_beginning() -> None:
     vtctld = FakeVtctld(lagging=True)
     with pytest.raises(DeadlineExceededError):
-        VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=5.0)
+        VitessMoves(vtctld).switch_primaries(MOVE, back=False, timeout_seconds=120.0)
     assert (vtctld.switched, vtctld.stage) == (False, 0)
 
 
@@ -523,7 +525,7 @@ def test_what_is_refused_before_it_begins_has_changed_nothing() -> None:
     vtctld = FakeVtctld(refusal="replication lag 40s is higher than allowed")
     moves = VitessMoves(vtctld)
     with pytest.raises(DeadlineExceededError, match="higher than allowed"):
-        moves.switch_primaries(MOVE, back=False, timeout_seconds=5.0)
+        moves.switch_primaries(MOVE, back=False, timeout_seconds=120.0)
     assert switches(vtctld) == 1
     with pytest.raises(InvalidError):
         moves.check(MOVE, PRIMARIES, back=False)
@@ -536,21 +538,28 @@ def test_what_does_not_end_is_told_and_settled_later(stage: int) -> None:
     with pytest.raises(UnavailableError, match="has not ended it"):
         moves.switch_primaries(MOVE, back=False, timeout_seconds=0.01)
     vtctld.break_at.clear()
-    moves.settle(MOVE, back=True, timeout_seconds=5.0)
+    moves.settle(MOVE, back=True, timeout_seconds=120.0)
     seen = moves.look(MOVE)
     assert seen.at(back=True)
     assert not seen.halfway
 
 
-def test_a_side_that_vitess_leaves_denied_is_let_go_by_hand() -> None:
+def no_pause(_seconds: float) -> None:
+    pass
+
+
+def test_a_side_that_vitess_leaves_denied_is_let_go_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     vtctld = FakeVtctld(stage=1, refusal="stream is in an error state")
     moves = VitessMoves(vtctld)
-    moves.settle(MOVE, back=True, timeout_seconds=5.0)
+    moves.settle(MOVE, back=True, timeout_seconds=120.0)
     assert "SetShardTabletControl" in vtctld.calls
     assert not moves.look(MOVE).denied
     behind = FakeVtctld(stage=2, refusal="stream is in an error state")
+    ticks = itertools.count()  # a second passes with each look at the clock
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)), sleep=no_pause)
+    monkeypatch.setattr(moves_traffic, "time", clock)
     with pytest.raises(UnavailableError, match="error state"):
-        VitessMoves(behind).settle(MOVE, back=True, timeout_seconds=0.01)
+        VitessMoves(behind).settle(MOVE, back=True, timeout_seconds=3.0)
     assert "SetShardTabletControl" not in behind.calls, "behind the journal there is no way but forward"
 
 
@@ -562,7 +571,7 @@ def test_where_vitess_has_forgotten_the_way_there_it_goes_back_or_ends_all_the_s
     assert not seen.exists
     assert seen.at(back=False)
     assert not seen.halfway
-    moves.switch_primaries(MOVE, back=True, timeout_seconds=5.0)
+    moves.switch_primaries(MOVE, back=True, timeout_seconds=120.0)
     assert moves.look(MOVE).at(back=True)
     other = FakeVtctld(switched=True, rounds=1, forgotten=True)
     VitessMoves(other).complete(MOVE)

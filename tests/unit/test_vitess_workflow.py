@@ -32,6 +32,8 @@ SWITCHES = (d.SWITCH_PRIMARIES, d.REVERSE_PRIMARIES)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+    monkeypatch.setattr(steps_switch, "HOLD_SECONDS", 600.0)
+    monkeypatch.setattr(steps_switch, "SWITCH_SECONDS", 590.0)
     monkeypatch.setattr(vitess_mover, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(vitess_mover, "ATTACH_SECONDS", 0.0)
 

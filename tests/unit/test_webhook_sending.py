@@ -81,10 +81,10 @@ def to(*addresses: str) -> Callable[[str, int], Sequence[str]]:
     ],
 )
 def test_every_answer_is_an_outcome(receiver: Receiver, path: str, success: bool, result: str) -> None:
-    post = Post(Reach(parse_networks(LOOPBACK)), seconds=0.5)
+    post = Post(Reach(parse_networks(LOOPBACK)), seconds=0.5 if path == "/hang" else 30.0)
     outcome = post(receiver.url(path), b"{}", {}, nothing)
     assert (outcome.success, result in outcome.result) == (success, True), outcome
-    assert len(receiver.received) == 1
+    until("it came", lambda: len(receiver.received) == 1)
 
 
 def test_nobody_listens() -> None:
@@ -119,7 +119,7 @@ def test_one_record_that_leads_inside_is_enough(receiver: Receiver) -> None:
 
 def test_the_checked_address_is_the_one_connected_to(receiver: Receiver) -> None:
     answers = iter([["127.0.0.1"], ["10.0.0.1"]])
-    post = Post(Reach(parse_networks(LOOPBACK)), resolve=lambda _host, _port: next(answers))
+    post = Post(Reach(parse_networks(LOOPBACK)), resolve=lambda _host, _port: next(answers), seconds=60.0)
     assert post(f"http://changes.example:{receiver.port}/ok", b"{}", {}, nothing).success
     assert receiver.received[0].headers["host"] == f"changes.example:{receiver.port}"
     outcome = post(f"http://changes.example:{receiver.port}/ok", b"{}", {}, nothing)
@@ -133,7 +133,7 @@ def test_plain_http_goes_to_allowed_networks_only() -> None:
 
 
 def test_a_further_address_is_tried_where_one_does_not_listen(receiver: Receiver) -> None:
-    post = Post(Reach(parse_networks(LOOPBACK)), resolve=to("127.0.0.2", "127.0.0.1"))
+    post = Post(Reach(parse_networks(LOOPBACK)), resolve=to("127.0.0.2", "127.0.0.1"), seconds=60.0)
     assert post(f"http://two.example:{receiver.port}/ok", b"{}", {}, nothing).success
 
 
@@ -144,7 +144,7 @@ def test_an_address_that_says_nothing_leaves_time_for_the_others(receiver: Recei
         for waiting in (first, second):
             waiting.setblocking(False)
             waiting.connect_ex(("127.0.0.2", receiver.port))
-        post = Post(Reach(parse_networks(LOOPBACK)), resolve=to("127.0.0.2", "127.0.0.1"), seconds=4.0)
+        post = Post(Reach(parse_networks(LOOPBACK)), resolve=to("127.0.0.2", "127.0.0.1"), seconds=16.0)
         assert post(f"http://two.example:{receiver.port}/ok", b"{}", {}, nothing).success
 
 
@@ -155,10 +155,15 @@ def test_certificates_are_checked(tmp_path: Path) -> None:
         reach = Reach(parse_networks(LOOPBACK))
         trusting = ssl.create_default_context(cafile=str(ca))
         url = receiver.url("/ok", "hooks.example")
-        assert Post(reach, tls=trusting, resolve=to("127.0.0.1"))(url, b"{}", {}, nothing).success
+        assert Post(reach, tls=trusting, resolve=to("127.0.0.1"), seconds=60.0)(
+            url, b"{}", {}, nothing
+        ).success
         for post, wrong in (
-            (Post(reach, resolve=to("127.0.0.1")), url),
-            (Post(reach, tls=trusting, resolve=to("127.0.0.1")), receiver.url("/ok", "other.example")),
+            (Post(reach, resolve=to("127.0.0.1"), seconds=60.0), url),
+            (
+                Post(reach, tls=trusting, resolve=to("127.0.0.1"), seconds=60.0),
+                receiver.url("/ok", "other.example"),
+            ),
         ):
             outcome = post(wrong, b"{}", {}, nothing)
             assert not outcome.success
@@ -169,7 +174,7 @@ def test_certificates_are_checked(tmp_path: Path) -> None:
 
 
 def test_a_receiver_that_is_no_tls_fails(receiver: Receiver) -> None:
-    post = Post(Reach(parse_networks(LOOPBACK)), seconds=0.5)
+    post = Post(Reach(parse_networks(LOOPBACK)), seconds=60.0)
     outcome = post(f"https://127.0.0.1:{receiver.port}/ok", b"{}", {}, nothing)
     assert not outcome.success
 
@@ -254,7 +259,18 @@ def test_what_fails_comes_again_before_what_is_behind_it(
     hopeless = hook(store, shop, receiver.url("/error"))
     fine = hook(store, shop, receiver.url("/ok"))
     hangs = hook(store, shop, receiver.url("/hang"))
-    errands = Errands(store, "tests", [dispatcher(store, seconds=0.5, retries=QUICK)])
+    hurried, patient = (Post(Reach(parse_networks(LOOPBACK)), seconds=s) for s in (0.5, 9.0))
+
+    class ByUrl:
+        seconds = patient.seconds
+
+        def __call__(
+            self, url: str, content: bytes, headers: dict[str, str], ready: Callable[[], None]
+        ) -> Outcome:
+            return (hurried if url.endswith("/hang") else patient)(url, content, headers, ready)
+
+    subjects = EventSubjects(Settings(StatedPreconditions()), "http://api.example")
+    errands = Errands(store, "tests", [Dispatcher(store, subjects, ByUrl(), retries=QUICK)])
     errands.start()
     try:
         for number in range(3):
@@ -341,7 +357,7 @@ def test_what_ends_while_the_next_is_looked_for_is_not_sent_again(store: Store, 
     errand = Dispatcher(store, EventSubjects(Settings(StatedPreconditions()), ""), Sends())
     ended = threading.Event()
     errand.wake = ended.set
-    lease = Keeper(store, "me").take("webhooks")
+    lease = Keeper(store, "me", ttl_seconds=600.0).take("webhooks")
     assert lease is not None
     errand.turn(lease)
     until("it is being sent", lambda: sent)
@@ -389,7 +405,7 @@ def test_who_is_to_end_waits_for_no_store(store: Store, shop: Shop) -> None:
 
     away_store = Away(store.engine, SystemClock())
     errand = Dispatcher(away_store, EventSubjects(Settings(StatedPreconditions()), ""), Sends())
-    lease = Keeper(store, "me").take("webhooks")
+    lease = Keeper(store, "me", ttl_seconds=600.0).take("webhooks")
     assert lease is not None
     errand.turn(lease)
     assert away.wait(30)
@@ -401,7 +417,7 @@ def test_who_has_lost_the_lease_sends_nothing(store: Store, shop: Shop, receiver
     store = live(store)
     webhook = hook(store, shop, receiver.url("/ok"))
     new_branch(store, shop, "b")
-    mine, theirs = Keeper(store, "me"), Keeper(store, "them")
+    mine, theirs = Keeper(store, "me", ttl_seconds=600.0), Keeper(store, "them", ttl_seconds=600.0)
     lease = mine.take("webhooks")
     assert lease is not None
     mine.give_back(lease)
@@ -425,6 +441,8 @@ def test_killed_in_a_request_it_sends_that_one_again_and_nothing_else(
     new_branch(store, shop, "one")
     new_branch(store, shop, "two")
 
+    receiver.linger = 7.0
+
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen([sys.executable, "-m", "tests.support.hooks", url, "worker"], text=True)
 
@@ -432,8 +450,9 @@ def test_killed_in_a_request_it_sends_that_one_again_and_nothing_else(
     try:
         until("the slow one is asked", lambda: receiver.at("/slow"))
         until("the others are through", lambda: states(store, fine) == [("delivered", 1, "200")] * 2)
-        # Its answer is a second away: the process dies before it can store it.
+        # Its answer is seconds away: the process dies before it can store it.
         end(process)
+        receiver.linger = 0.0
         assert states(store, slow)[0] == ("pending", 0, "")
         process = start()
         until("all is through", lambda: states(store, slow) == [("delivered", 1, "200")] * 2)

@@ -23,7 +23,7 @@ from tests.support.stores import SqliteStores, TestClock
 
 
 def wait(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + 120.0
     while not done():
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.01)
@@ -80,18 +80,20 @@ def live_store(sqlite_stores: SqliteStores) -> Iterator[Store]:
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[..., Executor]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Executor]]:
+    # A loss is seen soon, and no lease ends by itself.
+    monkeypatch.setattr("homeworld.workflows.executor.RENEW_SECONDS", 0.25)
     running: list[Executor] = []
 
-    def start(store: Store, handler: Recorder, owner: str = "one", ttl: float = 30.0) -> Executor:
-        executor = Executor(store, [handler], owner, workers=3, poll_seconds=0.02, ttl_seconds=ttl)
+    def start(store: Store, handler: Recorder, owner: str = "one") -> Executor:
+        executor = Executor(store, [handler], owner, workers=3, poll_seconds=0.02)
         executor.start()
         running.append(executor)
         return executor
 
     yield start
     for executor in running:
-        executor.stop(20.0)
+        executor.stop(120.0)
 
 
 def test_work_is_found_done_under_a_lease_and_given_back(
@@ -145,7 +147,7 @@ def test_what_others_wait_for_has_threads_of_its_own(live_store: Store) -> None:
         return Rest(60.0)
 
     def make(_id: str, _lease: Lease) -> Rest:
-        seen.append(followed.wait(10.0))
+        seen.append(followed.wait(120.0))
         return Rest(60.0)
 
     making, following = Recorder(make), Recorder(follow)
@@ -161,7 +163,7 @@ def test_what_others_wait_for_has_threads_of_its_own(live_store: Store) -> None:
             tx.databases.update(database.id, engine=EngineKind.VITESS)
         wait(lambda: making.inside == 0, "it is made")
     finally:
-        executor.stop(20.0)
+        executor.stop(120.0)
     assert seen == [True], "nobody was left who could do what is waited for"
     assert executor.failure is None
 
@@ -193,12 +195,12 @@ def test_a_lost_lease_stops_what_runs_at_once_and_the_handler_lets_go(
 
     def act(_id: str, lease: Lease) -> Rest | None:
         if not goes_on.is_set():
-            goes_on.wait(20.0)
+            goes_on.wait(120.0)
             lease.check()
         return Rest(60.0)
 
     handler = Recorder(act)
-    started(live_store, handler, "one", ttl=1.0)
+    started(live_store, handler, "one")
     wait(lambda: bool(handler.ticks), "a tick under way")
     with live_store.write() as tx:
         assert tx.leases.acquire(f"keyspace:{handler.ticks[0]}", "one", 0.2)
@@ -212,7 +214,7 @@ def test_what_is_held_of_a_resource_that_rests_is_let_go_of_when_another_takes_i
     live_store: Store, started: Callable[..., Executor]
 ) -> None:
     handler = Recorder()
-    started(live_store, handler, "one", ttl=1.0)
+    started(live_store, handler, "one")
     wait(lambda: bool(handler.ticks), "it rests, for long")
     resource = f"keyspace:{handler.ticks[0]}"
     with live_store.write() as tx:
@@ -235,7 +237,7 @@ class Slow(Recorder):
 
     def _work(self, resource_id: str, lease: Lease) -> Rest | None:
         if self.ticks.count(resource_id) == 1 and resource_id != self.ticks[0]:
-            self.taken_away.wait(20.0)
+            self.taken_away.wait(120.0)
             wait(lambda: lease.lost, "the lease is lost")
             lease.check()
         return Rest(60.0)
@@ -244,7 +246,7 @@ class Slow(Recorder):
         self.told.append(resource_id)
         if resource_id == self.ticks[0]:
             self.stuck.set()
-            self.goes_on.wait(20.0)
+            self.goes_on.wait(120.0)
 
 
 def test_a_loss_that_is_heard_of_late_does_not_stop_what_runs_under_the_next_lease(
@@ -253,12 +255,12 @@ def test_a_loss_that_is_heard_of_late_does_not_stop_what_runs_under_the_next_lea
     with live_store.write() as tx:
         create_database(tx, tx.organizations.ensure("acme").id, "other", Flavor.MYSQL)
     handler = Slow()
-    started(live_store, handler, "one", ttl=1.0)
+    started(live_store, handler, "one")
     wait(lambda: len(set(handler.ticks)) == 2, "both are worked on")
     first, second = handler.ticks[0], next(r for r in handler.ticks if r != handler.ticks[0])
     with live_store.write() as tx:
         assert tx.leases.acquire(f"keyspace:{first}", "one", 0.2)
-    assert handler.stuck.wait(20.0)
+    assert handler.stuck.wait(120.0)
     with live_store.write() as tx:
         assert tx.leases.acquire(f"keyspace:{second}", "one", 0.2)
     handler.taken_away.set()
@@ -288,7 +290,7 @@ def test_stopping_lets_go_of_everything(live_store: Store) -> None:
     executor = Executor(live_store, [handler], "one", workers=1, poll_seconds=0.02)
     executor.start()
     wait(lambda: bool(handler.ticks), "a tick")
-    executor.stop(20.0)
+    executor.stop(120.0)
     assert handler.calls == ["let_go"]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("executor-")]
 
@@ -313,7 +315,7 @@ def test_routes_that_anybody_changed_are_published_until_it_succeeds(live_store:
         ).id
         version = tx.routes.bump(branch_id)
     wait(lambda: published[1:] == [version], "what was stored since")
-    executor.stop(20.0)
+    executor.stop(120.0)
     assert executor.failure is None
 
 

@@ -35,6 +35,8 @@ S, T = State, Trigger
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+    monkeypatch.setattr(steps_switch, "HOLD_SECONDS", 600.0)
+    monkeypatch.setattr(steps_switch, "SWITCH_SECONDS", 590.0)
 
 
 @pytest.fixture(scope="module")

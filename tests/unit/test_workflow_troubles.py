@@ -42,6 +42,8 @@ S, T = State, Trigger
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+    monkeypatch.setattr(steps_switch, "HOLD_SECONDS", 600.0)
+    monkeypatch.setattr(steps_switch, "SWITCH_SECONDS", 590.0)
 
 
 @pytest.fixture(scope="module")
@@ -328,6 +330,7 @@ def test_a_stream_that_does_not_run_is_told_until_it_does(
     make_scene: Callable[[], Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trouble, "FIRST_SECONDS", 30.0)
+    monkeypatch.setattr(trouble, "LONGEST_OUTAGE_SECONDS", 600.0)
     scene = make_scene()
     process = Process(scene)
     process.run()
@@ -356,6 +359,7 @@ def test_a_verification_does_not_wait_for_an_outage_to_end(
     def out(spec: MoverSpec) -> FakeMover:
         if scene.state is S.RUNNING:
             monkeypatch.setattr(trouble, "FIRST_SECONDS", 30.0)
+            monkeypatch.setattr(trouble, "LONGEST_OUTAGE_SECONDS", 600.0)
         raise UnavailableError("the server does not answer")
 
     process.movers.start = out  # type: ignore[method-assign]

@@ -42,5 +42,5 @@ def test_no_commit_is_lost_on_the_whole_walk(platform: Platform) -> None:
             platform.persist(state, PATIENCE)
 
     walk(
-        platform, login, bank, reach, connections=CONNECTIONS, dwell=DWELL, seconds=PATIENCE, commits=5
+        platform, login, bank, reach, connections=CONNECTIONS, dwell=DWELL, seconds=PATIENCE
     )  # fmt: skip

@@ -79,7 +79,7 @@ class Installation:
         """The end of the log."""
         return self.log_file.read_text(errors="replace")[-2000:].strip()
 
-    def stop(self, timeout_seconds: float = 15.0) -> int:
+    def stop(self, timeout_seconds: float = 60.0) -> int:
         """SIGTERM and wait until it has ended in order, its MySQL servers too; returns the exit code.
 
         :raises InstallationError: it did not stop in time (it is killed then).

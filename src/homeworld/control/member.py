@@ -22,6 +22,7 @@ from homeworld.store.store import Store
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 _AGAIN_SECONDS = 0.2
+_LEAVE_SECONDS = 2.0  # for what its threads are at, each
 
 
 class Local(Protocol):
@@ -151,7 +152,7 @@ class Member:
         with self._guard:
             self.standing.refused(self.standing.incarnation)
         for thread in self._threads:
-            thread.join(2.0)
+            thread.join(_LEAVE_SECONDS)
         if any(thread.is_alive() for thread in self._threads):
             _log.warning("the gateway could not leave; others find that it has ended")
             return

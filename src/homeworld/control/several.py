@@ -279,7 +279,7 @@ class SeveralGateways:
                 self._advance(asked, ask, words, seconds)
                 quiet = quiet or (not asked.done and time.monotonic() - asked.begun > _SILENT_SECONDS)
                 quiet = quiet or (asked.future is None and not asked.done)
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and any(not asked.done for asked in pending):
                 self._give_up(round_)
             if quiet:
                 self._read(round_)

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -25,6 +24,7 @@ from homeworld.gateway import descriptors
 from homeworld.gateway.accounts import Accounts
 from homeworld.gateway.annex import Annex, NoAnnex, may_stay
 from homeworld.gateway.branch import Branch, Lease, RouterFactory
+from homeworld.gateway.calls import call
 from homeworld.gateway.closing import Closings
 from homeworld.gateway.connection import ClientConnection, Patience, Visitor
 from homeworld.gateway.counts import Counts
@@ -293,16 +293,7 @@ class Gateway:
 
     def _call(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         """Do ``work`` on the gateway's loop and wait for it."""
-        loop = self._loop
-        if loop is None:
-            work.close()
-            raise UnavailableError("the gateway does not run")
-        future = asyncio.run_coroutine_threadsafe(work, loop)
-        try:
-            return future.result(seconds)
-        except FutureTimeoutError as error:
-            future.cancel()
-            raise DeadlineExceededError("the gateway did not answer in time") from error
+        return call(self._loop, work, seconds)
 
     def publish(self, snapshot: RoutingSnapshot) -> None:
         """Serve ``snapshot`` from now on, unless a newer one is served already.

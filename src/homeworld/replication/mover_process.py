@@ -334,11 +334,16 @@ class _Child:
         except HomeworldError as found:
             error = error_to_json(found)
         if "call" in message:
-            progress = progress_to_json(mover.progress())
-            self._say({"answer": message["call"], "error": error, "progress": progress})
+            self._say({"answer": message["call"], "error": error}, mover)
 
-    def _say(self, message: Json) -> None:
+    def _say(self, message: Json, of: RunningMover | None = None) -> None:
+        """Tell the owner.
+
+        :param of: whose progress goes with it. Read under the lock: none is told behind a newer one.
+        """
         with self._lock:
+            if of is not None:
+                message = {**message, "progress": progress_to_json(of.progress())}
             self._out.write(json.dumps(message).encode() + b"\n")
             self._out.flush()
 

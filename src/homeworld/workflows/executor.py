@@ -86,6 +86,7 @@ class _Entry:
     :param due: monotonic time before which it need not be looked at, unless its state is another one.
     :param seen_state: its state when it was last looked at.
     :param held: whether this process may still hold something of it.
+    :param lost: its lease was lost since it was last taken up: it is looked at again without a rest.
     """
 
     item: WorkItem
@@ -93,6 +94,7 @@ class _Entry:
     busy: bool = False
     seen_state: str = ""
     held: bool = False
+    lost: bool = False
 
 
 class Executor:
@@ -239,7 +241,7 @@ class Executor:
                         continue
                     entry.due = now  # it asks for nothing any more: its handler lets go of it
                 if entry.due <= now or entry.item.state != entry.seen_state:
-                    entry.busy = True
+                    entry.busy, entry.lost = True, False
                     entry.seen_state = entry.item.state
                     ready = self._ready_awaited if entry.item.kind in self._awaited else self._ready
                     ready.put(resource)
@@ -261,7 +263,8 @@ class Executor:
             # Heard of late it may have been taken again: what runs now runs under the new one.
             if self._keeper.held(lease.resource) is None:
                 self._handlers[entry.item.kind].lost(entry.item.id)
-            entry.due = 0.0
+            with self._guard:
+                entry.due, entry.lost = 0.0, True
 
     def _routes_loop(self) -> None:
         published, due = -1, 0.0
@@ -294,7 +297,8 @@ class Executor:
                 continue  # the empty name with which stop() wakes
             rest = self._work(entry)
             with self._guard:
-                entry.due = time.monotonic() + rest.seconds
+                # What was lost while it was looked at has to be let go of now, not after its rest.
+                entry.due = 0.0 if entry.lost and rest.keep else time.monotonic() + rest.seconds
                 entry.held = rest.keep
                 entry.busy = False
 

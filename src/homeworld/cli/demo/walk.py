@@ -39,7 +39,7 @@ VSCHEMA: dict[str, Any] = {
     },
 }
 DELAYED_FLIGHTS = 2000
-DWELL_SECONDS = 1.5  # how long the application runs in each state before the next step
+DWELL_SECONDS = 1.0  # how long the application runs in each state before the next step
 
 
 class DemoFailedError(Exception):

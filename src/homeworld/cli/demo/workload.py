@@ -33,7 +33,7 @@ DELAY = "UPDATE flights SET dep_delay = COALESCE(dep_delay, 0) + 1 WHERE id = %s
 FIND = "SELECT id, carrier, flight, tailnum, dep_delay FROM flights WHERE id = %s"
 PLANE = "SELECT tailnum, manufacturer, model, seats FROM planes WHERE tailnum = %s"
 MANY = "SELECT id, dep_delay FROM flights WHERE id IN (%s, %s, %s)"
-PAUSE_SECONDS = 0.01  # an application thinks between its transactions
+PAUSE_SECONDS = 0.02  # an application thinks between its transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ class Client(threading.Thread):
         """Work until stopped. An error is counted, shown, and the connection made anew."""
         while not self._halt.is_set():
             try:
+                self._reconnect.clear()  # first: who aims from here on is heard
                 self._connection = self.connect(self._schema)
-                self._reconnect.clear()
                 while not (self._halt.is_set() or self._reconnect.is_set()):
                     self.turn()
                     self._halt.wait(PAUSE_SECONDS * (0.5 + self._random.random()))
