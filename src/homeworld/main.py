@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "up": Command("roles.up", "up", "Run the whole platform on this machine until SIGTERM or Ctrl-C."),
     "down": Command(
-        "roles.up",
+        "roles.down",
         "down",
         "Stop the MySQL servers that a killed homeworld left running, and what runs of Vitess beside them.",
     ),

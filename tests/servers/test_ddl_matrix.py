@@ -21,7 +21,7 @@ pytestmark = pytest.mark.servers
 CREATE = "CREATE TABLE t (id INT PRIMARY KEY, o INT NOT NULL, v VARCHAR(20), x INT)"
 FILL = "INSERT INTO t (id, o, v, x) VALUES " + ", ".join(f"({n}, {n % 10}, 'v{n}', {n})" for n in range(600))
 BEHIND = "UPDATE t SET v = CONCAT('n', id) WHERE id % 3 = 0"
-SLOWLY = ThrottleLimits(ratio=95)
+SLOWLY = ThrottleLimits(ratio=99)
 
 # What becomes of a stream that meets the statement:
 GOES = "goes on, and both sides have the same rows"
@@ -72,7 +72,7 @@ class Cell:
         spec = self.move.spec(
             self.epoch, on_ddl=self.answer, copy_threads=1, limits=limits, defer_secondary_keys=False
         )
-        mover = RunningMover(spec, chunk_bytes=100)
+        mover = RunningMover(spec, chunk_bytes=400)
         mover.start()
         self.mover = mover
         return mover

@@ -16,6 +16,8 @@ import pymysql
 import pytest
 
 from homeworld.engines import promotion
+from homeworld.engines.flavors import rules
+from homeworld.engines.layout import Layout
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.watcher import Did, Watcher
 from homeworld.model.errors import DeadlineExceededError, InvalidError
@@ -203,3 +205,74 @@ def test_a_start_that_began_before_a_promotion_starts_no_second_primary(
         assert starting.result(120) == {}
     assert writable(pair) == ["r"]
     assert not pair.is_primary("p")
+
+
+def test_one_who_was_asked_what_it_has_fetches_again_before_it_is_waited_for(pair: LocalEngine) -> None:
+    assert pair.furthest(["r"]) == "r"
+    owner(pair, "p", "INSERT INTO a_b.t VALUES (77)")
+    pair.promote("r", accept_loss=True, timeout_seconds=30)
+    assert writable(pair) == ["r"]
+    assert (77,) in owner(pair, "r", "SELECT id FROM a_b.t")
+
+
+@pytest.mark.parametrize("first", ["runs", "is dead"])
+def test_one_that_was_given_up_does_not_stand_in_the_way_of_the_next(pair: LocalEngine, first: str) -> None:
+    pair.create_server("s", replica_of="p")
+    pair.wait_replica("s", 30)
+    for name in ("r", "s"):
+        owner(pair, name, rules(pair.flavor).stop_receiving)
+    owner(pair, "p", "INSERT INTO a_b.t VALUES (77)")
+    pair.stop_server("p", 0)
+    pair.promote("r", accept_loss=True)
+    until(lambda: pair.follows("s") == "", "the other one follows")
+    if first == "runs":
+        with pytest.raises(InvalidError, match="they are lost"):
+            pair.start_server("p")
+        assert pair.status("p").accepting
+    owner(pair, "r", "INSERT INTO a_b.t VALUES (88)")
+    pair.wait_replica("s", 30)
+    pair.stop_server("r", 0)
+    pair.promote("s", accept_loss=True)
+    as_role(pair, "s", BackendRole.WRITER, "INSERT INTO a_b.t VALUES ()")
+    assert (88,) in owner(pair, "s", "SELECT id FROM a_b.t")
+
+
+def test_a_promotion_does_not_wait_for_long_for_who_is_at_work(pair: LocalEngine) -> None:
+    pair.create_server("s", replica_of="p")
+    locks, go = pair._locks, threading.Event()  # type: ignore[reportPrivateUsage]
+    taken = threading.Event()
+
+    def work() -> None:
+        with locks.hold("s"):
+            taken.set()
+            go.wait(60)
+
+    working = threading.Thread(target=work)
+    working.start()
+    assert taken.wait(60)
+    with pytest.raises(DeadlineExceededError, match="somebody is at work on server s"):
+        pair.promote("r", timeout_seconds=1)
+    assert takes_writes(pair, "p")
+    go.set()
+    working.join(60)
+    pair.promote("r")
+    assert writable(pair) == ["r"]
+
+
+def test_a_replica_that_is_made_while_its_primary_is_replaced_follows_the_new_one(
+    pair: LocalEngine, engine_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concerned = promotion.Promotions._concerned  # type: ignore[reportPrivateUsage]
+    late: list[str] = []
+
+    def told(self: Any, former: str, *more: str) -> list[str]:
+        found = concerned(self, former, *more)
+        if not late:
+            late.append("made")
+            pair.create_server("late", replica_of="p")
+        return found
+
+    monkeypatch.setattr(promotion.Promotions, "_concerned", told)
+    pair.promote("r")
+    assert Layout(engine_root).read("late").replica_of == "r"
+    until(lambda: pair.follows("late") == "", "it follows")

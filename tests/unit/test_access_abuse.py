@@ -504,3 +504,72 @@ def test_a_limit_is_held_where_the_others_cannot_be_told() -> None:
 
     windows = Windows(5, lambda: 0.0, silent)
     assert [windows.count("a") for _ in range(7)] == [0] * 5 + [60] * 2
+
+
+def test_nobody_is_given_more_than_the_giver_has(desk: Desk) -> None:
+    member = f"{ORG}/members/{desk.bob.id}"
+    team = desk.as_ann.post(f"{ORG}/teams", json={"name": "Ops"}).json()["slug"]
+    on_shop = f"{ORG}/teams/{team}/databases/shop"
+    joins = {"user_id": desk.bob.id}
+    narrow = ["write_organization", "write_teams", "read_databases"]
+    with client_of(desk.served, desk.store, desk.shop.organization, narrow) as token:
+        assert refused(token.patch(member, json={"role": "admin"})) == (403, "forbidden")
+        assert refused(token.put(on_shop, json={"role": "admin"})) == (403, "forbidden")
+        assert desk.as_ann.put(on_shop, json={"role": "admin"}).status_code == 200
+        assert refused(token.post(f"{ORG}/teams/{team}/members", json=joins)) == (403, "forbidden")
+    with client_of(desk.served, desk.store, desk.shop.organization) as token:
+        assert token.patch(member, json={"role": "admin"}).status_code == 200
+        assert token.post(f"{ORG}/teams/{team}/members", json=joins).status_code == 200
+    # Who takes a role away gives nothing.
+    with client_of(desk.served, desk.store, desk.shop.organization, narrow) as token:
+        assert token.patch(member, json={"role": "member"}).status_code == 200
+
+
+def test_half_a_character_is_no_vschema_and_no_rule(desk: Desk) -> None:
+    branch = f"{ORG}/databases/shop/branches/main"
+    half = chr(92) + "ud800"
+    vschema = json.dumps({"vschema": '{"tables": {"' + half + '": {}}}'})
+    keyspace = f"{branch}/keyspaces/shop/vschema"
+    kind = {"Content-Type": "application/json"}
+    before = desk.as_ann.get(keyspace).json()
+    assert desk.as_ann.patch(keyspace, content=vschema, headers=kind).status_code == 422
+    rules = json.dumps(
+        {"routing_rules": '{"rules": [{"from_table": "' + half + '", "to_tables": ["shop.t"]}]}'}
+    )
+    assert desk.as_ann.patch(f"{branch}/routing-rules", content=rules, headers=kind).status_code == 422
+    assert desk.as_ann.get(keyspace).json() == before
+    assert desk.as_ann.get(f"{branch}/routing-rules").status_code == 200
+
+
+def test_a_browser_that_is_logged_out_while_it_answers_allows_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = desk.post("/oauth/authorize_device", client_id="a-tool", scope="read_user").json()
+    browser = Browser(desk.served.url)
+    browser.open(device["verification_uri_complete"])
+    browser.log_in("ann@example.com")
+    known = login._user  # type: ignore[reportPrivateUsage]
+
+    def logged_out(api: Api, visit: Any) -> User | None:
+        found = known(api, visit)
+        with api.store.write() as tx:
+            tx.users.log_out(desk.ann.id)
+        return found
+
+    monkeypatch.setattr(login, "_user", logged_out)
+    browser.submit("/oauth/device", answer="allow")
+    assert browser.place.startswith("/login")
+    browser.close()
+    polled = desk.post(
+        "/oauth/token", grant_type=DEVICE_GRANT, device_code=device["device_code"], client_id="a-tool"
+    )
+    assert (polled.status_code, polled.json()["error"]) == (400, "authorization_pending")
+
+
+@pytest.mark.parametrize("path", ["token", "authorize_device", "revoke"])
+def test_credentials_that_are_no_text_are_refused(desk: Desk, path: str) -> None:
+    headers = [(b"Authorization", b"Basic \xe9")]
+    told = httpx.post(
+        f"{desk.served.url}/oauth/{path}", data={"token": "x"}, headers=headers, trust_env=False, timeout=60
+    )
+    assert (told.status_code, told.json()["error"]) == (401, "invalid_client")

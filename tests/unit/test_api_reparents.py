@@ -201,3 +201,14 @@ def test_the_command_line_asks_and_waits(desk: Desk, monkeypatch: pytest.MonkeyP
     advance(desk, reparent_id, ReparentTrigger.FAIL, error="no")
     assert run(["reparent", "shop", "main", "shop"]).exit_code == 2
     assert run(["reparent", "shop", "main", "none/-", "--emergency"]).exit_code == 2
+
+
+def test_a_shard_need_not_list_the_replica_that_takes_its_primarys_place(desk: Desk) -> None:
+    primary, replica = servers(desk)
+    with desk.store.write() as tx:
+        another = tx.servers.create(desk.shop.branch.id, tx.servers.get(primary).flavor, replica_of=primary)
+        shard = tx.keyspaces.shards(desk.shop.target.id)[0]
+        tx.keyspaces.place(shard.id, primary, [another.id])
+        tx.servers.promote(replica, barred="it is gone")
+        now = tx.keyspaces.shards(desk.shop.target.id)[0]
+    assert (now.primary_server_id, list(now.replica_server_ids)) == (replica, [another.id])

@@ -495,3 +495,47 @@ def test_a_lease_that_ends_while_it_is_renewed_wakes_who_waits_for_it(
 
 def _unheard(_args: object) -> None:
     """The thread has told of its failure already."""
+
+
+def test_newer_routes_are_served_before_a_hold_that_is_over_is_let_go(lasting: World) -> None:
+    a = lasting.gateway("a")
+    calls: list[str] = []
+    served, let_go = a.member.serve, a.gateway.release
+
+    def serve(version: int, seconds: float) -> None:
+        calls.append("serve")
+        served(version, seconds)
+
+    def release(hold_id: str) -> None:
+        calls.append("release")
+        let_go(hold_id)
+
+    a.sleep()
+    a.gateway.held["stale"] = lasting.request("stale")
+    with lasting.store.write() as tx:
+        tx.routes.bump(lasting.branch_id)
+    a.member.serve, a.gateway.release = serve, release  # type: ignore[method-assign]
+    Member.look(a.member)
+    assert calls == ["serve", "release"]
+    a.wake()
+
+
+def test_what_a_sleeper_may_let_go_of_by_itself_does_not_count_as_held(world: World) -> None:
+    world.gateway("a", LONG_TTL)
+    b = world.gateway("b")
+    other = replace(world.request(), tables=frozenset({("shop", "another")}))
+    world.all.hold(other)
+    assert world.all.is_held(other.hold_id)
+    b.sleep()
+    assert not world.all.is_held(other.hold_id)
+
+
+def test_an_end_is_noted_however_often_the_process_had_entered(lasting: World) -> None:
+    lasting.gateway("a")
+    with lasting.store.read() as tx:
+        (old,) = tx.gateways.all()
+    with lasting.store.write() as tx:
+        tx.gateways.enter(old.id, old.control, "127.0.0.1:1", 60.0)
+    lasting.processes[0].die()
+    lasting.all._watch.fate(old)  # type: ignore[reportPrivateUsage]
+    assert lasting.states() == {}

@@ -35,6 +35,10 @@ class FakeTransport:
         self.out = b""
         self.closed = False
         self.paused = False
+        self.unsent = 1000
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def get_extra_info(self, name: str) -> Any:
         return ("127.0.0.1", 1) if name == "peername" else FakeSocket()
@@ -326,6 +330,23 @@ def test_who_sends_but_does_not_read_is_sent_away() -> None:
         connection.look(now)
         assert transport.closed
         assert house.counts.not_reading == 1
+
+    asyncio.run(run())
+
+
+def test_who_reads_slowly_is_not_taken_for_one_who_does_not() -> None:
+    async def run() -> None:
+        connection, transport, _, house = opened()
+        now = asyncio.get_running_loop().time()
+        connection.data_received(request("/", b"x"))
+        connection.pause_writing()
+        for _ in range(3):
+            now += house.patience.write + 1
+            transport.unsent -= 1
+            connection.look(now)
+        assert not transport.closed
+        connection.look(now + house.patience.write + 1)
+        assert transport.closed
 
     asyncio.run(run())
 

@@ -371,3 +371,27 @@ def test_an_unreadable_statement_inside_a_group_never_promotes_its_gtid() -> Non
     assert (found.changes, found.progress.text(), found.holding) == ([], "", True)
     run(found, insert(2), XID)
     assert (ids(found.changes), found.progress.text()) == ([1, 2], f"{UUID}:1")
+
+
+def test_large_rows_make_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = insert(1, 2)[7]
+    monkeypatch.setattr("homeworld.replication.transactions.MOST_BYTES", 3 * body)
+    found = transactions()
+    groups = [
+        each for n in range(8) for each in (gtid(n + 1), query("BEGIN"), table_map(), insert(n, n), XID)
+    ]
+    assert run(found, *groups) is Pause.FULL
+    assert len(found.changes) == 6, "with the rows of a fourth group they are too much"
+    found.changes.clear()
+    found.size = 0
+    assert found.run(100) is Pause.FULL
+    assert len(found.changes) == 8
+    # The same within one group: it is given in parts.
+    one = transactions()
+    rows = [insert(n, n) for n in range(8)]
+    assert run(one, gtid(1), query("BEGIN"), table_map(), *rows, XID) is Pause.FULL
+    assert (len(one.take_part()), one.size) == (8, 0)
+    assert one.run(100) is Pause.FULL
+    assert len(one.take_part()) == 8
+    assert one.run(100) is Pause.EMPTY
+    assert one.progress.text() == f"{UUID}:1"

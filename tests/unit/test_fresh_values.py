@@ -37,6 +37,9 @@ BEFORE = Table("t", COLUMNS, (PRIMARY,), PRIMARY, "InnoDB", "CREATE TABLE `t` (â
         ("ALTER TABLE t MODIFY n INT NOT NULL AUTO_INCREMENT", "numbers rows"),
         ("ALTER TABLE t MODIFY COLUMN ts TIMESTAMP NOT NULL DEFAULT '2020-01-01'", "in column 'ts'"),
         ("ALTER TABLE t CHANGE ts since TIMESTAMP(3) NOT NULL", "what is NULL in column 'ts'"),
+        ("ALTER TABLE t MODIFY ts DATETIME", "other moments of column 'ts'"),
+        ("ALTER TABLE t CHANGE COLUMN at `since` VARCHAR(30)", "other moments of column 'at'"),
+        ("ALTER TABLE t MODIFY n TIMESTAMP NULL", "other moments of column 'n'"),
     ],
 )  # fmt: skip
 def test_values_of_a_run_are_told(sql: str, told: str) -> None:
@@ -101,7 +104,7 @@ def test_what_is_left_to_a_server_is_told_unless_timestamps_are_explicit(sql: st
         "ALTER TABLE t ADD a TIMESTAMP AS (n + 1), ADD b TIMESTAMP GENERATED ALWAYS AS (n) STORED",
         "ALTER TABLE t ADD timestamp INT, ADD UNIQUE timestamp (timestamp), ADD KEY `timestamp` (n)",
         "ALTER TABLE t ADD a DATETIME NOT NULL DEFAULT TIMESTAMP '2020-01-01 00:00:00'",
-        "ALTER TABLE t MODIFY ts TIMESTAMP NULL, MODIFY n TIMESTAMP, DROP COLUMN at",
+        "ALTER TABLE t MODIFY ts TIMESTAMP NULL, MODIFY at TIMESTAMP, DROP COLUMN n",
     ],
 )
 def test_what_a_statement_says_itself_is_not_left_to_a_server(sql: str) -> None:

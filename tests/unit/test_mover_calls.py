@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
 
@@ -49,3 +53,44 @@ def test_an_answer_that_comes_late_is_not_taken_for_the_next(monkeypatch: pytest
                 mover.drain({"-": "x"}, 0.5)
     finally:
         mover.stop(5)
+
+
+def test_no_progress_is_told_behind_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does by itself is told from one thread, what it was asked from others."""
+    begun, asked = threading.Event(), threading.Event()
+    out = io.BytesIO()
+    child = mover_process._Child(io.BytesIO(), out)  # pyright: ignore[reportPrivateUsage]
+
+    class Mover:
+        state = "older"
+
+        def progress(self) -> str:
+            return self.state
+
+        def verify(self, _verify_id: str, *, repair: bool) -> None:
+            assert not repair
+            self.state = "newer"
+
+        def news(self, _seconds: float) -> bool:
+            return True
+
+    mover: Any = Mover()
+
+    def told(state: str) -> str:
+        if threading.current_thread() is threading.main_thread() and not begun.is_set():
+            begun.set()
+            asked.wait(1)  # meanwhile the other one would like to tell what it has done
+        return state
+
+    def ask() -> None:
+        assert begun.wait(60)
+        child._perform(mover, {"verify": "v", "repair": False, "call": 1})  # pyright: ignore[reportPrivateUsage]
+        asked.set()
+
+    monkeypatch.setattr(mover_process, "progress_to_json", told)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    child._tell(mover)  # pyright: ignore[reportPrivateUsage]
+    asking.join(60)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [line["progress"] for line in lines] == ["older", "newer"]

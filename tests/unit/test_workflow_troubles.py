@@ -518,3 +518,27 @@ def test_the_store_is_written_once_under_the_hold(scenes: Scenes) -> None:
     Process(scene).run()
     assert sum(1 for held in commits if held) == 1
     assert any(step.sort is Sort.COMMIT for step in PLANS[d.SWITCH_PRIMARIES].steps)
+
+
+def test_a_shard_that_got_another_primary_is_not_switched_by_what_the_former_one_had(scenes: Scenes) -> None:
+    scene = scenes.at(d.SWITCH_PRIMARIES)
+    commits: list[str] = []
+
+    def hook(when: str, step: str) -> None:
+        if (when, step) != ("before", "commit"):
+            return
+        commits.append(scene.state)
+        if len(commits) == 1:
+            with scene.store.write() as tx:
+                former = tx.servers.get(tx.keyspaces.shards(scene.shop.source.id)[0].primary_server_id or "")
+                heir = tx.servers.create(former.branch_id, former.flavor, replica_of=former.id)
+                tx.servers.promote(heir.id)
+
+    process = Process(scene, hook)
+    process.run()
+    if scene.state is S.RUNNING:
+        assert "another primary by now" in scene.workflow.workflow_errors
+        scene.go(process, T.SWITCH_PRIMARIES)
+    assert scene.state is S.SWITCHED_PRIMARIES
+    assert len(commits) == 2, "all was done again, at the new one"
+    scene.check()

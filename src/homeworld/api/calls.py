@@ -244,6 +244,15 @@ class Call:
         if not self.bearer.may(wanted, self.organization.id, database_id):
             raise ForbiddenError(f"this needs one of the accesses {', '.join(sorted(wanted))}")
 
+    def require_held(self, given: Iterable[str], database_id: str | None = None) -> None:
+        """Hold that the caller has all that somebody is about to be given, on the organization or a database.
+
+        :raises ForbiddenError: not all of it.
+        """
+        for access in sorted(given):
+            if not self.bearer.may([access], self.organization.id, database_id):
+                raise ForbiddenError(f"nobody gives what they do not have: {access}")
+
     def created_database(self, database_id: str) -> None:
         """Let whoever made a database administer it, where they do not already."""
         if self.bearer.accesses.get(self.organization.id, frozenset()) >= DATABASE_ADMIN:

@@ -65,6 +65,11 @@ def _user(api: Api, visit: Visit) -> User | None:
         return tx.users.get(visit.user_id)
 
 
+def _still_in(tx: Transaction, visit: Visit, user: User) -> bool:
+    """Whether nobody logged the browser out since it was looked who it is: what it makes outlives it."""
+    return tx.sessions.user_of(visit.secret) == user.id
+
+
 def _to_login(visit: Visit, way: str) -> Response:
     return lead(f"/login?next={quote(way, safe='')}", visit)
 
@@ -220,6 +225,8 @@ def answer_device(api: ApiDep, visit: VisitDep, form: Form) -> Response:
         return _to_login(visit, "/oauth/device")
     allow = form.get("answer") == "allow"
     with api.store.write() as tx:
+        if not _still_in(tx, visit, user):
+            return _to_login(visit, "/oauth/device")
         tx.sessions.guess(f"codes {user.id}", _GUESSES_AT_CODES)
         device = tx.devices.waiting(form.get("user_code", ""))
         if device is not None:
@@ -269,6 +276,8 @@ def answer_authorize(api: ApiDep, visit: VisitDep, form: Form) -> Response:
     if refusal:
         return _send_back(visit, form, application, {"error": refusal})
     with api.store.write() as tx:
+        if not _still_in(tx, visit, user):
+            return _to_login(visit, f"/oauth/authorize?{urlencode(_kept(form))}")
         code = tx.oauth_tokens.allow(
             application.id, user.id, application.redirect_uri, scopes, form.get("code_challenge") or None
         )
@@ -380,7 +389,7 @@ def accept_invitation(api: ApiDep, caller: CallerDep, visit: VisitDep, form: For
         return _to_provider(visit, secret)
     try:
         digest = None if known else hash_password(form.get("password", ""))
-        session = _join(api, caller.remote_ip, secret, form.get("name", ""), digest)
+        session = _join(api, visit, caller.remote_ip, secret, form.get("name", ""), digest)
     except InvalidError as error:
         return _invitation_page(
             visit, invitation, organization, secret, new=known is None, told=error.message,
@@ -391,7 +400,7 @@ def accept_invitation(api: ApiDep, caller: CallerDep, visit: VisitDep, form: For
     )
 
 
-def _join(api: Api, address: str, secret: str, name: str, digest: str | None) -> str:
+def _join(api: Api, visit: Visit, address: str, secret: str, name: str, digest: str | None) -> str:
     with api.store.write() as tx:
         invitation = tx.invitations.open(secret)
         if invitation is None:
@@ -401,6 +410,8 @@ def _join(api: Api, address: str, secret: str, name: str, digest: str | None) ->
             user = tx.users.add(invitation.email, name, password_hash=digest)
         elif digest is not None:
             raise InvalidError("there is a user of this address by now; open the link again")
+        elif not _still_in(tx, visit, user):
+            raise InvalidError("you were logged out a moment ago; open the link again")
         tx.invitations.accept(invitation, user.id)
         target = ("user", user.id, user.email)
         for action in ("organization_membership.created", "organization.joined"):

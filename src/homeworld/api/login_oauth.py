@@ -8,7 +8,6 @@ on the user's own machine) gets what the user says yes to, and no more.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -203,7 +202,7 @@ def _basic(authorization: str) -> dict[str, str]:
         return {}
     try:
         client_id, _, secret = base64.b64decode(sent.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or not ASCII, or no text
         raise OAuthError("invalid_client", "The Authorization header cannot be read.", 401) from None
     return {"client_id": unquote(client_id), "client_secret": unquote(secret)}
 

@@ -26,6 +26,7 @@ _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 _REMEMBERED_SECONDS = 600.0
 _KEYS_NOT_MORE_OFTEN_SECONDS = 10.0
 _TIMEOUT_SECONDS = 5.0
+_ASK_AT_ONCE = 8
 _MOST_BYTES = 1_000_000
 _LEEWAY_SECONDS = 60
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -97,6 +98,8 @@ class Oidc:
         self.provider = provider
         self._http = http or httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False, follow_redirects=False)
         self._lock = threading.Lock()
+        # Its threads are the whole API's: a provider that hangs may keep a few of them.
+        self._asking = threading.BoundedSemaphore(_ASK_AT_ONCE)
         self._endpoints: _Endpoints | None = None
         self._keys: jwt.PyJWKSet | None = None
         self._keys_read_at = 0.0
@@ -241,6 +244,14 @@ class Oidc:
         return found
 
     def _ask(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
+        if not self._asking.acquire(blocking=False):
+            raise UnavailableError("the identity provider is slow to answer; try again in a moment")
+        try:
+            return self._asked(method, url, **options)
+        finally:
+            self._asking.release()
+
+    def _asked(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
         # Each read has its own time: an answer that drips would keep a thread for as long as it likes.
         deadline = time.monotonic() + 2 * _TIMEOUT_SECONDS
         try:

@@ -211,7 +211,7 @@ class Member:
             until = self.standing.until
             if kept:
                 self.standing.renewed(incarnation, asked)
-            else:
+            elif incarnation == self.standing.incarnation:  # it may have entered anew meanwhile
                 self.standing.refused(incarnation)
                 self._joined.clear()
             # Also where it ended only while it was renewed: whoever looked at it by then waits.
@@ -284,7 +284,8 @@ class Member:
         with self._store.read() as tx:
             version = tx.routes.version()
             posted = {request.hold_id for request in tx.gateways.posted()} if before else set[str]()
-        for hold_id in before - posted:
-            gateway.release(hold_id)
+        # First: what waits for a hold goes on by what was stored under it, by whoever let it go.
         if version > gateway.version:
             self.serve(version, 0.0)
+        for hold_id in before - posted:
+            gateway.release(hold_id)

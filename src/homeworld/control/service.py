@@ -130,7 +130,8 @@ class ControlServer:
                 request = hold_request(question)
                 gateway.hold(request)
                 if _hung_up(connection):
-                    gateway.release(request.hold_id)
+                    # Not let go of here: whoever gave up may have asked again, and was told that it is held.
+                    # If not it is on nobody's board any more, and the next look ends it.
                     raise UnavailableError("nobody waits for this hold")
             case Ask.RELEASE:
                 gateway.release(str(question["hold_id"]))

@@ -98,7 +98,7 @@ class Watch:
         """
         if self._lives.ended(member.id):
             with self._store.touch() as tx:
-                tx.gateways.remove(member.id, member.incarnation)
+                tx.gateways.remove(member.id)
             self._lives.forget(member.id)
             _log.warning("gateway %s has ended", member.id)
             return Fate.ENDED
@@ -163,6 +163,7 @@ class SeveralGateways:
         self._ttl = ttl_seconds
         self._watch = Watch(store, lives, ttl_seconds)
         self._pool = ThreadPoolExecutor(64, "gateways")
+        self._unguarded: set[str] = set()  # holds of tables that a gateway's lease does not guard
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -216,6 +217,8 @@ class SeveralGateways:
             tx.gateways.post(request)
             moving = tx.routes.moving(request.branch_id)
         known = moving is not None and request.tables <= moving.tables
+        if not known:
+            self._unguarded.add(request.hold_id)
         try:
             done = self._all(Ask.HOLD, hold_words(request), request.drain_seconds + LOOK_SECONDS)
             if done.apart and not known:
@@ -237,6 +240,7 @@ class SeveralGateways:
         try:
             self._all(Ask.RELEASE, {"hold_id": hold_id}, CALL_SECONDS, knowing=False)
         finally:
+            self._unguarded.discard(hold_id)
             with self._store.touch() as tx:
                 tx.gateways.take_down(hold_id)
 
@@ -251,6 +255,8 @@ class SeveralGateways:
         except UnavailableError as error:
             _log.warning("whether hold %s is in force cannot be said: %s", hold_id, error)
             return False
+        if done.apart and hold_id in self._unguarded:
+            return False  # it may let go of these by itself: its lease does not guard them
         return all(asked.result is True for asked in done.asked.values() if asked.done)
 
     def connections(self) -> frozenset[tuple[str, int]]:

@@ -76,6 +76,7 @@ class HttpConnection(asyncio.Protocol):
         self._since = 0.0
         self._head_since = 0.0
         self._full_since = 0.0
+        self._full_size = 0
         self._known = False
         self.drained = asyncio.Event()
         self.drained.set()
@@ -118,6 +119,7 @@ class HttpConnection(asyncio.Protocol):
     def pause_writing(self) -> None:  # noqa: D102 asyncio's
         self._full = True
         self._full_since = asyncio.get_running_loop().time()
+        self._full_size = self._transport.get_write_buffer_size()
         self.drained.clear()
         if self._out is not None and self._out.on_full is not None:
             self._out.on_full(True)
@@ -377,8 +379,11 @@ class HttpConnection(asyncio.Protocol):
             if lasted >= patience.write:
                 self.abort()  # what waits to be sent would wait for ever
         elif self._full:
-            # Whatever it sends meanwhile.
-            if now - self._full_since >= patience.write:
+            # Whatever it sends meanwhile. A slow one takes something of it.
+            size = self._transport.get_write_buffer_size()
+            if size != self._full_size:
+                self._full_size, self._full_since = size, now
+            elif now - self._full_since >= patience.write:
                 counts.not_reading += 1
                 self.abort()
         elif self._task is not None:

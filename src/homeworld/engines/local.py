@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,9 +93,13 @@ class LocalEngine:
         :raises InvalidError: it exists in another part, or the primary's binlogs are no longer complete.
         :raises UnavailableError: it did not come up in time; calling again goes on.
         """
+        # Under the primary's lock too: a promotion changes the records of all that follow it, and only it.
+        with ExitStack() as stack:
+            for name in sorted({server_id, replica_of or server_id}):
+                stack.enter_context(self._lock(name))
+            self._fleet.intend(server_id, replica_of, size)
         with self._lock(server_id):
-            record = self._fleet.intend(server_id, replica_of, size)
-            self._fleet.bring_up(record)
+            self._fleet.bring_up(self._layout.read(server_id))
             if replica_of is not None:
                 self._follow(self._layout.read(server_id))
 

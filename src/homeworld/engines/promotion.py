@@ -19,6 +19,7 @@ statement is still waiting at the server is ended before anybody is let write th
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -54,17 +55,20 @@ class Promotions:
         """As :meth:`LocalEngine.promote`, but for the other replicas, which do not follow yet.
 
         :raises InvalidError: somebody else promoted another one meanwhile.
+        :raises DeadlineExceededError: somebody was at work on one of the servers all the time.
         """
+        deadline = time.monotonic() + timeout_seconds
         former = self._former(heir)
         if former is None:
-            with self._locks.hold(heir):
+            with ExitStack() as stack:
+                self._enter(stack, heir, deadline)
                 record = self._layout.read(heir)
                 if record.replica_of is None:
                     with self._fleet.owner(heir) as owner:
                         replicas.become_primary(owner, rules(record.flavor))
                     return
             raise InvalidError(f"{heir} follows {record.replica_of} by now; ask again")
-        with self._locked(former, heir):
+        with self._locked(former, heir, deadline):
             self._settle(former)
             record = self._layout.read(heir)
             if record.replica_of == former:
@@ -101,11 +105,13 @@ class Promotions:
         """
         if not self.unsettled(former):
             return ""
+        names = self._concerned(former)
         with ExitStack() as stack:
-            for name in self._concerned(former):
+            for name in names:
                 if not stack.enter_context(self._locks.attempt(name)):
                     return ""
-            return self._settle(former)
+            # Who has come since is settled with them the next time.
+            return self._settle(former) if self._concerned(former) == names else ""
 
     # -- who is concerned ------------------------------------------------------------------------------------
 
@@ -124,11 +130,22 @@ class Promotions:
         return sorted({former, *heirs, *followers})
 
     @contextmanager
-    def _locked(self, former: str, heir: str) -> Generator[None]:
-        with ExitStack() as stack:
-            for name in self._concerned(former, heir):
-                stack.enter_context(self._locks.hold(name))
-            yield
+    def _locked(self, former: str, heir: str, deadline: float) -> Generator[None]:
+        """:raises DeadlineExceededError: somebody is at work on one of them for too long."""
+        while True:
+            names = self._concerned(former, heir)
+            with ExitStack() as stack:
+                for name in names:
+                    self._enter(stack, name, deadline)
+                # One may have been made, or have begun to follow, while the others were waited for.
+                if self._concerned(former, heir) == names:
+                    yield
+                    return
+
+    def _enter(self, stack: ExitStack, name: str, deadline: float) -> None:
+        # Clients are held meanwhile, and not for as long as bringing a server up may take.
+        if not stack.enter_context(self._locks.attempt(name, max(0.0, deadline - time.monotonic()))):
+            raise DeadlineExceededError(f"somebody is at work on server {name}; try again when that is over")
 
     # -- under the locks -------------------------------------------------------------------------------------
 
@@ -172,6 +189,8 @@ class Promotions:
         rule = rules(heir.flavor)
         with self._fleet.owner(heir.server_id) as replica:
             if self._fence(former, heir.server_id, rule, accept_loss=accept_loss):
+                # Who was asked what it has fetches nothing any more.
+                replica.run(rule.start_replica)
                 with self._fleet.owner(former) as primary:
                     replicas.wait(primary, replica, rule, timeout_seconds)
                 return str(replica.value(rule.position) or "")
@@ -221,7 +240,14 @@ class Promotions:
 
     def _check_furthest(self, position: str, others: Sequence[Record], timeout_seconds: float) -> None:
         for other in others:
-            theirs = self._applied(other, timeout_seconds)
+            try:
+                with self._fleet.owner(other.server_id) as owner:
+                    if replicas.read(owner, rules(other.flavor)) is None:
+                        continue  # it follows nobody: what it had beyond was given up with it
+                theirs = self._applied(other, timeout_seconds)
+            except UnavailableError as error:
+                _log.warning("replica %s cannot be asked what it has: %s", other.server_id, error.message)
+                continue
             if not Position.parse(other.flavor, position).contains(theirs):
                 raise InvalidError(f"replica {other.server_id} has more ({theirs}); promote that one")
 

@@ -85,8 +85,8 @@ class Threads:
         """
         while len(self._threads) < _THREADS:
             thread = threading.Thread(target=self._run, name="ponder", daemon=True)
+            thread.start()  # first: one that cannot be started must not count
             self._threads.append(thread)
-            thread.start()
         loop = asyncio.get_running_loop()
         job = _Job(work, wanted, loop, loop.create_future())
         with self._changed:

@@ -352,8 +352,11 @@ class ClientConnection(asyncio.BaseProtocol):
 
         :param now: the loop's time.
         """
+        if self._over:
+            self._look_at_what_is_left(now)
+            return
         session = self.session
-        if session is None or self._over:
+        if session is None:
             return  # a login has its own timer
         wait, amount = session.waits_for
         if wait is Wait.READER:
@@ -381,6 +384,14 @@ class ClientConnection(asyncio.BaseProtocol):
         session.end()
         if wait is Wait.READER:
             self.abort()  # what waits to be sent would wait for ever
+
+    def _look_at_what_is_left(self, now: float) -> None:
+        """It is closed once all is sent; who reads nothing of that would keep its place for ever."""
+        seen = (Wait.READER, self._transport.get_write_buffer_size())
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        elif now - self._since >= self._house.patience.write:
+            self._transport.abort()
 
     # ---------------------------------------------------------------- what the session calls
 

@@ -245,7 +245,7 @@ def _roll_back(session: Session, links: list[Link], sql: bytes = b"ROLLBACK") ->
     for link, reply in zip(alive, replies, strict=True):
         if reply.error is not None and link.alive:
             # A server that cannot roll back will, once the connection is gone.
-            link.close()
+            link.sever()
         link.turn = session.branch.turn
 
 

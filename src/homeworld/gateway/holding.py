@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from homeworld.gateway.branch import Branch
+from homeworld.gateway.branch import Branch, Lease
 from homeworld.gateway.hold import Hold, Holds, HoldState
 from homeworld.gateway.session import Session
 from homeworld.model.errors import DeadlineExceededError, FencedError
 from homeworld.model.routing import HoldRequest
 
 _MOST_TOLD = 5
+_AGAIN_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -51,10 +52,13 @@ class HoldKeeper:
     """All holds of one gateway.
 
     :param branch_of: finds a branch by id; None where the gateway does not serve it.
+    :param lease: of the gateway where there are several: one that has lost touch with the others lets go of
+        nothing by itself, as what was stored meanwhile is to be read first.
     """
 
-    def __init__(self, branch_of: Callable[[str], Branch | None]) -> None:
+    def __init__(self, branch_of: Callable[[str], Branch | None], lease: Lease | None = None) -> None:
         self._branch_of = branch_of
+        self._lease = lease
         self._holds: dict[str, Holds] = {}
         self._in_force: dict[str, _InForce] = {}
         self._settling: set[Branch] = set()
@@ -102,7 +106,7 @@ class HoldKeeper:
             known.timer.cancel()
         holds = self.holds_of(request.branch_id)
         hold = holds.begin(request)
-        timer = loop.call_later(request.hold_seconds, self.end, request.hold_id)
+        timer = loop.call_later(request.hold_seconds, self._expire, request.hold_id)
         self._in_force[request.hold_id] = _InForce(hold, time.monotonic() + request.hold_seconds, timer)
         branch = self._branch_of(request.branch_id)
         if branch is None:
@@ -128,6 +132,9 @@ class HoldKeeper:
             async with asyncio.timeout(request.drain_seconds):
                 await drained
         except TimeoutError as error:
+            self._settle(branch)  # all may have ended in this very turn
+            if self.is_held(request.hold_id):
+                return
             who = _tell(branch.holds.keeping(hold, branch.sessions))
             self.end(request.hold_id)
             raise DeadlineExceededError(
@@ -146,6 +153,13 @@ class HoldKeeper:
                 tell()
             hold.drained.clear()
         branch.draining = branch.holds.draining
+
+    def _expire(self, hold_id: str) -> None:
+        found = self._in_force.get(hold_id)
+        if found is None or self._lease is None or self._lease.live():
+            self.end(hold_id)
+        else:
+            found.timer = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._expire, hold_id)
 
     def end(self, hold_id: str) -> None:
         """Take a hold out of force and let go on what waits for it. Unknown ids are fine."""

@@ -124,7 +124,7 @@ class Gateway:
         self._snapshot = RoutingSnapshot(0, {}, {})
         self._flavor = Flavor.MYSQL
         self._branches: dict[str, Branch] = {}
-        self._keeper = HoldKeeper(self._branches.get)
+        self._keeper = HoldKeeper(self._branches.get, lease)
         self._closings = Closings(self._keeper.holds_of, self._keeper.is_drained)
         self._publishing = asyncio.Lock()
         self._looked: dict[str, Looked] = {}

@@ -298,7 +298,8 @@ class Session(SessionState):
         if self._full:
             return Wait.READER, 0
         if self.phase is _FILE:
-            return Wait.REST, self._file_bytes
+            # Where the server takes no more, the client is not let send.
+            return (Wait.REST if self._full_link is None else Wait.SERVER), self._file_bytes
         if self._reading or (self.phase is _IDLE and self._inbox.begun):
             return Wait.REST, self._inbox.fed
         return (Wait.COMMAND if self.phase is _IDLE else Wait.SERVER), 0

@@ -17,6 +17,8 @@ MOST_DEPTH = 64
 # A string that is never closed reaches to the end: each place of a text is looked at once.
 _MARKS = re.compile(r"\"(?:[^\"\\]++|\\.)*+\"|\".*+|[\[{]|[\]}]", re.DOTALL)
 
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
 
 def check_bounds(text: str, what: str) -> None:
     """Refuse a text that is too large or too deep to be read.
@@ -45,6 +47,9 @@ def load(text: str, what: str) -> object:
     """
     check_bounds(text, what)
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        if _ESCAPED_SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()  # half a character could never be told again
     except ValueError as error:
         raise InvalidError(f"{what} is not valid JSON: {error}") from None
+    return found

@@ -116,7 +116,10 @@ class TargetApplier:
         """
         if not self._open and not any(outcome.values()):
             if position is not None and time.monotonic() - self._flushed >= FLUSH_SECONDS:
-                self.flush(position)
+                try:
+                    self.flush(position)
+                except ServerError as error:
+                    raise or_again(error) from error
             return
         try:
             if not self._open:

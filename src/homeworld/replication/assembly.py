@@ -27,7 +27,7 @@ from homeworld.replication.chunks import Span, TableMap
 from homeworld.replication.connection import Connection
 from homeworld.replication.ddl import layout_differences, without_counter
 from homeworld.replication.follower import Follower
-from homeworld.replication.moving import MovingTable, make_route, writers_of
+from homeworld.replication.moving import MovingTable, make_route, one_unique_key, writers_of
 from homeworld.replication.on_ddl import OnDdlRule
 from homeworld.replication.positions import current_position
 from homeworld.replication.reading import Singly
@@ -307,7 +307,7 @@ def _moving(
                     map=TableMap(route.key, len(spec.targets), [copy.done for copy in copies], order),
                     rows_copied=[copy.rows_copied for copy in copies],
                     rows_total=now[placement.table].rows_estimate,
-                    alone=sum(index.unique for index in table.indexes) == 1,
+                    alone=one_unique_key(table),
                     # Altered while nobody looked: the log will say how, and only then its rows can be read.
                     closed=now[placement.table].columns != table.columns,
                 )

@@ -69,6 +69,7 @@ class FeedBatch:
         lost (the transaction is given again from its start) or the transaction was rolled back.
     :param undecided: MySQL: transactions that were prepared (XA) before the batch's end and wait for their
         decision. The server counts them among those it has executed; ``position`` does not have them.
+    :param size: about how many bytes of the log its changes were.
     """
 
     changes: list[RowChange]
@@ -80,6 +81,7 @@ class FeedBatch:
     discard_unfinished: bool
     unfinished: str = ""
     undecided: str = ""
+    size: int = 0
 
 
 def reached_by(flavor: Flavor, batch: FeedBatch) -> Position:

@@ -28,6 +28,7 @@ from homeworld.replication.chunks import Chunk, Outcome, Span
 from homeworld.replication.coalesce import lay_over
 from homeworld.replication.connection import Connection
 from homeworld.replication.contest import Hit, hits, holders, still_had, told
+from homeworld.replication.ddl import alike
 from homeworld.replication.follower import Follower
 from homeworld.replication.json_types import DocumentReader, with_documents
 from homeworld.replication.keyorder import Key
@@ -36,6 +37,7 @@ from homeworld.replication.moving import MovingTable
 from homeworld.replication.positions import current_position
 from homeworld.replication.rivals import PATIENCE_SECONDS
 from homeworld.replication.snapshots import open_snapshot
+from homeworld.replication.tables import read_columns
 from homeworld.replication.throttle import Throttle, rest_after
 
 AIM_BYTES = 2 << 20
@@ -55,7 +57,8 @@ LATER_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
 _WAIT_SECONDS = 0.1
 # The table was altered under the snapshot, or has not the columns that the log says it has by now.
-_ALTERED = frozenset({1054, 1412, 1146})
+_CHANGED = 1412
+_ALTERED = frozenset({1054, _CHANGED, 1146})
 
 
 class _NothingNowError(HomeworldError):
@@ -187,6 +190,10 @@ class Copier:
             if error.server_errno not in _ALTERED:
                 raise
             self._undo()
+            # Its view would be the same at the next try, and it keeps others from altering the table.
+            for session in self._sources.values():
+                if not session.closed:
+                    session.execute("ROLLBACK")
             self._altered += 1
             if self._altered > ATTEMPTS:
                 raise UnavailableError(f"table {table.table.name!r} cannot be read: {error}") from error
@@ -275,8 +282,12 @@ class Copier:
                 stream.close()  # ends the session too: the rest of the answer is in its way
                 self._end_early(table, chunk, table.key.of(batch[-1]))
                 break
-        else:
-            source.execute("COMMIT")
+        # Behind what was read and within its transaction, which nobody can alter the table beside: by another
+        # definition than the stream's, bytes may mean something else, and no change would ever correct them.
+        source = self._source(table.source.endpoint)
+        if not alike(read_columns(source, table.source.schema, table.table.name), table.table.columns):
+            raise ServerError(_CHANGED, "HY000", "the table is not yet as the stream knows it")
+        source.execute("COMMIT")
         if count:
             table.rows_a_chunk = max(1, min(MOST_ROWS, self._board.chunk_bytes * count // max(size, 1)))
         return rows
@@ -355,10 +366,11 @@ class Copier:
         :raises RowRefusedError: several shards have rows of one key, or whose they are does not show.
         :raises UnavailableError: somebody else has rows of the target locked.
         """
-        if not held_back:
+        if not held_back or not self._board.several_sources:
+            # Of one source's rows none is in another's way: what is left is locks.
             raise UnavailableError("rows of the target have been locked by another for too long")
         met = self._met(table, chunk, rows)
-        if met or not self._board.several_sources or patience.over():
+        if met or patience.over():
             raise RowRefusedError(told(table, met))
 
     def _met(

@@ -9,7 +9,7 @@ except for what :class:`TargetForm` says.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from homeworld.model.errors import InvalidError
@@ -17,6 +17,7 @@ from homeworld.model.names import quote
 from homeworld.model.tables import Column, Index, Table
 
 _QUOTES = "'`\""
+_INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 _NAME = r"`(?:[^`]|``)+`"
 _KEY = re.compile(rf"^(?P<kind>FULLTEXT |SPATIAL )?KEY (?P<name>{_NAME}) ")
 _FOREIGN = re.compile(rf"^(?:CONSTRAINT (?:{_NAME} )?)?FOREIGN KEY (?:{_NAME} )?\((?P<columns>[^)]*)\)")
@@ -301,6 +302,22 @@ def _column(table: Table, name: str) -> Column | None:
         return table.column(name)
     except KeyError:
         return None
+
+
+def alike(one: Sequence[Column], other: Sequence[Column]) -> bool:
+    """Whether rows mean the same by both: names, order, and what values can be."""
+    return [(column.name, shape(column)) for column in one] == [(each.name, shape(each)) for each in other]
+
+
+def ordering(column: Column) -> str:
+    """What decides in which order values of a key's column come. Those of equal orderings come alike."""
+    if column.type in _INTEGERS:
+        return "integer"
+    if column.type in {"enum", "set"}:
+        return f"{column.column_type} {column.collation}"
+    if column.charset == "binary":
+        return "bytes"
+    return f"text {column.charset} {column.collation}" if column.charset else column.type
 
 
 def shape(column: Column) -> str:

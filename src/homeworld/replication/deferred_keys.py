@@ -6,11 +6,12 @@ So it can be interrupted and called again at any time. It knows no feed; changes
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from homeworld.model.errors import ServerError, StoppedError
+from homeworld.model.errors import HomeworldError, ServerError, StoppedError
 from homeworld.model.tables import Table
 from homeworld.model.topology import ShardPlace
 from homeworld.replication import sidecar
@@ -19,6 +20,7 @@ from homeworld.replication.ddl import TargetForm, add_keys_sql, target_table
 from homeworld.replication.sidecar import StreamId
 from homeworld.replication.tables import definition_session, read_table
 
+_log = logging.getLogger(__name__)
 _ALL = TargetForm(defer_keys=True, keep_auto_increment=False, keep_foreign_keys=False)
 _DUPLICATE_KEY_NAME = 1061
 _WAIT_SECONDS = 0.1
@@ -61,8 +63,14 @@ class KeyBuilder:
     def cut(self) -> None:
         """End the statements under way, from any thread."""
         for connection in tuple(self._running.values()):
-            if not connection.closed:
+            if connection.closed:
+                continue
+            try:
                 kill_query(connection.endpoint, connection.connection_id)
+            except HomeworldError as error:
+                # Nobody can end it there now; our thread has to end, and the server finds its client gone.
+                _log.info("the building of a key could not be ended by the server: %s", error)
+                connection.abort()
 
     def _build(self, place: ShardPlace, stream: StreamId) -> None:
         with definition_session(place.endpoint) as connection:

@@ -152,7 +152,7 @@ class Feed:
         """What happened since the batch before.
 
         Returns as soon as there are changes and nothing more has arrived, with ``max_events`` changes or a
-        few more, after a DDL, or empty after ``max_wait_seconds``.
+        few more (fewer where they are large), after a DDL, or empty after ``max_wait_seconds``.
 
         :raises PositionPurgedError: the source has deleted the logs that follow the position.
         :raises UnsupportedLogError: the log holds what cannot be applied exactly; the message names the
@@ -190,13 +190,15 @@ class Feed:
         """A batch of what is complete."""
         transactions = self._transactions
         changes, transactions.changes = transactions.changes, []
-        return self._batch(changes)
+        size, transactions.size = transactions.size, 0
+        return self._batch(changes, size)
 
     def _give_part(self) -> FeedBatch:
         """A batch of a part of the transaction under way."""
-        return self._batch(self._transactions.take_part())
+        size = self._transactions.size
+        return self._batch(self._transactions.take_part(), size)
 
-    def _batch(self, changes: list[RowChange]) -> FeedBatch:
+    def _batch(self, changes: list[RowChange], size: int) -> FeedBatch:
         transactions = self._transactions
         if transactions.moved:
             self._position = transactions.progress.text()
@@ -211,6 +213,7 @@ class Feed:
             discard_unfinished=transactions.void,
             unfinished=transactions.unfinished() if transactions.partly_given else "",
             undecided=transactions.undecided(),
+            size=size,
         )
         transactions.ddl = None
         transactions.moved = transactions.void = False

@@ -172,9 +172,12 @@ def _modified(change: Sequence[Token], before: Table, now: Table | None, explici
     was = _column(before, change[at : at + 1])
     if was is None:
         return ""
+    kind = words[new + 1 : new + 2]
+    if (was.type == "timestamp") != (kind == ["TIMESTAMP"]):
+        return f"it makes other moments of column {was.name!r}, by the time zone of its own session"
     if "AUTO_INCREMENT" in words and not was.auto_increment:
         return f"it numbers rows that are there by column {was.name!r}"
-    if words[new + 1 : new + 2] == ["TIMESTAMP"] and was.nullable:
+    if kind == ["TIMESTAMP"] and was.nullable:
         after = _column(now, change[new : new + 1])
         refused = any(words[i : i + 2] == ["NOT", "NULL"] for i in range(new, len(words)))
         refused = refused or not (explicit_timestamps or _says(words[new + 1 :], "NULL"))

@@ -19,6 +19,7 @@ from homeworld.model.errors import (
     InvalidError,
     NotFoundError,
     RowRefusedError,
+    ServerError,
     SourceLogError,
     StoppedError,
     UnavailableError,
@@ -32,6 +33,7 @@ from homeworld.model.movers import (
     TableProgress,
     ThrottleLimits,
 )
+from homeworld.replication.applier import TryAgainError, or_again
 from homeworld.replication.assembly import Assembly, assemble, stream_id
 from homeworld.replication.copier import AIM_BYTES, Copier, CopyBoard
 from homeworld.replication.deferred_keys import KeyBuilder
@@ -45,6 +47,7 @@ from homeworld.replication.verifier import Verifier
 _FINAL = (SourceLogError, FencedError, RowRefusedError, InvalidError, NotFoundError)
 _RATE_SECONDS = 10.0
 _STOP_GRACE = 2.0
+_AGAIN_SECONDS = 0.1
 
 
 class RunningMover:
@@ -314,11 +317,28 @@ class RunningMover:
                     raise UnavailableError(f"the mover has ended: {_told(self._failure)}") from None
                 raise
             try:
-                follower.catch_up()
+                self._catch_up(follower, deadline)
+            except DeadlineExceededError:
+                raise
             except BaseException as error:
                 # While nothing comes from the source, nobody else would find out that a target is lost.
                 self._fail(error)
                 raise
+
+    def _catch_up(self, follower: Follower, deadline: float) -> None:
+        while True:
+            try:
+                follower.catch_up()
+            except ServerError as error:  # somebody has the rows of the sidecar locked, perhaps
+                if not isinstance(or_again(error), TryAgainError):
+                    raise
+                if time.monotonic() > deadline:
+                    raise DeadlineExceededError(
+                        f"the position could not be written in time: {error}"
+                    ) from error
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     def verify(self, verify_id: str, *, repair: bool = False) -> None:
         """Begin comparing both sides; ``progress().verification`` tells how it goes.

@@ -298,15 +298,19 @@ class _Child:
             return
         self._say({"started": True, "progress": progress_to_json(mover.progress())})
         threading.Thread(target=self._listen, args=(mover,), name="calls", daemon=True).start()
+        self._tell(mover)
+
+    def _tell(self, mover: RunningMover) -> None:
+        """Tell what is new until the mover has ended."""
         last: Any = None
-        while True:
+        over = False
+        while not over:
             over = mover.news(TELL_SECONDS)
-            news = progress_to_json(mover.progress())
-            if news != last:
-                self._say({"progress": news})
-                last = news
-            if over:
-                return
+            with self._lock:  # read and told at once: none comes behind what an answer has told since
+                news = progress_to_json(mover.progress())
+                if news != last:
+                    self._write({"progress": news})
+                    last = news
 
     def _listen(self, mover: RunningMover) -> None:
         for line in self._in:
@@ -344,8 +348,11 @@ class _Child:
         with self._lock:
             if of is not None:
                 message = {**message, "progress": progress_to_json(of.progress())}
-            self._out.write(json.dumps(message).encode() + b"\n")
-            self._out.flush()
+            self._write(message)
+
+    def _write(self, message: Json) -> None:
+        self._out.write(json.dumps(message).encode() + b"\n")
+        self._out.flush()
 
 
 def main() -> None:

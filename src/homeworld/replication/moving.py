@@ -21,6 +21,7 @@ from homeworld.model.vindexes import make_vindex, shard_picker
 from homeworld.replication.changes import TableName
 from homeworld.replication.chunks import TableMap
 from homeworld.replication.coalesce import Route
+from homeworld.replication.ddl import ordering
 from homeworld.replication.keyorder import TableKey
 from homeworld.replication.loading import RowWriter
 from homeworld.replication.sidecar import StreamId
@@ -103,11 +104,27 @@ class MovingTable:
             raise InvalidError(
                 f"the key of table {table.name!r} was changed during its copy, which must begin anew"
             )
+        if not self.map.complete and _orderings(table, route) != _orderings(self.table, self.route):
+            # What counts as copied lies between two keys, in the order that there was.
+            raise InvalidError(
+                f"the order of the keys of table {table.name!r} was changed during its copy, which must "
+                "begin anew"
+            )
         self.table = table
         self.route = route
         self.writers = writers_of(table, route, self.targets)
         self.map.key = route.key
+        self.alone = one_unique_key(table)
         self.version += 1
+
+
+def _orderings(table: Table, route: Route) -> list[str]:
+    return [ordering(table.columns[at]) for at in route.key.positions]
+
+
+def one_unique_key(table: Table) -> bool:
+    """Whether there is no unique key but the one rows are found by."""
+    return sum(index.unique for index in table.indexes) == 1
 
 
 def writers_of(table: Table, route: Route, targets: Sequence[ShardPlace]) -> tuple[RowWriter, ...]:

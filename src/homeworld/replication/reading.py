@@ -19,6 +19,7 @@ from homeworld.model.tables import Table
 from homeworld.model.topology import Endpoint, Flavor
 from homeworld.replication.changes import FeedBatch, RowChange, TableName
 from homeworld.replication.feed import Feed
+from homeworld.replication.transactions import MOST_BYTES
 
 EVENTS_A_BATCH = 2000
 EVENTS_JOINED = 6000
@@ -131,14 +132,14 @@ class FeedReader:
         if batch is None or self._singly or not _joinable(batch):
             return batch
         changes: list[RowChange] = batch.changes
-        while len(changes) < EVENTS_JOINED:
+        while len(changes) < EVENTS_JOINED and batch.size < MOST_BYTES:
             waiting = self._queue.queue
             if not waiting or not isinstance(waiting[0][1], FeedBatch) or not _joinable(waiting[0][1]):
                 break
             following = self._one(0.0)
             if following is not None:
                 changes = [*changes, *following.changes]
-                batch = replace(following, changes=changes)
+                batch = replace(following, changes=changes, size=batch.size + following.size)
         return batch
 
     def _one(self, wait_seconds: float) -> FeedBatch | None:

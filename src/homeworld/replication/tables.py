@@ -144,6 +144,13 @@ def read_table(connection: Connection, schema: str, name: str) -> Table:
     )
 
 
+def read_columns(connection: Connection, schema: str, name: str) -> tuple[Column, ...]:
+    """A table's columns as they are now; none where there is no such table."""
+    return _read_columns(
+        connection, f"WHERE TABLE_SCHEMA = {literal(schema)} AND TABLE_NAME = {literal(name)}"
+    )
+
+
 def _read_columns(connection: Connection, where: str) -> tuple[Column, ...]:
     columns: list[Column] = []
     for row in connection.query_all(

@@ -56,6 +56,10 @@ class Pause(IntEnum):
 _Entry: TypeAlias = tuple[TableName, RowDecoder | None]
 _Gtid: TypeAlias = tuple[Source, int] | tuple[int, int, int]
 
+MOST_BYTES = 16 << 20
+"""Of the log in a batch, beside its number of changes: a few batches wait at a time, rows may be large."""
+_COMPRESSION = 8  # what rows that MariaDB has compressed are taken to become
+
 # Row events: (version 2, update or delete or insert, compressed).
 _INSERT, _UPDATE, _DELETE = 0, 1, 2
 _ROWS_OF: Mapping[EventType, tuple[bool, int, bool]] = {
@@ -124,6 +128,7 @@ class Transactions:
         self._framed = False
         self._alter = 0
         self._xa = False
+        self.size = 0  # bytes of the log's row images since the last batch was given
         self._open: list[RowChange] = []
         self._given = 0
         self._savepoints: dict[str, int] = {}
@@ -184,11 +189,14 @@ class Transactions:
         """Take the rows of the group under way although it is not complete."""
         part, self._open = self._open, []
         self._given += len(part)
+        self.size = 0
         return part
 
     def part_waits(self, limit: int) -> bool:
-        """Whether the group under way has more than ``limit`` rows, and they may be given in parts."""
-        return len(self._open) > limit and not self._xa
+        """Whether the group under way has more than ``limit`` rows, or large ones, and they may be given in
+        parts.
+        """
+        return (len(self._open) > limit or (self.size > MOST_BYTES and bool(self._open))) and not self._xa
 
     def run(self, limit: int) -> Pause:
         """Go through the events until there are ``limit`` changes, a DDL, or no more events.
@@ -202,7 +210,7 @@ class Transactions:
         for kind, timestamp, server, flags, _, buffer, start, end in self._events:
             if kind in rows_events:
                 self._rows(rows_events[kind], buffer, start, end)
-                if len(self._open) > limit and self.part_waits(limit):
+                if (len(self._open) > limit or self.size > MOST_BYTES) and self.part_waits(limit):
                     return Pause.FULL
             elif kind == _TABLE_MAP:
                 # Parsed once for each content: the id in front of it changes, the map hardly ever.
@@ -212,7 +220,7 @@ class Transactions:
                 maps[buffer[start : start + 6]] = entry
             elif kind == _XID:
                 self._complete()
-                if len(changes) >= limit or self.singly:
+                if len(changes) >= limit or self.singly or self.size > MOST_BYTES:
                     return Pause.FULL
             elif kind in _GTIDS:
                 self.timestamp = timestamp or self.timestamp
@@ -224,6 +232,8 @@ class Transactions:
                 if self.ddl is not None:
                     return Pause.DDL
                 if len(changes) >= limit or (self.singly and self.moved and self._gtid is None):
+                    return Pause.FULL
+                if self.size > MOST_BYTES and self._gtid is None:
                     return Pause.FULL
         return Pause.EMPTY
 
@@ -242,6 +252,7 @@ class Transactions:
         )
         if self._gtid is None:
             raise MalformedPacketError("the binlog has rows outside a transaction")
+        self.size += (end - start) * (_COMPRESSION if compressed else 1)
         if what == _UPDATE:
             self._open += zip([name] * (len(rows) >> 1), rows[::2], rows[1::2], strict=True)
         elif what == _INSERT:

@@ -6,7 +6,6 @@ made at the first start is made once, whoever comes first; what is secret is wri
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -30,29 +29,6 @@ SETTLE_SECONDS = 5.0
 """For what is asked of a workflow to be in force before the API answers."""
 HTTP_PORT = 8443
 """Of the data plane over HTTPS; 443 is for root only."""
-
-
-@contextmanager
-def data_dir_lock(data_dir: Path, *, shared: bool = False) -> Generator[None]:
-    """Own the data directory while the block runs; the kernel frees it when the process dies.
-
-    :param shared: among others that share it.
-    :raises InvalidError: another homeworld uses it, or it cannot be made.
-    """
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data_dir.chmod(0o700)  # what is in it is for its owner only, whoever made the folder
-        file = (data_dir / "lock").open("a+")
-    except OSError as error:
-        raise InvalidError(f"the data directory {data_dir} cannot be used: {error.strerror}") from None
-    with file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidError(
-                f"the data directory {data_dir} is in use by another homeworld; stop that one or name another"
-            ) from None
-        yield
 
 
 def listen(port: int, option: str) -> socket.socket:

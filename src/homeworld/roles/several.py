@@ -40,12 +40,12 @@ from homeworld.roles.ground import (
     Ending,
     begin,
     certificates,
-    data_dir_lock,
     http_listeners,
     http_told,
     listen,
 )
 from homeworld.roles.keeper import EngineKeeper
+from homeworld.roles.lock import data_dir_lock
 from homeworld.roles.vitess import Vitess
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store

@@ -1,4 +1,4 @@
-"""``homeworld up``: all roles in one process; and ``homeworld down``.
+"""``homeworld up``: all roles in one process.
 
 Order of starting: lock and ports (so that what cannot work fails at once, with one line), the store, the
 servers, Vitess's clusters, the gateway with the routes as stored, the executor, the API; only then the ready
@@ -42,14 +42,14 @@ from homeworld.roles.ground import (
     SETTLE_SECONDS,
     begin,
     certificates,
-    data_dir_lock,
     free_port,
     http_listeners,
     http_told,
     listen,
 )
+from homeworld.roles.lock import data_dir_lock
 from homeworld.roles.serving import ApiServer
-from homeworld.roles.vitess import Vitess, stop_clusters
+from homeworld.roles.vitess import Vitess
 from homeworld.store.routing import Routing
 from homeworld.store.store import Store
 from homeworld.workflows.assemble import make_executor, make_placements, make_preconditions
@@ -284,20 +284,3 @@ def up(
         return Homeworld(settings, stack)
 
     commands.run(make, ready_file)
-
-
-def down(
-    data_dir: Annotated[Path, typer.Option(help="The data directory of ``up``.")] = Path("~/.homeworld"),
-) -> None:
-    """Stop the MySQL servers that a killed homeworld left running, and what runs of Vitess beside them."""
-    folder = data_dir.expanduser().absolute()
-    try:
-        with data_dir_lock(folder):
-            engine = LocalEngine(folder)
-            try:
-                stop_clusters(folder)
-            finally:
-                engine.stop_all()
-    except HomeworldError as error:
-        typer.echo(f"homeworld: {error.message}", err=True)
-        raise typer.Exit(1) from None

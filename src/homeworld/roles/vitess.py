@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from homeworld.engines.local import LocalEngine
-from homeworld.engines.vitess import crew
 from homeworld.engines.vitess.cluster import LocalClusters
 from homeworld.engines.vitess.watcher import ClusterWatcher
 from homeworld.model.clusters import ClusterSpec
@@ -188,9 +187,3 @@ class Vitess:
     ) -> None:
         """See LocalClusters: the same with JSON in a file that ``flag`` names."""
         self._real().run_with_file(branch_id, flag, content, *arguments, timeout_seconds=timeout_seconds)
-
-
-def stop_clusters(data_dir: Path) -> None:
-    """End the processes of clusters that a killed homeworld left running; needs no programs of Vitess."""
-    for name in crew.stop_all(data_dir):
-        _log.warning("%s did not end in time and was killed", name)

@@ -370,9 +370,10 @@ class Servers:
         self._work.change(table, table.c.id, former, values)
         rows = run(select(shards).where(shards.c.primary_server_id == former)).mappings().all()
         for row in rows:
+            # Not every shard of a server need list each of its replicas.
             replicas = [former if each == server_id else each for each in row["replica_server_ids"]]
             if barred:
-                replicas.remove(former)
+                replicas = [each for each in replicas if each != former]
             changed = {"primary_server_id": server_id, "replica_server_ids": replicas, "updated_at": now}
             self._work.change(shards, shards.c.id, row["id"], changed)
         Outbox(self._work).emit(
@@ -391,7 +392,7 @@ class Servers:
         of it. No-op where it is none any more, or not barred.
         """
         server = self.get(server_id)
-        if not server.barred:
+        if not server.barred or server.state is not Life.READY:
             return
         table, shards, now = resources.servers, resources.shards, self._work.now
         self._work.change(table, table.c.id, server_id, {"barred": "", "updated_at": now})

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -30,6 +30,7 @@ _BETWEEN_ATTEMPTS = 0.01
 # Any constant will do as long as nothing else in the same PostgreSQL database locks the same number.
 _WRITER_LOCK = 0x486F6D65
 _IDLE_IN_TRANSACTION = "25P03"
+_READ_ONLY = "25006"
 
 
 class SystemClock:
@@ -57,6 +58,7 @@ def open_engine(url: str) -> Engine:
         )
         event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
         event.listen(engine, "do_connect", _connect_patiently)
+        event.listen(engine, "handle_error", _leave_what_cannot_write)
         return engine
     if kind != "sqlite" or parsed.database in {None, "", ":memory:"}:
         raise ValueError("the control plane is kept in an SQLite file or in PostgreSQL")
@@ -82,6 +84,16 @@ def _shown(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(_shown, value))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     return value
+
+
+def _leave_what_cannot_write(context: ExceptionContext) -> None:
+    """A server that takes no writes is not the one to write to any more (it was demoted, or its disk is
+    full): its connections are given up, and it counts as one that does not answer.
+    """
+    if getattr(context.original_exception, "sqlstate", None) != _READ_ONLY or context.connection is None:
+        return
+    if context.connection.get_execution_options().get("homeworld_writes"):
+        context.is_disconnect = True
 
 
 def _connect_patiently(_dialect: object, _record: object, args: list[Any], options: dict[str, Any]) -> Any:

@@ -131,12 +131,10 @@ class Gateways:
             .values(version=version)
         )
 
-    def remove(self, gateway_id: str, incarnation: int) -> None:
-        """The gateway's process has ended."""
+    def remove(self, gateway_id: str) -> None:
+        """The gateway's process has ended: an id is one process's, however often that has entered."""
         table = tables.gateways
-        self._work.connection.execute(
-            delete(table).where(table.c.id == gateway_id, table.c.incarnation == incarnation)
-        )
+        self._work.connection.execute(delete(table).where(table.c.id == gateway_id))
 
     def leave(self, gateway_id: str) -> None:
         """The gateway's own word that it serves nothing any more, member or set apart."""

@@ -253,6 +253,14 @@ class Workflows:
         query = select(table).where(table.c.branch_id.in_(list(branch_ids)), tables.ACTIVE)
         return {workflow.branch_id: workflow for workflow in self._work.all(query, Workflow)}
 
+    def unsettled_on(self, branch_id: str) -> bool:
+        """Whether a completed workflow of the branch has something to put right yet."""
+        table = tables.workflows
+        query = select(table.c.id).where(
+            table.c.branch_id == branch_id, table.c.state == State.COMPLETED, table.c.settled.is_(False)
+        )
+        return self._work.connection.execute(query.limit(1)).first() is not None
+
     def page(
         self,
         database_id: str,

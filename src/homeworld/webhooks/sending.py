@@ -112,8 +112,10 @@ class Post:
     def _exchange(self, address: Address, hosts: Sequence[str], sent: bytes) -> int:
         deadline = time.monotonic() + self.seconds
         with self._connect(address, hosts, deadline) as connection:
-            connection.settimeout(_left(deadline))
-            connection.sendall(sent)
+            rest = memoryview(sent)
+            while rest:  # over TLS sendall would begin its time anew with every record
+                connection.settimeout(_left(deadline))
+                rest = rest[connection.send(rest) :]
             answer = Answer()
             while True:
                 connection.settimeout(_left(deadline))

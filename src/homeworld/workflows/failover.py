@@ -103,6 +103,8 @@ def tell(
     why = _why_not(engine, former)
     with store.write() as tx:
         bind(tx)
+        if tx.servers.get(server_id).replica_of != former:
+            return  # somebody else has told the store meanwhile
         tx.servers.promote(server_id, barred=why)
     if why:
         _log.warning("server %s, which %s has replaced, serves nobody: %s", former, server_id, why)

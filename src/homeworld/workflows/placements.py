@@ -101,18 +101,30 @@ class StillTables:
             self._look(keyspace, places, tables)
             if not self._gateways.is_held(hold.hold_id):
                 raise DeadlineExceededError("the tables were not kept still for long enough")
-            yield
         except BaseException:
             self._gateways.release(hold.hold_id)
             raise
-        if not self._follow(keyspace_id):
+        try:
+            yield
+        except UnavailableError:
+            # Stored or not: nobody knows. Whoever waits must not go on by the old placement.
+            self._serve(keyspace, hold.hold_id)
+            raise
+        except BaseException:
+            self._gateways.release(hold.hold_id)
+            raise
+        self._serve(keyspace, hold.hold_id)
+
+    def _serve(self, keyspace: Keyspace, hold_id: str) -> None:
+        """Let statements go on once every gateway places rows as is stored; else the hold ends by itself."""
+        if not self._follow(keyspace.id):
             return
         try:
             self._publish()
         except HomeworldError as error:
             _log.warning("the new placement of %s is not served yet: %s", keyspace.name, error)
             return
-        self._gateways.release(hold.hold_id)
+        self._gateways.release(hold_id)
 
     def _follow(self, keyspace_id: str) -> bool:
         """Whether the cluster that carries the keyspace has what is stored, if one does."""
@@ -186,7 +198,10 @@ def altering(
         placements.check(judged.keyspace_id, judged.wanted.render())
         with placements.still(judged.keyspace_id, judged.tables), store.write() as tx:
             replace_vschema(tx, tx.keyspaces.by_name(branch_id, keyspace), judged, base)
-        publish()
+        try:
+            publish()
+        except HomeworldError as error:  # it is stored, and whoever asked must not hear that it is not
+            _log.warning("a stored vschema is not served everywhere yet: %s", error)
 
     return alter
 

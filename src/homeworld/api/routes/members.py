@@ -20,6 +20,7 @@ from homeworld.api.schemas.members import (
     show_members,
     show_users,
 )
+from homeworld.model.accesses import ORGANIZATION_ROLES
 from homeworld.model.errors import InvalidError
 from homeworld.store.members import Membership
 
@@ -65,7 +66,7 @@ def get_organization_membership(
 def update_organization_membership(
     api: ApiDep, caller: CallerDep, path: InOrganization, user_id: Id, body: UpdateMember
 ) -> MemberOut:
-    """Give a member another role; nobody changes their own."""
+    """Give a member another role; nobody changes their own, or gives what they do not have."""
     with api.write(caller, "update_organization_membership", path) as call:
         member = call.tx.members.get(call.organization.id, user_id)
         if member.user_id == call.user_id:
@@ -73,6 +74,8 @@ def update_organization_membership(
         user = call.tx.users.get(member.user_id)
         if call.organization.idp_managed_roles and user.sso_subject is not None:
             raise InvalidError("the identity provider decides about this member's role")
+        wanted, has = (ORGANIZATION_ROLES.get(role, frozenset[str]()) for role in (body.role, member.role))
+        call.require_held(wanted - has)
         changed = call.tx.members.set_role(member, body.role)
         call.audit(
             "organization.updated_role",

@@ -20,6 +20,7 @@ from homeworld.api.schemas.teams import (
     show_team_members,
     show_teams,
 )
+from homeworld.model.accesses import DATABASE_ROLES
 from homeworld.store.teams import TeamFields
 
 router = Routes(tags=["Organization teams"])
@@ -100,10 +101,13 @@ def set_organization_team_database(
     slug: TeamSlug,
     body: SetTeamDatabase | None = None,
 ) -> TeamOut:
-    """Give a team's members the role admin (the default) or analyst on a database."""
+    """Give a team's members the role admin (the default) or analyst on a database. Nobody gives what they do
+    not have.
+    """
     role = (body or SetTeamDatabase()).role
     with api.write(caller, "set_organization_team_database", path) as call:
         team = call.tx.teams.get(call.organization.id, slug)
+        call.require_held(DATABASE_ROLES[role], call.database.id)
         call.tx.teams.set_database(team, call.database.id, role)
         call.audit(
             "organization_team.added_database", "team", team.id, team.name,
@@ -140,9 +144,11 @@ def list_organization_team_members(
 def add_organization_team_member(
     api: ApiDep, caller: CallerDep, path: InOrganization, slug: TeamSlug, body: AddTeamMember
 ) -> TeamMemberOut:
-    """Put a member of the organization into a team."""
+    """Put a member of the organization into a team. Nobody gives what they do not have."""
     with api.write(caller, "add_organization_team_member", path) as call:
         team = call.tx.teams.get(call.organization.id, slug)
+        for database_id, _, role in call.tx.teams.databases_of([team.id]).get(team.id, ()):
+            call.require_held(DATABASE_ROLES[role], database_id)
         member = call.tx.teams.add_member(team, body.user_id, call.actor_id)
         call.audit("organization_team.added_member", "team", team.id, team.name, user=member.user_id)
         return show_team_members(call, team, [member])[0]

@@ -30,7 +30,7 @@ class CreateDatabase(Body):
     kind: Name = "mysql"
     major_version: Name | None = None
     storage: dict[str, object] | None = None
-    notes: str = ""
+    notes: Annotated[str, Field(max_length=65_536)] = ""
     flavor: Flavor | None = None
     engine: EngineKind | None = None
 

@@ -151,7 +151,11 @@ def show_oauth_tokens(
             for kind, names in split.items()
         }
         user = users[token.user_id]
-        organizations = [known[one] for one in memberships.get(token.user_id, ())]
+        mine = memberships.get(token.user_id, ())
+        # Of a user's other organizations those alone are told that the reader belongs to; whom the token was
+        # just issued to may know where it is good.
+        told = mine if secrets else [one for one in mine if one in call.bearer.organization_ids]
+        organizations = [known[one] for one in told]
         return OAuthAccessesOut(
             database=OAuthDatabasesOut(accesses=allowed["database"]),
             branch=OAuthBranchesOut(accesses=allowed["branch"]),

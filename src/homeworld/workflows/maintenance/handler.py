@@ -168,6 +168,7 @@ class Maintenance:
         types = _EVERYTHING if act.primary else _EVERYTHING - _PRIMARY
         if (window.id, server.id) not in self._restarted:
             with self._held(server, types):
+                self._require_nothing_in_the_way(server)
                 lease.confirm(store)
                 engine.restart_server(server.id)
                 self._restarted.add((window.id, server.id))
@@ -196,8 +197,17 @@ class Maintenance:
     def _promote(self, act: Promote, server: Server, lease: Lease) -> None:
         self._ports.engine.wait_replica(act.server_id, CATCH_UP_SECONDS)
         with self._held(server, _PRIMARY):
+            self._require_nothing_in_the_way(server)
             lease.confirm(self._ports.store)
             promote(self._ports.store, self._ports.engine, self._ports.publish, act.server_id)
+
+    def _require_nothing_in_the_way(self, server: Server) -> None:
+        """Right before an act: what was waited for until then may have taken a minute.
+
+        :raises UnavailableError: something has begun on the branch meanwhile.
+        """
+        if why := self._in_the_way(server):
+            raise UnavailableError(f"waits for {why}")
 
     @contextmanager
     def _held(self, server: Server, types: frozenset[TabletType]) -> Generator[None]:

@@ -214,6 +214,8 @@ class MoveTables:
         progress = progress_of(context, d.FORWARD_STREAM)
         passed = progress.passed if progress is not None else 0
         with context.write() as tx:
+            if tx.workflows.get(context.workflow.id).state is not State.VERIFYING_DATA:
+                return  # it was called off meanwhile
             if not begun:
                 tx.progress.end_verifications(context.workflow.id, "the schema was changed; it is begun anew")
                 tx.progress.start_verification(context.workflow.id, vdiff_id=verify_id)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from homeworld.model import vschema_edits as edits
-from homeworld.model.errors import InvalidError, PreconditionsFailedError
+from homeworld.model.errors import InvalidError, PreconditionsFailedError, UnavailableError
 from homeworld.model.ports import Preconditions
 from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.tables import Table
@@ -78,10 +78,15 @@ def check(context: Context, preconditions: Preconditions) -> None:
 
 
 def save_rules(context: Context) -> None:
-    """Remember all rules as they are before this workflow touches any."""
+    """Remember all rules as they are before this workflow touches any.
+
+    :raises UnavailableError: those of a completed one are yet to be put right, by its own baseline.
+    """
     if context.workflow.rules_before is not None:
         return
     with context.write() as tx:
+        if tx.workflows.unsettled_on(context.workflow.branch_id):
+            raise UnavailableError("the rules of the workflow before are being settled")
         rules = dict(tx.routes.rules(context.workflow.branch_id))
         tx.workflows.update(context.workflow.id, rules_before=rules)
 

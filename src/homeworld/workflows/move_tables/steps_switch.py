@@ -28,6 +28,7 @@ from homeworld.model.ports import Holding, Preconditions
 from homeworld.model.routing import HoldRequest
 from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.topology import BackendRole, TabletType
+from homeworld.store.store import Transaction
 from homeworld.workflows.move_tables.context import Context, Side, Way
 from homeworld.workflows.move_tables.decide import (
     FORWARD_STREAM,
@@ -341,9 +342,22 @@ def still_held(context: Context) -> None:
 # -- the commit points -------------------------------------------------------------------------------------
 
 
+def _same_primaries(context: Context, tx: Transaction) -> None:
+    """What was locked, drained and read is what clients have written to: gateways find a shard's primary by
+    what the store says, and one that was replaced since has not what its heir has taken.
+
+    :raises UnavailableError: a shard has another primary.
+    """
+    for side in (context.source, context.target):
+        now = [shard.primary_server_id for shard in tx.keyspaces.shards(side.keyspace.id)]
+        if now != [shard.primary_server_id for shard in side.shards]:
+            raise UnavailableError(f"a shard of {side.name} has another primary by now; try again")
+
+
 def commit_to_target(context: Context) -> None:
     """From here on the target owns writes; replica traffic goes along."""
     with context.commit("commit") as tx:
+        _same_primaries(context, tx)
         context.route_closed(tx, TrafficPhase.TARGET)
         tx.workflows.update(
             context.workflow.id,
@@ -356,6 +370,7 @@ def commit_to_target(context: Context) -> None:
 def commit_to_source(context: Context) -> None:
     """From here on the source owns writes again, replica traffic too."""
     with context.commit("commit") as tx:
+        _same_primaries(context, tx)
         context.route_closed(tx, TrafficPhase.SOURCE)
         tx.workflows.update(
             context.workflow.id,
@@ -409,7 +424,11 @@ def sweep(context: Context, way: Way) -> None:
     """
     if not context.hand.broken:
         return
-    mover = context.live_mover(way.stream) or context.start_mover(way.stream)
+    mover = context.live_mover(way.stream)
+    if mover is not None and mover.progress().phase in {Phase.FAILED, Phase.STOPPED, Phase.DDL}:
+        context.stop_mover(way.stream, STOP_SECONDS)  # it would be asked in vain for ever
+        mover = None
+    mover = mover or context.start_mover(way.stream)
     _lock(context, way, LOCK_SECONDS)
     mover.drain(context.hand.finals, BEHIND_SECONDS)
     raise_ids(context, way)

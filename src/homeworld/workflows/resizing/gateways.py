@@ -55,9 +55,11 @@ class GatewayResizes:
         try:
             with self._ports.store.write() as tx:
                 lease.require(tx)
-                tx.gateway_resizes.transition(resize.id, resize.state, row)
-                if trigger is ResizeTrigger.BEGIN:
-                    tx.branches.update(resize.branch_id, gateway_size=resize.size)
+                now = tx.gateway_resizes.transition(resize.id, resize.state, row)
+                if (
+                    trigger is ResizeTrigger.BEGIN
+                ):  # with what is asked for now: one that waits may be changed
+                    tx.branches.update(resize.branch_id, gateway_size=now.size)
                 if trigger is ResizeTrigger.DONE:
                     tx.gateway_resizes.tell(resize.id, "")
         except ConflictError:

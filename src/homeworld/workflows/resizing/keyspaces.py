@@ -125,13 +125,19 @@ class KeyspaceResizes:
             return Rest(WINDOW_SECONDS)
         return self._take(resize, ResizeTrigger.BEGIN, lease)
 
+    @staticmethod
+    def _in_the_way(tx: Transaction, branch_id: str) -> bool:
+        workflow = tx.workflows.active_on([branch_id]).get(branch_id)
+        moving = workflow is not None and workflow.state in MOVING_TRAFFIC
+        return moving or bool(tx.reparents.unfinished([branch_id])) or _open_window(tx, branch_id) is not None
+
     def _take(self, resize: KeyspaceResize, trigger: ResizeTrigger, lease: Lease) -> Rest | None:
         row = resize_row(resize.state, trigger)
         try:
             with self._ports.store.write() as tx:
                 lease.require(tx)
-                if trigger is ResizeTrigger.BEGIN and _open_window(tx, resize.branch_id) is not None:
-                    return Rest(WAIT_SECONDS, keep=False)  # it was opened just now
+                if trigger is ResizeTrigger.BEGIN and self._in_the_way(tx, resize.branch_id):
+                    return Rest(WAIT_SECONDS, keep=False)  # it has begun just now
                 error = "" if trigger is ResizeTrigger.BEGIN else resize.error
                 tx.resizes.transition(resize.id, resize.state, row, error=error)
                 if trigger is ResizeTrigger.BEGIN:
@@ -213,10 +219,14 @@ def leave_replicas(context: Context) -> None:
     primaries = [p for p in layout.primaries_of(context.keyspace.id) if layout.leaving(p)]
     if not primaries:
         return
-    doomed = {server.id for primary_id in primaries for server in layout.leaving(primary_id)}
     with hold(context, layout, primaries, frozenset({TabletType.REPLICA, TabletType.RDONLY})):
         with context.ports.store.write() as tx:
             context.lease.require(tx)
+            # Anew: a server may have been replaced, let in or taken by another keyspace meanwhile.
+            layout = read_layout(tx, context.resize.branch_id).after(context.resize)
+            if [p for p in layout.primaries_of(context.keyspace.id) if layout.leaving(p)] != primaries:
+                raise NotYetError("a shard has another primary by now")
+            doomed = {server.id for primary_id in primaries for server in layout.leaving(primary_id)}
             for shard in layout.shards:
                 kept = [each for each in shard.replica_server_ids if each not in doomed]
                 if shard.primary_server_id is not None and len(kept) < len(shard.replica_server_ids):
@@ -253,7 +263,9 @@ def end_leftovers(context: Context) -> None:
     placed = {server_id for shard in layout.shards for server_id in shard.replica_server_ids}
     primaries = set(layout.primaries_of(context.keyspace.id))
     for server in layout.servers:
-        if server.replica_of in primaries and (server.state is Life.DELETING or server.id not in placed):
+        # One that is barred may have rows that nobody else has: it is not ours to end.
+        unused = server.id not in placed and not server.barred
+        if server.replica_of in primaries and (server.state is Life.DELETING or unused):
             end_server(context.ports, context.lease, server)
 
 
