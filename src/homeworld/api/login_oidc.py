@@ -244,7 +244,7 @@ class Oidc:
         return found
 
     def _ask(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
-        if not self._asking.acquire(blocking=False):
+        if not self._asking.acquire(timeout=1.0):
             raise UnavailableError("the identity provider is slow to answer; try again in a moment")
         try:
             return self._asked(method, url, **options)

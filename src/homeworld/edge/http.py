@@ -381,8 +381,9 @@ class HttpConnection(asyncio.Protocol):
         elif self._full:
             # Whatever it sends meanwhile. A slow one takes something of it.
             size = self._transport.get_write_buffer_size()
-            if size != self._full_size:
-                self._full_size, self._full_since = size, now
+            taken, self._full_size = size < self._full_size, size
+            if taken:
+                self._full_since = now
             elif now - self._full_since >= patience.write:
                 counts.not_reading += 1
                 self.abort()

@@ -93,9 +93,11 @@ class LocalEngine:
         :raises InvalidError: it exists in another part, or the primary's binlogs are no longer complete.
         :raises UnavailableError: it did not come up in time; calling again goes on.
         """
-        # Under the primary's lock too: a promotion changes the records of all that follow it, and only it.
+        # A new record is written under the primary's lock too: a promotion changes those of its followers.
+        known = server_id in self._layout.ids()
+        names = {server_id} if known else {server_id, replica_of or server_id}
         with ExitStack() as stack:
-            for name in sorted({server_id, replica_of or server_id}):
+            for name in sorted(names):
                 stack.enter_context(self._lock(name))
             self._fleet.intend(server_id, replica_of, size)
         with self._lock(server_id):

@@ -198,9 +198,8 @@ class Promotions:
             position = str(replica.value(rule.position) or "")
         # With the primary's word the heir has all there is; without it another may have got more.
         others = [each for each in self._layout.records() if each.replica_of == former]
-        self._check_furthest(
-            position, [each for each in others if each.server_id != heir.server_id], timeout_seconds
-        )
+        others = [each for each in others if each.server_id != heir.server_id]
+        self._check_furthest(position, others, self._layout.read(former).promoted_at, timeout_seconds)
         return position
 
     def _fence(self, former: str, heir: str, rule: Rules, *, accept_loss: bool) -> bool:
@@ -238,13 +237,24 @@ class Promotions:
             _be_the_one(primary)
             primary.run(rules(former.flavor).writable)
 
-    def _check_furthest(self, position: str, others: Sequence[Record], timeout_seconds: float) -> None:
+    def _check_furthest(
+        self, position: str, others: Sequence[Record], began: str, timeout_seconds: float
+    ) -> None:
+        """Hold that no other replica has more.
+
+        :param began: what the former primary had when it was promoted; empty: it always was one.
+        :raises InvalidError: one has.
+        :raises DeadlineExceededError: one does not come to an end with what it had received.
+        """
         for other in others:
             try:
                 with self._fleet.owner(other.server_id) as owner:
-                    if replicas.read(owner, rules(other.flavor)) is None:
-                        continue  # it follows nobody: what it had beyond was given up with it
+                    alone = replicas.read(owner, rules(other.flavor)) is None
                 theirs = self._applied(other, timeout_seconds)
+                if alone and not (began and Position.parse(other.flavor, began).contains(theirs)):
+                    continue  # it follows nobody: what it had beyond its successor was given up with it
+            except DeadlineExceededError:
+                raise  # it answers, and may have more
             except UnavailableError as error:
                 _log.warning("replica %s cannot be asked what it has: %s", other.server_id, error.message)
                 continue

@@ -71,6 +71,7 @@ def follow(
         return Mended.ATTACHED
     if state.source_port != primary_port:
         replica.run(rules.stop_replica)
+        _check_not_ahead(primary, replica, rules)
         replica.run(rules.replicate_from(primary_port, accounts))
         replica.run(rules.start_replica)
         return Mended.REPOINTED
@@ -137,6 +138,16 @@ def _check_shared(own: str, promoted_at: str, rules: Rules) -> None:
         raise InvalidError(
             f"the server was a primary and has transactions ({own}) that its successor, which began at "
             f"{promoted_at}, never had: they are lost. Keep its data for whoever misses them, or destroy it"
+        )
+
+
+def _check_not_ahead(primary: Control, replica: Control, rules: Rules) -> None:
+    """A replica that could not be asked when its primary was replaced may have more than the new one."""
+    own, theirs = (str(server.value(rules.position) or "") for server in (replica, primary))
+    if own and not Position.parse(rules.flavor, theirs).contains(Position.parse(rules.flavor, own)):
+        raise InvalidError(
+            f"the replica has transactions ({own}) that its new primary ({theirs}) never had; keep its data "
+            "for whoever misses them, or destroy it"
         )
 
 

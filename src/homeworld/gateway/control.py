@@ -232,6 +232,7 @@ def rollback_all(session: Session, sql: bytes = b"ROLLBACK", *, chain: bool = Fa
 def _over(session: Session, *, chain: bool) -> None:
     if chain:
         session.transaction.chain()
+        session.transaction.lost = ""
         session.renew()
     else:
         session.transaction_over()
@@ -244,8 +245,11 @@ def _roll_back(session: Session, links: list[Link], sql: bytes = b"ROLLBACK") ->
     session.finishing = False
     for link, reply in zip(alive, replies, strict=True):
         if reply.error is not None and link.alive:
-            # A server that cannot roll back will, once the connection is gone.
-            link.sever()
+            # A server that cannot roll back will, once the connection is gone, with what was left on it.
+            bound = session.bonds.on(link)
+            session.forget(link)
+            link.close()
+            session.end_after_refusal = session.end_after_refusal or bound
         link.turn = session.branch.turn
 
 

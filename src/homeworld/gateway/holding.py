@@ -10,15 +10,20 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from homeworld.gateway.branch import Branch, Lease
 from homeworld.gateway.hold import Hold, Holds, HoldState
 from homeworld.gateway.session import Session
 from homeworld.model.errors import DeadlineExceededError, FencedError
 from homeworld.model.routing import HoldRequest
+from homeworld.model.topology import TabletType
 
 _MOST_TOLD = 5
 _AGAIN_SECONDS = 0.1
+_READ_SECONDS = 10.0  # for newer routes to be read and served
+# Writes wait for no longer than that, however long the store is away.
+_LONGEST_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -154,12 +159,26 @@ class HoldKeeper:
             hold.drained.clear()
         branch.draining = branch.holds.draining
 
-    def _expire(self, hold_id: str) -> None:
+    def _expire(self, hold_id: str, *, lapsed: bool = False) -> None:
+        """The hold's own time is over. Who has lost touch with the others first reads what was stored.
+
+        :param lapsed: the lease did not live a moment ago.
+        """
         found = self._in_force.get(hold_id)
-        if found is None or self._lease is None or self._lease.live():
+        if found is None or self._lease is None:
             self.end(hold_id)
+            return
+        live = self._lease.live()
+        writes = TabletType.PRIMARY in found.request.tablet_types
+        if live and lapsed:
+            wait, lapsed = _READ_SECONDS, False  # whoever reads ends it before: it is on no board any more
+        elif live or not writes or time.monotonic() > found.until + _LONGEST_SECONDS:
+            self.end(hold_id)
+            return
         else:
-            found.timer = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._expire, hold_id)
+            wait, lapsed = _AGAIN_SECONDS, True
+        again = partial(self._expire, hold_id, lapsed=lapsed)
+        found.timer = asyncio.get_running_loop().call_later(wait, again)
 
     def end(self, hold_id: str) -> None:
         """Take a hold out of force and let go on what waits for it. Unknown ids are fine."""

@@ -119,7 +119,9 @@ class TargetApplier:
                 try:
                     self.flush(position)
                 except ServerError as error:
-                    raise or_again(error) from error
+                    if not isinstance(or_again(error), TryAgainError):
+                        raise
+                    self._flushed = time.monotonic()  # somebody has the row locked: later
             return
         try:
             if not self._open:

@@ -131,6 +131,7 @@ class Copier:
     def __init__(self, board: CopyBoard) -> None:
         self._board = board
         self._sources: dict[str, Connection] = {}
+        self._lookers: dict[str, Connection] = {}
         self._targets: dict[int, Connection] = {}
         self._altered = 0
 
@@ -165,12 +166,12 @@ class Copier:
 
     def cut(self) -> None:
         """End all sessions from any thread."""
-        for connection in (*self._sources.values(), *self._targets.values()):
+        for connection in (*self._sources.values(), *self._lookers.values(), *self._targets.values()):
             connection.abort()
 
     def close(self) -> None:
         """Give the sessions back; what is open is rolled back."""
-        for connection in (*self._sources.values(), *self._targets.values()):
+        for connection in (*self._sources.values(), *self._lookers.values(), *self._targets.values()):
             connection.close()
 
     def _copy_next(self, table: MovingTable) -> bool:
@@ -282,12 +283,13 @@ class Copier:
                 stream.close()  # ends the session too: the rest of the answer is in its way
                 self._end_early(table, chunk, table.key.of(batch[-1]))
                 break
-        # Behind what was read and within its transaction, which nobody can alter the table beside: by another
-        # definition than the stream's, bytes may mean something else, and no change would ever correct them.
-        source = self._source(table.source.endpoint)
-        if not alike(read_columns(source, table.source.schema, table.table.name), table.table.columns):
+        # Behind what was read, and before its transaction ends, beside which nobody can alter the table: by another
+        # definition than the stream's bytes may mean something else, and no change would ever correct them. On
+        # another session, as MySQL's catalogue is as old as the snapshot.
+        looking = self._looking(table.source.endpoint)
+        if not alike(read_columns(looking, table.source.schema, table.table.name), table.table.columns):
             raise ServerError(_CHANGED, "HY000", "the table is not yet as the stream knows it")
-        source.execute("COMMIT")
+        self._source(table.source.endpoint).execute("COMMIT")
         if count:
             table.rows_a_chunk = max(1, min(MOST_ROWS, self._board.chunk_bytes * count // max(size, 1)))
         return rows
@@ -439,6 +441,12 @@ class Copier:
         session = self._sources.get(endpoint.server_id)
         if session is None or session.closed:
             session = self._sources[endpoint.server_id] = Connection(endpoint)
+        return session
+
+    def _looking(self, endpoint: Endpoint) -> Connection:
+        session = self._lookers.get(endpoint.server_id)
+        if session is None or session.closed:
+            session = self._lookers[endpoint.server_id] = Connection(endpoint)
         return session
 
     def _target(self, target: int) -> Connection:

@@ -18,6 +18,7 @@ from homeworld.model.tables import Column, Index, Table
 
 _QUOTES = "'`\""
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
+_NARROW = re.compile(r"\butf8(?:mb3)?(?=_| |$)")
 _NAME = r"`(?:[^`]|``)+`"
 _KEY = re.compile(rf"^(?P<kind>FULLTEXT |SPATIAL )?KEY (?P<name>{_NAME}) ")
 _FOREIGN = re.compile(rf"^(?:CONSTRAINT (?:{_NAME} )?)?FOREIGN KEY (?:{_NAME} )?\((?P<columns>[^)]*)\)")
@@ -309,15 +310,28 @@ def alike(one: Sequence[Column], other: Sequence[Column]) -> bool:
     return [(column.name, shape(column)) for column in one] == [(each.name, shape(each)) for each in other]
 
 
-def ordering(column: Column) -> str:
-    """What decides in which order values of a key's column come. Those of equal orderings come alike."""
+def keeps_order(old: Column, new: Column) -> bool:
+    """Whether values of a key's column come in the same order, as the same bytes, by a changed definition."""
+    if old.type == new.type and old.type in {"enum", "set"}:
+        # Ordinals count: labels may be added behind the others.
+        added = new.column_type.removeprefix(old.column_type[:-1])
+        return _wide(old) == _wide(new) and added != new.column_type and added[:1] in {",", ")"}
+    return _ordering(old) == _ordering(new)
+
+
+def _ordering(column: Column) -> str:
+    if column.type in {"bit", "binary", "datetime", "timestamp", "time"}:
+        return column.column_type  # their values are told in one width
     if column.type in _INTEGERS:
         return "integer"
-    if column.type in {"enum", "set"}:
-        return f"{column.column_type} {column.collation}"
     if column.charset == "binary":
         return "bytes"
-    return f"text {column.charset} {column.collation}" if column.charset else column.type
+    return f"text {_wide(column)}" if column.charset else column.type
+
+
+def _wide(column: Column) -> str:
+    """Character set and collation; utf8mb4 where they are those of its narrower form."""
+    return _NARROW.sub("utf8mb4", f"{column.charset} {column.collation}")
 
 
 def shape(column: Column) -> str:

@@ -87,6 +87,7 @@ class Follower:
         self._moved = threading.Condition()
         self._inside = False  # the gate is ours
         self._parts = False  # a source transaction is applied in part
+        self._again_since = 0.0  # since when such a one is read again and again
         self._staged: list[tuple[Chunk, int, Outcome]] = []
         self._order: Connection | None = None
         self._holding = False
@@ -237,8 +238,13 @@ class Follower:
         self._keep_verdicts(targets)
         again = self.appliers.apply(outcomes, events, position, targets, fresh)
         if again and (position is None or self._parts):
+            now = time.monotonic()
+            self._again_since = self._again_since or now
+            if now - self._again_since > PATIENCE_SECONDS:
+                raise UnavailableError("rows of the target have been locked by another for too long")
             self._read_again(end, again if position is not None else None)
             self._leave()
+            self._stopping.wait(AGAIN_SECONDS)
             self._decide(outcomes, fresh, end, again if position is not None else None, whole=False)
             return False
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -305,6 +311,7 @@ class Follower:
             self._position, self._parsed = position, parsed
             self.settled = True
             self._moved.notify_all()
+        self._again_since = 0.0
         self._leave()
 
     def _enter(self) -> None:

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from homeworld.model.errors import InvalidError
 from homeworld.model.keyranges import KeyRange
 from homeworld.model.movers import Placement
-from homeworld.model.tables import Table
+from homeworld.model.tables import Column, Table
 from homeworld.model.topology import ShardPlace
 from homeworld.model.vindexes import make_vindex, shard_picker
 from homeworld.replication.changes import TableName
 from homeworld.replication.chunks import TableMap
 from homeworld.replication.coalesce import Route
-from homeworld.replication.ddl import ordering
+from homeworld.replication.ddl import keeps_order
 from homeworld.replication.keyorder import TableKey
 from homeworld.replication.loading import RowWriter
 from homeworld.replication.sidecar import StreamId
@@ -100,11 +100,12 @@ class MovingTable:
         :raises InvalidError: rows cannot be followed any more by the new definition.
         """
         route = make_route(self.name, table, self.placement, self.targets)
-        if route.key.names != self.key.names and not self.map.complete:
+        begun = not (self.map.complete or self.map.untouched)
+        if begun and route.key.names != self.key.names:
             raise InvalidError(
                 f"the key of table {table.name!r} was changed during its copy, which must begin anew"
             )
-        if not self.map.complete and _orderings(table, route) != _orderings(self.table, self.route):
+        if begun and not _keep_order(_key_columns(self.table, self.route), _key_columns(table, route)):
             # What counts as copied lies between two keys, in the order that there was.
             raise InvalidError(
                 f"the order of the keys of table {table.name!r} was changed during its copy, which must "
@@ -118,8 +119,12 @@ class MovingTable:
         self.version += 1
 
 
-def _orderings(table: Table, route: Route) -> list[str]:
-    return [ordering(table.columns[at]) for at in route.key.positions]
+def _key_columns(table: Table, route: Route) -> list[Column]:
+    return [table.columns[at] for at in route.key.positions]
+
+
+def _keep_order(old: Sequence[Column], new: Sequence[Column]) -> bool:
+    return len(old) == len(new) and all(map(keeps_order, old, new))
 
 
 def one_unique_key(table: Table) -> bool:

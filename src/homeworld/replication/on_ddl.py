@@ -132,6 +132,7 @@ class OnDdlRule:
                 explicit_timestamps=explicit,
             )
             for table in tables
+            if self._several or not table.map.untouched  # else no row is there whose values could differ
         )
         return next(filter(None, told), "")
 

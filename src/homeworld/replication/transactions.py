@@ -196,7 +196,9 @@ class Transactions:
         """Whether the group under way has more than ``limit`` rows, or large ones, and they may be given in
         parts.
         """
-        return (len(self._open) > limit or (self.size > MOST_BYTES and bool(self._open))) and not self._xa
+        # What was given cannot be cut back to a savepoint; so few rows are kept whole then.
+        large = self.size > MOST_BYTES and bool(self._open) and not self._savepoints
+        return (len(self._open) > limit or large) and not self._xa
 
     def run(self, limit: int) -> Pause:
         """Go through the events until there are ``limit`` changes, a DDL, or no more events.
@@ -321,6 +323,8 @@ class Transactions:
     def _drop_group(self) -> None:
         """What the group under way brought does not count."""
         self._open.clear()
+        if not self.changes:
+            self.size = 0
         self.void = self.void or self._given > 0
         self._end_group()
 

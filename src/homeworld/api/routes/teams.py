@@ -107,7 +107,9 @@ def set_organization_team_database(
     role = (body or SetTeamDatabase()).role
     with api.write(caller, "set_organization_team_database", path) as call:
         team = call.tx.teams.get(call.organization.id, slug)
-        call.require_held(DATABASE_ROLES[role], call.database.id)
+        roles = {one: known for one, _, known in call.tx.teams.databases_of([team.id]).get(team.id, ())}
+        had = DATABASE_ROLES.get(roles.get(call.database.id, ""), frozenset[str]())
+        call.require_held(DATABASE_ROLES.get(role, frozenset[str]()) - had, call.database.id)
         call.tx.teams.set_database(team, call.database.id, role)
         call.audit(
             "organization_team.added_database", "team", team.id, team.name,
@@ -147,8 +149,9 @@ def add_organization_team_member(
     """Put a member of the organization into a team. Nobody gives what they do not have."""
     with api.write(caller, "add_organization_team_member", path) as call:
         team = call.tx.teams.get(call.organization.id, slug)
-        for database_id, _, role in call.tx.teams.databases_of([team.id]).get(team.id, ()):
-            call.require_held(DATABASE_ROLES[role], database_id)
+        if body.user_id not in call.tx.teams.members_of([team.id]).get(team.id, ()):
+            for database_id, _, role in call.tx.teams.databases_of([team.id]).get(team.id, ()):
+                call.require_held(DATABASE_ROLES[role], database_id)
         member = call.tx.teams.add_member(team, body.user_id, call.actor_id)
         call.audit("organization_team.added_member", "team", team.id, team.name, user=member.user_id)
         return show_team_members(call, team, [member])[0]
