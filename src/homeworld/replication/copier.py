@@ -283,9 +283,9 @@ class Copier:
                 stream.close()  # ends the session too: the rest of the answer is in its way
                 self._end_early(table, chunk, table.key.of(batch[-1]))
                 break
-        # Behind what was read, and before its transaction ends, beside which nobody can alter the table: by another
-        # definition than the stream's bytes may mean something else, and no change would ever correct them. On
-        # another session, as MySQL's catalogue is as old as the snapshot.
+        # Behind what was read, and before its transaction ends, beside which nobody can alter the table: by
+        # another definition than the stream's bytes may mean something else, and no change would ever correct
+        # them. On another session, as MySQL's catalogue is as old as the snapshot.
         looking = self._looking(table.source.endpoint)
         if not alike(read_columns(looking, table.source.schema, table.table.name), table.table.columns):
             raise ServerError(_CHANGED, "HY000", "the table is not yet as the stream knows it")
