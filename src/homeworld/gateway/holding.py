@@ -57,8 +57,8 @@ class HoldKeeper:
     """All holds of one gateway.
 
     :param branch_of: finds a branch by id; None where the gateway does not serve it.
-    :param lease: of the gateway where there are several: one that has lost touch with the others lets go of
-        nothing by itself, as what was stored meanwhile is to be read first.
+    :param lease: of the gateway where there are several: one that has lost touch with the others keeps holds
+        on writes beyond their time, for a minute at most, as what was stored meanwhile is to be read first.
     """
 
     def __init__(self, branch_of: Callable[[str], Branch | None], lease: Lease | None = None) -> None:

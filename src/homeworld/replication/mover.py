@@ -336,7 +336,8 @@ class RunningMover:
                     raise DeadlineExceededError(
                         f"the position could not be written in time: {error}"
                     ) from error
-                time.sleep(_AGAIN_SECONDS)
+                if self._stopping.wait(_AGAIN_SECONDS):
+                    raise UnavailableError("the mover is being stopped") from error
             else:
                 return
 

@@ -123,8 +123,7 @@ def _check(call: Call, access: str, resource_id: str, kind: str) -> None:
     if kind == "database" and access in ORGANIZATION_ONLY:
         raise InvalidError(f"{access} is given on the organization, not on a database")
     database_id = resource_id if kind == "database" else None
-    if not call.bearer.may([access], call.organization.id, database_id):
-        raise ForbiddenError(f"nobody gives what they do not have: {access}")
+    call.require_held([access], database_id)
     # Members have these for their own tokens only; a token would have them for everybody's.
     if access in _ON_TOKENS and call.user_id is not None and not _administers(call):
         raise ForbiddenError(f"only administrators let a token change tokens: {access}")

@@ -70,6 +70,13 @@ def read_layout(tx: Transaction, branch_id: str) -> Layout:
     return Layout(keyspaces, shards, tx.servers.of_branch(branch_id))
 
 
+def _moving(tx: Transaction, branch_id: str) -> bool:
+    """Whether primaries or traffic of the branch are being moved: a resize waits for that."""
+    workflow = tx.workflows.active_on([branch_id]).get(branch_id)
+    traffic = workflow is not None and workflow.state in MOVING_TRAFFIC
+    return traffic or bool(tx.reparents.unfinished([branch_id]))
+
+
 def _open_window(tx: Transaction, branch_id: str) -> Window | None:
     """The open maintenance window of the branch's database: it restarts and promotes servers one by one."""
     return tx.maintenance.open_one(tx.branches.get(branch_id).database_id)
@@ -109,35 +116,27 @@ class KeyspaceResizes:
         with self._ports.store.read() as tx:
             keyspace = tx.keyspaces.get(resize.keyspace_id)
             ahead = tx.resizes.ahead(resize.branch_id, resize)
-            workflow = tx.workflows.active_on([resize.branch_id]).get(resize.branch_id)
+            moving = _moving(tx, resize.branch_id)
             window = _open_window(tx, resize.branch_id)
-            reparent = tx.reparents.unfinished([resize.branch_id])
         if ahead or keyspace.state is not Life.READY:
             return Rest(WAIT_SECONDS, keep=False)
         if resize.state is Resize.QUEUED:
             return self._take(resize, ResizeTrigger.ADMIT, lease)
-        if reparent:
-            return Rest(WAIT_SECONDS, keep=False)
-        if workflow is not None and workflow.state in MOVING_TRAFFIC:
+        if moving:
             return Rest(WAIT_SECONDS, keep=False)
         if window is not None:
             self._tell(resize.id, _WAITS.format(window.ends_at.isoformat(timespec="seconds")))
             return Rest(WINDOW_SECONDS)
         return self._take(resize, ResizeTrigger.BEGIN, lease)
 
-    @staticmethod
-    def _in_the_way(tx: Transaction, branch_id: str) -> bool:
-        workflow = tx.workflows.active_on([branch_id]).get(branch_id)
-        moving = workflow is not None and workflow.state in MOVING_TRAFFIC
-        return moving or bool(tx.reparents.unfinished([branch_id])) or _open_window(tx, branch_id) is not None
-
     def _take(self, resize: KeyspaceResize, trigger: ResizeTrigger, lease: Lease) -> Rest | None:
         row = resize_row(resize.state, trigger)
         try:
             with self._ports.store.write() as tx:
                 lease.require(tx)
-                if trigger is ResizeTrigger.BEGIN and self._in_the_way(tx, resize.branch_id):
-                    return Rest(WAIT_SECONDS, keep=False)  # it has begun just now
+                begins = trigger is ResizeTrigger.BEGIN
+                if begins and (_moving(tx, resize.branch_id) or _open_window(tx, resize.branch_id)):
+                    return Rest(WAIT_SECONDS, keep=False)  # that has begun just now
                 error = "" if trigger is ResizeTrigger.BEGIN else resize.error
                 tx.resizes.transition(resize.id, resize.state, row, error=error)
                 if trigger is ResizeTrigger.BEGIN:
