@@ -256,3 +256,22 @@ def test_a_server_that_says_nothing_is_not_waited_for_without_end(
                     os.kill(pid, signal.SIGCONT)
         with store.write() as tx:
             tx.organizations.ensure("acme")
+
+
+def test_a_server_that_takes_no_writes_is_one_that_does_not_answer(
+    postgres_stores: PostgresStores, clock: TestClock
+) -> None:
+    """As one that was demoted, or whose disk is full: workers and gateways go on when another one answers."""
+
+    def write_where_nobody_may(store: Store) -> None:
+        with store.write() as tx:
+            tx.work.connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            tx.organizations.ensure("acme")
+
+    with postgres_stores.fresh(clock) as store:
+        with pytest.raises(UnavailableError):
+            write_where_nobody_may(store)
+        with store.write() as tx:
+            tx.organizations.ensure("acme")
+        with store.read() as tx:
+            assert tx.organizations.by_name("acme")
