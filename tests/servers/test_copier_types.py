@@ -55,6 +55,19 @@ CASES = [
         ("o",),
     ),
     Case(
+        "char_key_filled_with_signs_without_weight",
+        "CREATE TABLE t (i INT, a CHAR(2) CHARACTER SET utf8mb3 COLLATE utf8mb3_unicode_ci, n INT, v VARCHAR(200), o INT NOT NULL, "
+        "PRIMARY KEY (i, a, n))",
+        [
+            f"(1, CONVERT(x'{text.encode().hex()}' USING utf8mb4), {number}, '{'v' * 150}', {number})"
+            for number, text in enumerate(
+                ["", "\u200b\ufeff", "\ufeff\u200b", "\t", "あ", "あ\u200b", "\u200bあ", "あ\ufeff", "-", "a", "a\u200b", "é"] * 3
+            )
+        ],
+        ["UPDATE t SET v='w' WHERE n % 3 = 0", "DELETE FROM t WHERE n % 7 = 1", "UPDATE t SET n=n+100 WHERE n % 5 = 2"],
+        ("o",),
+    ),
+    Case(
         "text_key_of_other_charsets",
         "CREATE TABLE t (a VARCHAR(20) CHARACTER SET latin1 COLLATE latin1_german2_ci, b CHAR(10) CHARACTER SET "
         "utf8mb4 COLLATE utf8mb4_bin, c VARCHAR(8) CHARACTER SET ucs2, v INT, PRIMARY KEY (a, b, c))",

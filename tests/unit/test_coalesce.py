@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeworld.model.vindexes import UnplaceableError
 from homeworld.replication.chunks import Outcome
 from homeworld.replication.coalesce import Fresh, Route, coalesce, lay_over
 from homeworld.replication.keyorder import TableKey
@@ -38,6 +40,15 @@ def test_a_row_that_changes_its_shard_leaves_the_old_one() -> None:
         {NAME: {(b"1",): None}},
         {NAME: {(b"1",): (b"1", None, b"1")}},
     ]
+
+
+def test_a_row_that_no_shard_may_have_is_told_with_its_table() -> None:
+    def refuse(_values: tuple[bytes | None, ...]) -> int:
+        raise UnplaceableError("no keyspace id")
+
+    route = Route(OTHER, table(column("k", "varchar")), LOOSE, (0,), refuse)
+    with pytest.raises(UnplaceableError, match="table t by k: no keyspace id"):
+        coalesce([(OTHER, None, (b"x",))], {OTHER: route}, 2)
 
 
 def test_tables_do_not_mix_and_a_key_that_only_changes_its_case_is_deleted_before_it_is_put() -> None:

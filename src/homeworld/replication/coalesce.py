@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from homeworld.model.tables import Table
+from homeworld.model.vindexes import UnplaceableError
 from homeworld.replication.changes import Row, RowChange, TableName
 from homeworld.replication.chunks import Outcome
 from homeworld.replication.keyorder import Key, TableKey
@@ -45,7 +46,7 @@ class Route:
         self.vindex_columns = tuple(vindex_columns)
         self.pick: Callable[[Row], int] = pick or _nowhere_else
         self.place: Callable[[Row], int] = (
-            _nowhere_else if pick is None else _placer(self.vindex_columns, pick)
+            _nowhere_else if pick is None else _placer(table, self.vindex_columns, pick)
         )
         self.placed_by: Callable[[Row], Row] | None = None if pick is None else _values(self.vindex_columns)
 
@@ -111,6 +112,14 @@ def _values(positions: tuple[int, ...]) -> Callable[[Row], Row]:
     return lambda row: tuple([row[at] for at in positions])
 
 
-def _placer(positions: tuple[int, ...], pick: Callable[[Row], int]) -> Callable[[Row], int]:
+def _placer(table: Table, positions: tuple[int, ...], pick: Callable[[Row], int]) -> Callable[[Row], int]:
     values = _values(positions)
-    return lambda row: pick(values(row))
+
+    def place(row: Row) -> int:
+        try:
+            return pick(values(row))
+        except UnplaceableError as error:
+            columns = ", ".join(table.columns[at].name for at in positions)
+            raise UnplaceableError(f"table {table.name} by {columns}: {error.message}") from error
+
+    return place
