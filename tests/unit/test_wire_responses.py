@@ -176,6 +176,28 @@ def test_an_empty_definition_is_refused_wherever_it_is_cut(cuts: list[int]) -> N
         feed()
 
 
+@pytest.mark.parametrize("cut", range(0, 100, 7))
+def test_an_empty_definition_of_a_short_result_is_refused_wherever_it_is_cut(cut: int) -> None:
+    # The second of three definitions has bytes too many; what follows is read as packets, one without a byte.
+    data = bytes.fromhex(
+        "0100000103"
+        "17000002036465660000000163000c3f0000040000fd0000000000"
+        "17000003036465660000000163c4fbfe09000c3f0000040000fd0000000000"
+        "17000004036465660000000163000c3f0000040000fd0000000000"
+        "07000005fe000002000000"
+    )
+    walker = Walker(NEW)
+    walker.begin()
+
+    def feed() -> None:
+        if cut:
+            assert walker.feed(data[:cut]) == -1
+        walker.feed(data[cut:])
+
+    with pytest.raises(MalformedPacketError):
+        feed()
+
+
 def test_bytes_nobody_asked_for() -> None:
     walker = Walker(NEW)
     with pytest.raises(MalformedPacketError):

@@ -231,9 +231,10 @@ class Walker:
             pos = 5
             while columns:
                 columns -= 1
-                if data[pos + 2]:
+                low = data[pos]
+                if not low or data[pos + 2]:  # an empty packet is no definition
                     return False
-                pos += 4 + data[pos] + (data[pos + 1] << 8)
+                pos += 4 + low + (data[pos + 1] << 8)
             rows = _FEW
             while data[pos + 4] < 0xFE:
                 rows -= 1
