@@ -44,12 +44,15 @@ class TestClock:
 
 
 class SqliteStores:
-    """Stores in files of their own, copied from one that was migrated."""
+    """Stores in files of their own, copied from one that was migrated. An engine is used again: it remembers
+    the statements that it has put together.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._template = folder / "template.db"
         self._count = 0
+        self._idle: list[tuple[Path, Engine]] = []
         engine = open_engine(f"sqlite:///{self._template}")
         upgrade(engine)
         engine.dispose()
@@ -57,20 +60,46 @@ class SqliteStores:
     @contextmanager
     def fresh(self, clock: TestClock) -> Generator[Store]:
         """An empty store."""
-        self._count += 1
-        path = self._folder / f"store-{self._count}.db"
+        path, engine = self._idle.pop() if self._idle else self._new()
         shutil.copy(self._template, path)
-        store = Store(open_engine(f"sqlite:///{path}"), clock)
+        store = Store(engine, clock)
         yield store
         store.close()
         for left in self._folder.glob(f"{path.name}*"):
             left.unlink()
+        self._idle.append((path, engine))
+
+    def _new(self) -> tuple[Path, Engine]:
+        self._count += 1
+        path = self._folder / f"store-{self._count}.db"
+        return path, open_engine(f"sqlite:///{path}")
+
+
+_DELETES = 40  # between two truncations: nobody takes away what deleted rows leave
+_EMPTY = """
+DO $$
+DECLARE name text; filled boolean;
+BEGIN
+  FOR name IN
+    SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+  LOOP
+    EXECUTE format('SELECT EXISTS(SELECT 1 FROM %I)', name) INTO filled;
+    IF filled THEN EXECUTE format('DELETE FROM %I', name); END IF;
+  END LOOP;
+  FOR name IN
+    SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL
+  LOOP
+    EXECUTE format('ALTER SEQUENCE %I RESTART', name);
+  END LOOP;
+END $$
+"""
 
 
 class PostgresStores:
-    """One database, emptied for every test."""
+    """One database, emptied for every test: truncating all would take a fifth of a second each time."""
 
     def __init__(self, url: str) -> None:
+        self._count = 0
         self._engine = open_engine(url)
         upgrade(self._engine)
 
@@ -82,9 +111,14 @@ class PostgresStores:
     @contextmanager
     def fresh(self, clock: TestClock) -> Generator[Store]:
         """An empty store."""
-        names = ", ".join(metadata.tables)
+        self._count += 1
         with self._engine.begin() as connection:
-            connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+            if self._count % _DELETES:
+                connection.execute(text("SET LOCAL session_replication_role = replica"))  # keys in any order
+                connection.execute(text(_EMPTY))
+            else:
+                names = ", ".join(metadata.tables)
+                connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
         yield Store(self._engine, clock)
 
     def close(self) -> None:
