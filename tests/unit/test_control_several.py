@@ -497,10 +497,13 @@ def _unheard(_args: object) -> None:
     """The thread has told of its failure already."""
 
 
-def test_newer_routes_are_served_before_a_hold_that_is_over_is_let_go(lasting: World) -> None:
+def test_newer_routes_are_served_before_a_hold_that_is_over_is_let_go(
+    lasting: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a = lasting.gateway("a")
     calls: list[str] = []
     served, let_go = a.member.serve, a.gateway.release
+    looks = threading.Event()
 
     def serve(version: int, seconds: float) -> None:
         calls.append("serve")
@@ -510,14 +513,15 @@ def test_newer_routes_are_served_before_a_hold_that_is_over_is_let_go(lasting: W
         calls.append("release")
         let_go(hold_id)
 
-    a.sleep()
+    # It sees nothing by itself; one that sleeps would keep whoever asks it to serve waiting, too.
+    monkeypatch.setattr(a.member, "look", looks.set)
+    assert looks.wait(120.0), "the look that was under way is over"
     a.gateway.held["stale"] = lasting.request("stale")
     with lasting.store.write() as tx:
         tx.routes.bump(lasting.branch_id)
     a.member.serve, a.gateway.release = serve, release  # type: ignore[method-assign]
     Member.look(a.member)
     assert calls == ["serve", "release"]
-    a.wake()
 
 
 def test_what_a_sleeper_may_let_go_of_by_itself_does_not_count_as_held(world: World) -> None:
