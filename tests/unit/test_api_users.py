@@ -331,6 +331,32 @@ def test_an_application_and_its_tokens(desk: Desk) -> None:
     assert refused(ann.get(f"{at}/{made['id']}")) == (404, "not_found")
 
 
+def test_a_token_tells_its_application_alone_of_all_organizations_of_its_user(desk: Desk) -> None:
+    ann, callback = desk.as_ann, "https://app.example.com/callback"
+    body = {"name": "App", "redirect_uri": callback, "scopes": ["read_organization"]}
+    app = ann.post(f"{ORG}/oauth-applications", json=body).json()
+    at = f"{ORG}/oauth-applications/{app['id']}"
+    with desk.store.write() as tx:
+        tx.members.add(tx.organizations.ensure("secret-works").id, desk.bob.id, "admin")
+        scopes = ["organization:read_organization"]
+        code = tx.oauth_tokens.allow(app["id"], desk.bob.id, callback, scopes, None)
+
+    def told(token: dict[str, Any]) -> list[str]:
+        listed = token["oauth_accesses_by_resource"]["organization"]["organizations"]
+        return sorted(one["name"] for one in listed)
+
+    exchange = {
+        "client_id": app["client_id"], "client_secret": app["client_secret"], "code": code,
+        "grant_type": "authorization_code", "redirect_uri": callback,
+    }  # fmt: skip
+    made = ann.post(f"{at}/token", json=exchange).json()
+    assert told(made) == ["acme", "secret-works"]
+    assert told(ann.get(f"{at}/tokens/{made['id']}").json()) == ["acme"]
+    with client_of(desk.served, desk.store, desk.shop.organization) as token:
+        for reader in (ann, token):
+            assert [told(one) for one in reader.get(f"{at}/tokens").json()["data"]] == [["acme"]]
+
+
 # the audit log
 
 
