@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from homeworld.model.errors import DeadlineExceededError, FencedError, NotFoundError
+from homeworld.model.errors import DeadlineExceededError, FencedError, NotFoundError, UnavailableError
 from homeworld.model.movers import (
     MoverProgress,
     MoverSpec,
@@ -217,6 +217,8 @@ class FakeMover:
 
     def drain(self, positions: Mapping[str, str], timeout_seconds: float) -> None:
         self.world.calls.append(f"drain {self.spec.direction}")
+        if self.fault is not None:
+            raise UnavailableError(f"the mover has ended: {self.fault.error}")
         self.pump()
         if (self.sidecar.position or 0) < max(map(int, positions.values())):
             raise DeadlineExceededError("not drained in time")

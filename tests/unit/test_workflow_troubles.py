@@ -127,6 +127,36 @@ def test_complete_right_after_reverse_cutover_settles_what_was_asked(make_scene:
     assert scene.gateways.rules[TABLE] == f"shop_sharded.{TABLE}"
 
 
+def test_a_workflow_begins_only_once_the_completed_one_has_settled(make_scene: Callable[[], Scene]) -> None:
+    scene = make_scene()
+    first = Process(scene)
+    first.run()
+    scene.go(first, T.SWITCH_PRIMARIES, T.CUTOVER)
+    scene.ask(T.REVERSE_CUTOVER)
+    scene.ask(T.COMPLETE)
+    shop = scene.shop
+    with scene.store.write() as tx:
+        back = tx.workflows.create(
+            shop.database.id, shop.branch.id, "back", shop.target.id, shop.source.id, [TABLE]
+        )
+    other = Scene(scene.store, shop, back.id, scene.world)
+    other.gateways = scene.gateways
+    second = Process(other)
+    for _ in range(20):
+        second.tick()
+    assert (other.state, other.workflow.rules_before) == (S.PENDING, None)
+    assert "being settled" in other.workflow.workflow_errors
+    first.run()
+    settled = dict(scene.gateways.rules)
+    assert settled[f"shop.{TABLE}"] == f"shop_sharded.{TABLE}"
+    second.run()
+    assert other.state is S.RUNNING
+    other.go(second, T.CANCEL)
+    assert scene.gateways.rules == settled, "as the one before has left them"
+    other.write()
+    scene.check()
+
+
 def test_a_hold_that_is_not_had_in_time_changes_nothing(scenes: Scenes) -> None:
     scene = scenes.at(d.SWITCH_PRIMARIES)
     scene.gateways.stuck = True
@@ -157,9 +187,11 @@ def test_a_hold_that_a_gateway_gave_up_before_the_commit_fails_the_switch(
     scene.check()
 
 
+@pytest.mark.parametrize("ended", [False, True], ids=["by its mover", "by another, as that one has ended"])
 def test_a_straggler_between_commit_and_publication_is_swept_to_the_target(
-    scenes: Scenes,
+    scenes: Scenes, ended: bool
 ) -> None:
+    acting: list[Process] = []
     for plan in (d.SWITCH_PRIMARIES, d.REVERSE_PRIMARIES):
         scene = scenes.at(plan)
         straggled: list[int] = []
@@ -171,8 +203,11 @@ def test_a_straggler_between_commit_and_publication_is_swept_to_the_target(
                 written = scene.world.written
                 scene.write()
                 straggled.append(scene.world.written - written)
+                for mover in acting[-1].movers.live.values() if ended else ():
+                    mover.fault = failed("lost connection")
 
         process = Process(scene, straggle)
+        acting.append(process)
         process.run()
         assert straggled == [1]
         assert scene.state is BEGINNINGS[plan][2]
