@@ -188,3 +188,36 @@ def test_a_publication_that_fails_leaves_the_tables_held(
     with pytest.raises(InvalidError), still.still(stack.keyspace("wide").id, ["notes"]):
         raise InvalidError("refused")
     assert stack.gateway.holds_in_force() == 1
+
+
+def test_what_may_be_stored_or_not_is_read_anew_before_anybody_goes_on(world: World) -> None:
+    stack = world.stack
+    held: list[int] = []
+
+    def publish() -> None:
+        held.append(stack.gateway.holds_in_force())
+        stack.publish()
+
+    keyspace = stack.keyspace("wide")
+    with stack.store.read() as tx:
+        judged = judge_vschema(tx, keyspace, parse(vschema("hash", "users")))
+    still = StillTables(stack.store, stack.engine, stack.gateways, publish)
+    statement = threading.Thread(
+        target=stack.run, args=("INSERT INTO users VALUES " + ", ".join(f"({n}, 0)" for n in range(50)),),
+        kwargs={"schema": "wide"},
+    )  # fmt: skip
+
+    def change() -> None:
+        statement.start()
+        wait(lambda: any(s.dialogue is not None for s in list(stack.gateway._sessions.values())), "it waits")  # type: ignore[reportPrivateUsage]
+        with stack.store.write() as tx:
+            replace_vschema(tx, keyspace, judged)
+        raise UnavailableError("the connection was lost, and the commit is in doubt")
+
+    with pytest.raises(UnavailableError, match="in doubt"), still.still(keyspace.id, judged.tables):
+        change()
+    statement.join(60)
+    assert held == [1], "published before it was let go of"
+    for number in range(50):
+        assert stack.run(f"SELECT COUNT(*) FROM users WHERE id = {number}", schema="wide") == [(1,)]
+    assert stack.gateway.holds_in_force() == 0
