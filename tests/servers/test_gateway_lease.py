@@ -13,11 +13,13 @@ from typing import Any
 import pymysql
 import pytest
 
+from homeworld.gateway import holding
 from homeworld.model.names import new_id
 from homeworld.model.routing import Closing, HoldRequest, Moving, RoutingSnapshot
 from homeworld.model.topology import Flavor, TabletType
 from tests.support import mysqld
 from tests.support.gateway import BRANCH, GatewayFixture, rows, start_gateway, unsharded
+from tests.support.hostile import settles
 
 pytestmark = [pytest.mark.servers, pytest.mark.one_flavor(Flavor.MYSQL)]
 
@@ -102,7 +104,7 @@ class Client(threading.Thread):
         return self.is_alive()
 
     def ends(self) -> bool:
-        self.join(20.0)
+        self.join(60.0)
         return not self.is_alive()
 
 
@@ -293,3 +295,32 @@ def test_every_connection_to_servers_is_told(shop: Shop, gateway_server: mysqld.
         assert {server for server, _ in told} == {gateway_server.endpoint().server_id}
         assert {number for _, number in told} <= at_server | {number}
         assert told
+
+
+def test_a_hold_on_writes_outlasts_its_time_until_what_was_stored_meanwhile_is_read(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "_LONGEST_SECONDS", 600.0)
+    monkeypatch.setattr(holding, "_READ_SECONDS", 600.0)
+    gateway, tables = shop.gw.gateway, frozenset({(shop.here, "u")})
+    writer = Client(shop, 1, "u")
+    shop.lease.on = False
+    for hold_id, held in (("writes", TabletType.PRIMARY), ("reads", TabletType.REPLICA)):
+        gateway.hold(HoldRequest(hold_id, BRANCH, tables, frozenset({held}), 30.0, 0.3))
+    writer.begin()
+    assert settles(lambda: not gateway.is_held("writes")), "its time is over"
+    assert settles(lambda: gateway.hold_ids() == {"writes"}), "who only reads goes on"
+    assert writer.waits()
+    shop.lease.on = True
+    gateway.resume()
+    assert writer.waits(), "it has not read yet how the others went on"
+    gateway.release("writes")
+    assert writer.ends()
+    assert writer.error is None
+    monkeypatch.setattr(holding, "_READ_SECONDS", 0.1)
+    shop.lease.on = False
+    gateway.hold(HoldRequest("again", BRANCH, tables, frozenset({TabletType.PRIMARY}), 30.0, 0.3))
+    assert settles(lambda: not gateway.is_held("again"))
+    assert gateway.hold_ids() == {"again"}
+    shop.lease.on = True
+    assert settles(lambda: not gateway.hold_ids()), "a store that says nothing is not waited for for ever"
