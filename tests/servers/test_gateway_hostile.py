@@ -8,8 +8,10 @@ import resource
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pymysql
@@ -17,6 +19,7 @@ import pytest
 
 from homeworld.gateway import pool
 from homeworld.gateway.connection import Patience
+from homeworld.gateway.session import Session
 from homeworld.model.errors import ConnectionLostError, HomeworldError, MalformedPacketError, ServerError
 from homeworld.model.topology import Flavor
 from homeworld.wire import commands
@@ -29,6 +32,7 @@ from tests.fuzz.gateway import packets, sockets
 from tests.fuzz.gateway.storm import Failures
 from tests.support.gateway import GatewayFixture
 from tests.support.hostile import (
+    PATIENT,
     QUICK,
     HostileServer,
     descriptors,
@@ -219,6 +223,54 @@ def test_half_a_file(quick: GatewayFixture, server: HostileServer) -> None:
     assert quick.gateway.counts.half_sent == 1
 
 
+def _all_sessions(gw: GatewayFixture) -> list[Session]:
+    return list(gw.gateway._sessions.values())  # type: ignore[reportPrivateUsage]
+
+
+def test_a_server_that_takes_no_more_of_a_file_is_no_client_that_stopped(
+    quick: GatewayFixture, server: HostileServer
+) -> None:
+    rows, stop, read_on, last = b"a row\n" * 100_000, threading.Event(), threading.Event(), [2]
+
+    def answer(payload: bytes, caps: int) -> bytes | None:
+        if payload == rows:
+            read_on.wait(300)  # nothing is read meanwhile
+            return b""
+        if payload == b"":
+            return frame(Ok().build(caps), last[0] + 1)
+        return frame(b"\xfbfile", 1) if b"LOAD DATA" in payload else usual(payload, caps)
+
+    def send() -> None:
+        while not stop.is_set():
+            client.socket.sendall(frame(rows, last[0]))
+            last[0] += 1
+        client.socket.sendall(frame(b"", last[0]))
+
+    server.answer = answer
+    quick.gateway.patience = PATIENT
+    sender = threading.Thread(target=send, daemon=True)
+    try:
+        with enter(quick, capabilities=0xA6 << 8 | 0x1CF7FA6) as client, enter(quick) as stopped:
+            client.socket.settimeout(300)
+            client.socket.sendall(frame(commands.query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t")))
+            assert b"file" in client.socket.recv(100)
+            sender.start()
+            assert settles(lambda: any(one._full_link is not None for one in _all_sessions(quick)))  # type: ignore[reportPrivateUsage]
+            stop.set()
+            # One that does stop in the middle of a packet tells when that would have been found.
+            quick.gateway.patience = replace(PATIENT, read=0.4)
+            stopped.socket.sendall(frame(commands.query("SELECT 1"))[:9])
+            assert settles(lambda: quick.gateway.counts.half_sent > 0)
+            assert held(quick.gateway).sessions == 1
+            quick.gateway.patience = PATIENT
+            read_on.set()
+            sender.join(60)
+            client.read()
+    finally:
+        read_on.set()
+    assert quick.gateway.counts.half_sent == 1
+
+
 def test_who_is_idle_for_long_is_sent_away(server: HostileServer, tmp_path: Path) -> None:
     with gateway_before(server.port, tmp_path, patience=Patience(idle=3.0)) as gw:
         with enter(gw) as client:
@@ -243,6 +295,27 @@ def test_who_does_not_read_stops_the_server(quick: GatewayFixture, server: Hosti
         client.socket.close()
     assert settles(lambda: server.open <= 1)
     server.well()
+    assert _served(quick)
+
+
+def test_what_an_ended_session_leaves_is_not_kept_for_who_reads_nothing(
+    quick: GatewayFixture, server: HostileServer
+) -> None:
+    server.stream = server.endless
+    quick.gateway.patience = PATIENT
+    with enter(quick) as client:
+        client.socket.sendall(frame(commands.query("SELECT * FROM t")))
+        assert settles(lambda: any(one._full for one in _all_sessions(quick)))  # type: ignore[reportPrivateUsage]
+        account = quick.accounts.pop("admin")
+        quick.publish()
+        assert settles(lambda: held(quick.gateway).sessions == 0)
+        assert held(quick.gateway).connections == 1, "it is closed once all is sent"
+        quick.gateway.patience = QUICK
+        assert nothing_left(quick.gateway)
+    assert quick.gateway.counts.not_reading == 0
+    server.well()
+    quick.accounts["admin"], quick.gateway.patience = account, PATIENT
+    quick.publish()
     assert _served(quick)
 
 
