@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import pytest
 from homeworld.engines.local import LocalEngine
 from homeworld.model.errors import DeadlineExceededError, UnavailableError
 from homeworld.model.maintenance import Action, Rhythm, Unit
+from homeworld.model.routing import HoldRequest
+from homeworld.model.states.move_tables import Trigger
 from homeworld.model.topology import Flavor
 from homeworld.store.maintenance import Window
 from homeworld.store.tables.maintenance import WindowState
+from homeworld.workflows.leases import Lease
+from homeworld.workflows.maintenance.handler import Maintenance, Ports
 from tests.support.engines import pid_of
 from tests.support.moving_shop import check, fill
 from tests.support.stack import Application, Stack, wait
@@ -170,3 +175,62 @@ def test_a_replica_that_does_not_catch_up_is_restarted_once(
     window = finished(stack, open_window(stack))
     assert (window.error, len(restarted)) == ("", 2)
     assert sorted(restarted) == sorted(window.done)
+
+
+class Acting:
+    """A worker's process that handles one window, and nothing else."""
+
+    def __init__(self, stack: Stack, window_id: str) -> None:
+        self._handler = Maintenance(Ports(stack.store, stack.engine, stack.gateways, stack.publish))
+        self._window_id = window_id
+        resource = f"maintenance:{window_id}"
+        with stack.store.write() as tx:
+            token = tx.leases.acquire(resource, "acting", 600.0)
+        assert token is not None
+        self._lease = Lease(resource, token, time.monotonic() + 600.0)
+
+    def tick(self) -> None:
+        rest = self._handler.tick(self._window_id, self._lease)
+        time.sleep(rest.seconds / 10 if rest else 0.0)
+
+
+@pytest.mark.one_flavor(Flavor.MARIADB)
+@pytest.mark.parametrize("act", [1, 2], ids=["a restart", "a promotion"])
+def test_what_begins_to_move_traffic_while_statements_are_held_is_not_disturbed(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, act: int
+) -> None:
+    stack.open(replicas=1)
+    stack.add_keyspace("other", replicas=1)
+    fill(stack)
+    stack.stop_executor()
+    workflow_id = stack.move("shop", "other", ["orders"])
+    for trigger in (Trigger.STARTED, Trigger.COPIED):
+        stack.transition(workflow_id, trigger)
+    hold = stack.gateways.hold
+    holds: list[dict[str, tuple[str | None, int]]] = []
+
+    def slow(request: HoldRequest) -> None:
+        hold(request)
+        holds.append(servers(stack))
+        if len(holds) == act:
+            stack.transition(workflow_id, Trigger.SWITCH_PRIMARIES)
+
+    monkeypatch.setattr(stack.gateways, "hold", slow)
+    window_id = open_window(stack)
+    acting = Acting(stack, window_id)
+
+    def ticked_until(state: WindowState, error: str) -> bool:
+        acting.tick()
+        now = window_of(stack, window_id)
+        return (now.state, now.error) == (state, error)
+
+    wait(
+        lambda: ticked_until(WindowState.OPEN, "waits for workflow 1, which moves traffic"),
+        lambda: str(window_of(stack, window_id)),
+    )
+    for _ in range(5):
+        acting.tick()
+    assert (len(holds), servers(stack)) == (act, holds[-1]), "nothing was done to any server"
+    stack.transition(workflow_id, Trigger.NOT_IN_TIME)
+    wait(lambda: ticked_until(WindowState.FINISHED, ""), lambda: str(window_of(stack, window_id)), 120.0)
+    assert set(window_of(stack, window_id).done) == set(servers(stack))
