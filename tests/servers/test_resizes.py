@@ -15,12 +15,14 @@ from homeworld.gateway.server import Gateway
 from homeworld.model.errors import ServerError, UnavailableError
 from homeworld.model.inspection import ServerConnection
 from homeworld.model.names import new_id
+from homeworld.model.routing import HoldRequest
 from homeworld.model.sizes import ServerSize
 from homeworld.model.states.lifecycle import Life
 from homeworld.model.states.resizing import Resize
 from homeworld.model.topology import Flavor
 from homeworld.store.provision import delete_keyspace
 from homeworld.store.resizes import KeyspaceResize
+from homeworld.workflows.failover import promote
 from homeworld.workflows.inspection import ServerInspection
 from tests.conftest import FLAVORS
 from tests.support.engines import owner, pid_of
@@ -307,6 +309,58 @@ def test_what_cannot_make_its_replicas_is_given_up(
     assert stack.engine.list_servers() == [primary]
     finish(stack, ask(stack, cluster_size="PS_10", extra_replicas=0))
     assert pool(stack, primary) == 512
+
+
+@pytest.mark.usefixtures("once")
+def test_a_primary_that_was_a_replica_too_many_a_moment_ago_is_not_ended(
+    make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack()
+    finish(stack, ask(stack, extra_replicas=2))
+    former, (stays, leaves) = servers(stack)
+    hold = stack.gateways.hold
+    held: list[HoldRequest] = []
+
+    def failover(request: HoldRequest) -> None:
+        hold(request)
+        held.append(request)
+        if len(held) == 1:
+            promote(stack.store, stack.engine, stack.publish, leaves)
+
+    monkeypatch.setattr(stack.gateways, "hold", failover)
+    finish(stack, ask(stack, extra_replicas=1))
+    assert held
+    assert servers(stack) == (leaves, [former]), f"{stays} is the newest of its replicas"
+    assert set(stack.engine.list_servers()) == {leaves, former}
+    with stack.store.read() as tx:
+        assert {one.state for one in tx.servers.of_branch(stack.branch_id)} == {Life.READY}
+    stack.run("INSERT INTO orders (customer, amount) VALUES (1, 1)")
+
+
+@pytest.mark.usefixtures("once")
+def test_a_resize_that_is_given_up_ends_no_server_that_may_have_more_than_others(
+    make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack(replicas=1)
+    former, (heir,) = servers(stack)
+
+    def follows(_self: LocalEngine, _server_id: str) -> str:
+        return "it has transactions that nobody else has"
+
+    def wait_replica(_self: LocalEngine, _server_id: str, _seconds: float) -> None:
+        raise UnavailableError("it never catches up")
+
+    monkeypatch.setattr(LocalEngine, "follows", follows)
+    promote(stack.store, stack.engine, stack.publish, heir)
+    assert servers(stack) == (heir, []), "the former one is barred"
+    monkeypatch.setattr(LocalEngine, "wait_replica", wait_replica)
+    asked = ask(stack, extra_replicas=1)
+    wait(lambda: "never catches up" in resize(stack, asked).error, lambda: str(resize(stack, asked)))
+    assert len(stack.engine.list_servers()) == 3
+    with stack.store.write() as tx:
+        assert tx.resizes.cancel(tx.keyspaces.by_name(stack.branch_id, "shop")).id == asked
+    finish(stack, asked, Resize.CANCELED)
+    assert set(stack.engine.list_servers()) == {former, heir}
 
 
 @pytest.mark.usefixtures("once")
