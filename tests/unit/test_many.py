@@ -144,7 +144,7 @@ def test_many_branches_are_read_by_as_many_queries_as_one(store: Store) -> None:
 
     def routing() -> Routing:
         with store.read() as tx:
-            fleet.adopt((server.id, server.replica_of, []) for server in tx.servers.all())
+            fleet.adopt((server.id, server.replica_of, []) for server in tx.servers.own())
         return Routing(
             store,
             lambda server_id: fleet.endpoint(server_id, BackendRole.READER),
@@ -307,7 +307,7 @@ def test_promotions_that_nobody_told_of_are_looked_for_in_portions(store: Store)
     shops = [shop_in(store, f"shop{number}") for number in range(5)]
     fleet = FleetEngine(Flavor.MYSQL)
     with store.read() as tx:
-        servers = tx.servers.all()
+        servers = tx.servers.own()
     fleet.adopt((server.id, server.replica_of, []) for server in servers)
     heirs = sorted(server.id for server in servers if server.replica_of is not None)
     fleet.promote(heirs[-1])

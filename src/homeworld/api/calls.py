@@ -24,8 +24,14 @@ from homeworld.api.limits import Limits
 from homeworld.api.scopes import SCOPES, Scope
 from homeworld.model.accesses import DATABASE_ADMIN
 from homeworld.model.addresses import Network
-from homeworld.model.engines import NO_VITESS, EngineKind
-from homeworld.model.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
+from homeworld.model.engines import NO_VITESS, EngineKind, no_servers
+from homeworld.model.errors import (
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from homeworld.model.inspection import Definition, Inspection, ServerConnection, TableFacts
 from homeworld.model.names import new_id
 from homeworld.model.ports import Placements, Preconditions, ServerStatus
@@ -243,6 +249,15 @@ class Call:
         database_id = self.database_.id if self.database_ else None
         if not self.bearer.may(wanted, self.organization.id, database_id):
             raise ForbiddenError(f"this needs one of the accesses {', '.join(sorted(wanted))}")
+
+    def require_own_servers(self, what: str) -> None:
+        """Hold that the database's servers are homeworld's to change.
+
+        :param what: that is asked for, such as "keyspaces are made".
+        :raises InvalidError: others run them.
+        """
+        if why := no_servers(self.database.engine, self.database.name, what):
+            raise InvalidError(why)
 
     def require_held(self, given: Iterable[str], database_id: str | None = None) -> None:
         """Hold that the caller has all that somebody is about to be given, on the organization or a database.

@@ -60,16 +60,20 @@ class _OverSocket(_Connection):
 
 @contextmanager
 def control(endpoint: Endpoint, *, timeout_seconds: float = 10.0) -> Generator[Control]:
-    """Connect to the server through its socket.
+    """Connect to the server through its socket; where it has none that we know, over the network.
 
     :raises UnavailableError: it does not accept within the time.
     """
-    wire = socket.socket(socket.AF_UNIX)
+    wire: socket.socket | None = None
     try:
-        wire.settimeout(timeout_seconds)
-        wire.connect(endpoint.socket)
+        if endpoint.socket:
+            wire = socket.socket(socket.AF_UNIX)
+            wire.settimeout(timeout_seconds)
+            wire.connect(endpoint.socket)
+        else:
+            wire = socket.create_connection((endpoint.host, endpoint.port), timeout_seconds)
         # The limit for reading counts for the handshake too: a server that accepts and then says nothing.
-        connection = _OverSocket(
+        connection = (_OverSocket if endpoint.socket else _Connection)(
             user=endpoint.user,
             password=endpoint.password,
             charset="utf8mb4",
@@ -82,7 +86,8 @@ def control(endpoint: Endpoint, *, timeout_seconds: float = 10.0) -> Generator[C
         )
         connection.connect(wire)
     except (pymysql.MySQLError, OSError) as error:
-        wire.close()
+        if wire is not None:
+            wire.close()
         raise _translated(error, endpoint.server_id) from error
     with closing(connection):
         yield Control(connection, endpoint.server_id)

@@ -75,7 +75,7 @@ class Meter:
             counted = tx.usage.counted(hour)
             servers = [
                 server
-                for server in tx.servers.all()
+                for server in tx.servers.own()
                 if server.state is Life.READY and server.id not in counted
             ]
         for begin in range(0, len(servers), _PORTION):

@@ -18,6 +18,8 @@ class EngineKind(StrEnum):
 
     LOCAL = "local"
     VITESS = "vitess"
+    ATTACHED = "attached"
+    """A Vitess cluster that somebody else runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,9 @@ class Capabilities:
     """What an engine can do.
 
     :param flavors: the servers it can stand on.
+    :param vitess: whether vtgate plans statements and VReplication moves rows.
+    :param makes_servers: whether homeworld makes, sizes, restarts and ends its servers, and so keyspaces and
+        branches. Else whoever runs them does, and homeworld reads what there is.
     :param shards_share_servers: whether a server may have several shards of a keyspace.
     :param moves_from_shards: whether tables may leave a sharded keyspace by a move.
     :param repair: whether a verification can repair what differs.
@@ -35,6 +40,8 @@ class Capabilities:
     """
 
     flavors: frozenset[Flavor]
+    vitess: bool
+    makes_servers: bool
     shards_share_servers: bool
     moves_from_shards: bool
     repair: bool
@@ -46,6 +53,8 @@ class Capabilities:
 CAPABILITIES: Mapping[EngineKind, Capabilities] = {
     EngineKind.LOCAL: Capabilities(
         flavors=frozenset(Flavor),
+        vitess=False,
+        makes_servers=True,
         shards_share_servers=True,
         moves_from_shards=True,
         repair=True,
@@ -55,6 +64,19 @@ CAPABILITIES: Mapping[EngineKind, Capabilities] = {
     ),
     EngineKind.VITESS: Capabilities(
         flavors=frozenset({Flavor.MYSQL}),
+        vitess=True,
+        makes_servers=True,
+        shards_share_servers=False,
+        moves_from_shards=False,
+        repair=False,
+        resumable_verification=True,
+        any_statement_over_shards=True,
+        atomic_over_shards="one after the other",
+    ),
+    EngineKind.ATTACHED: Capabilities(
+        flavors=frozenset({Flavor.MYSQL}),
+        vitess=True,
+        makes_servers=False,
         shards_share_servers=False,
         moves_from_shards=False,
         repair=False,
@@ -64,8 +86,30 @@ CAPABILITIES: Mapping[EngineKind, Capabilities] = {
     ),
 }
 
+ON_VITESS = frozenset(engine for engine, can in CAPABILITIES.items() if can.vitess)
+"""The engines whose statements vtgate plans."""
+MAKES_SERVERS = frozenset(engine for engine, can in CAPABILITIES.items() if can.makes_servers)
+"""The engines whose servers are homeworld's."""
+ASKED_FOR = (EngineKind.LOCAL, EngineKind.VITESS)
+"""The engines that a new database can have."""
+
 NO_VITESS: Mapping[EngineKind, str] = {EngineKind.VITESS: "there is no Vitess on this machine"}
 """What an installation lacks that has looked for nothing."""
+
+
+def no_servers(engine: EngineKind, database: str, what: str) -> str:
+    """Why homeworld does not do what changes servers that are not its own, in a sentence; empty: they are.
+
+    :param what: that is asked for, such as "keyspaces are made".
+
+    >>> no_servers(EngineKind.ATTACHED, "shop", "keyspaces are made")
+    'database shop is a Vitess cluster that others run: keyspaces are made there, and homeworld follows'
+    >>> no_servers(EngineKind.LOCAL, "shop", "keyspaces are made")
+    ''
+    """
+    if CAPABILITIES[engine].makes_servers:
+        return ""
+    return f"database {database} is a Vitess cluster that others run: {what} there, and homeworld follows"
 
 
 def refusal(engine: EngineKind, flavor: Flavor, missing: Mapping[EngineKind, str]) -> str:
@@ -78,7 +122,12 @@ def refusal(engine: EngineKind, flavor: Flavor, missing: Mapping[EngineKind, str
     >>> refusal(EngineKind.LOCAL, Flavor.MARIADB, NO_VITESS)
     ''
     """
-    others = ", ".join(one for one in EngineKind if one is not engine)
+    others = ", ".join(one for one in ASKED_FOR if one is not engine)
+    if engine not in ASKED_FOR:
+        return (
+            f"a database of engine {engine} is a Vitess cluster that is there already; whoever runs "
+            f"homeworld attaches it by 'homeworld engine attach'. For a new database ask for engine {others}"
+        )
     flavors = CAPABILITIES[engine].flavors
     if flavor not in flavors:
         on = ", ".join(sorted(flavors))

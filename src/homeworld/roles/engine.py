@@ -1,4 +1,4 @@
-"""``homeworld engine``: the commands of ``cli/engine.py``, and ``install``, which asks no API."""
+"""``homeworld engine``: the commands of ``cli/engine.py``; ``install`` and ``attach``, which ask no API."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import typer
 from homeworld.cli.engine import app
 from homeworld.engines.vitess import install as building
 from homeworld.model.engines import EngineKind
+from homeworld.roles.attach import attach
 
 __all__ = ["app"]
+
+app.command()(attach)
 
 
 @app.command()

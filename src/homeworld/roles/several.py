@@ -22,7 +22,7 @@ from homeworld.control.member import Member
 from homeworld.control.service import ControlServer
 from homeworld.control.several import SeveralGateways
 from homeworld.engines.layout import SOCKET_LIMIT
-from homeworld.engines.local import LocalEngine
+from homeworld.engines.servers import Servers
 from homeworld.engines.vitess.moves import VitessMoves
 from homeworld.engines.vitess.tablet_vars import HttpVars
 from homeworld.metering.prices import Prices
@@ -97,7 +97,7 @@ class _Ground:
                 "several roles need a PostgreSQL: --store postgresql://user:password@host/name"
             )
         stack.enter_context(data_dir_lock(common.data_dir, shared=True))
-        self.engine = LocalEngine(common.data_dir, common.mysqld)
+        self.engine = Servers(common.data_dir, common.mysqld)
         self.vitess = Vitess(self.engine, common.data_dir)
         self.store = Store.open(common.store)
         stack.callback(self.store.close)
@@ -248,7 +248,8 @@ class WorkerRole:
         self._executor = make_executor(
             ground.store, ground.engine, ground.gateways, movers, TableFence(), ground.publish,
             owner=owner, clusters=ground.vitess,
-            moves=VitessMoves(ground.vitess, HttpVars(ground.vitess)), placement=self._placement,
+            moves=VitessMoves(ground.vitess, HttpVars(ground.vitess, ground.vitess.is_foreign)),
+            placement=self._placement,
         )  # fmt: skip
         self._executor.start()
         stack.callback(lambda: self._executor.stop(ending.left() / 2))
@@ -307,7 +308,7 @@ class GatewayRole:
         routing = Routing(
             ground.store,
             lambda server_id: engine.endpoint(server_id, BackendRole.READER),
-            lambda _branch_id: engine.credentials(),
+            ground.vitess.credentials,
             ground.vitess.vtgates(ground.store),
         )
         control = self._common.data_dir / "gateways" / f"{gateway_id}.sock"

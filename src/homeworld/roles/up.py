@@ -21,7 +21,7 @@ import typer
 from homeworld.api.app import create_app
 from homeworld.api.calls import Settings as ApiSettings
 from homeworld.edge.server import Edge
-from homeworld.engines.local import LocalEngine
+from homeworld.engines.servers import Servers
 from homeworld.engines.vitess.moves import VitessMoves
 from homeworld.engines.vitess.tablet_vars import HttpVars
 from homeworld.engines.watcher import Watcher
@@ -104,7 +104,7 @@ class Homeworld:
         gateway_port = free_port(settings.gateway_port, "--gateway-port")
         https, http = http_listeners(stack, settings.http_port, settings.http_plain_port, gateway_port)
 
-        engine = LocalEngine(settings.data_dir, settings.mysqld)
+        engine = Servers(settings.data_dir, settings.mysqld)
         vitess = Vitess(engine, settings.data_dir)
         vitess.require(settings.engine)
         store = Store.open(f"sqlite:///{settings.data_dir / 'homeworld.db'}")
@@ -151,7 +151,7 @@ class Homeworld:
         routing = Routing(
             store,
             lambda server_id: engine.endpoint(server_id, BackendRole.READER),
-            lambda _branch_id: engine.credentials(),
+            vitess.credentials,
             vitess.vtgates(store),
         )
         placements = make_placements(store, engine, gateway, publish, vitess)
@@ -164,7 +164,7 @@ class Homeworld:
             store, engine, gateway, movers, TableFence(), publish,
             # The data directory's lock says that the process before is dead: its leases are ours at once.
             owner=f"up:{socket.gethostname()[:40]}", clusters=vitess,
-            moves=VitessMoves(vitess, HttpVars(vitess)), placement=settings.placement,
+            moves=VitessMoves(vitess, HttpVars(vitess, vitess.is_foreign)), placement=settings.placement,
         )  # fmt: skip
         self._executor = executor
         executor.start()
@@ -235,7 +235,7 @@ class Homeworld:
             self._deadline = time.monotonic() + STOP_SECONDS - 1.0
         return max(0.1, self._deadline - time.monotonic())
 
-    def _stop_servers(self, engine: LocalEngine) -> None:
+    def _stop_servers(self, engine: Servers) -> None:
         killed = engine.stop_all(self._left())
         for server_id in killed:
             _log.warning(

@@ -71,7 +71,11 @@ def make_first_user(store: Store, data_dir: Path, organization: str) -> None:
 
 
 @contextmanager
-def _opened(data_dir: Path, url: str) -> Generator[Store]:
+def opened_store(data_dir: Path, url: str) -> Generator[Store]:
+    """The store of an installation, for a command; what goes wrong ends it with one line.
+
+    :param url: empty: that of ``homeworld up``.
+    """
     folder = data_dir.expanduser().absolute()
     file = folder / "homeworld.db"
     try:
@@ -118,7 +122,7 @@ def add(
     store: StoreUrl = "",
 ) -> None:
     """Add a user, or make one who is there already belong to another organization."""
-    with _opened(data_dir, store) as opened:
+    with opened_store(data_dir, store) as opened:
         password = _password(password_stdin)
         digest = hash_password(password)
         with opened.write() as tx:
@@ -144,7 +148,7 @@ def set_password(
     store: StoreUrl = "",
 ) -> None:
     """Give a user another password; their browsers are logged out."""
-    with _opened(data_dir, store) as opened:
+    with opened_store(data_dir, store) as opened:
         password = _password(password_stdin)
         digest = hash_password(password)
         with opened.write() as tx:
@@ -162,7 +166,7 @@ def disable(
     store: StoreUrl = "",
 ) -> None:
     """Let a user in no more; all of their sessions and tokens end."""
-    with _opened(data_dir, store) as opened, opened.write() as tx:
+    with opened_store(data_dir, store) as opened, opened.write() as tx:
         user = _known(tx, email)
         tx.users.disable(user.id)
         _note(tx, user, "user.disabled")
@@ -175,7 +179,7 @@ def enable(
     store: StoreUrl = "",
 ) -> None:
     """Let a user in again. Sessions and tokens that ended stay so."""
-    with _opened(data_dir, store) as opened, opened.write() as tx:
+    with opened_store(data_dir, store) as opened, opened.write() as tx:
         user = _known(tx, email)
         tx.users.enable(user.id)
         _note(tx, user, "user.enabled")
@@ -188,7 +192,7 @@ def log_out(
     store: StoreUrl = "",
 ) -> None:
     """End all of a user's sessions and tokens; they can log in again."""
-    with _opened(data_dir, store) as opened, opened.write() as tx:
+    with opened_store(data_dir, store) as opened, opened.write() as tx:
         user = _known(tx, email)
         tx.users.log_out(user.id)
         _note(tx, user, "user.logged_out_everywhere")
@@ -201,7 +205,7 @@ def list_users(
     store: StoreUrl = "",
 ) -> None:
     """Show who belongs to an organization."""
-    with _opened(data_dir, store) as opened, opened.read() as tx:
+    with opened_store(data_dir, store) as opened, opened.read() as tx:
         found = tx.organizations.by_name(organization)
         members = tx.members.all(found.id)
         users = tx.users.by_ids(member.user_id for member in members)

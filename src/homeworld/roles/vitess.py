@@ -11,14 +11,18 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from homeworld.engines.local import LocalEngine
+from homeworld.engines.servers import Servers
+from homeworld.engines.vitess import binaries
+from homeworld.engines.vitess.attached import AttachedClusters
 from homeworld.engines.vitess.cluster import LocalClusters
+from homeworld.engines.vitess.records import Records
 from homeworld.engines.vitess.watcher import ClusterWatcher
 from homeworld.model.clusters import ClusterSpec
 from homeworld.model.engines import EngineKind, refusal
 from homeworld.model.errors import DeadlineExceededError, InvalidError, NotFoundError, UnavailableError
-from homeworld.model.topology import Endpoint
+from homeworld.model.topology import BackendRole, Endpoint
 from homeworld.store.store import Store
+from homeworld.workflows.clusters.adopting import Adopting
 from homeworld.workflows.clusters.following import let_all_follow
 
 _log = logging.getLogger("homeworld")
@@ -29,8 +33,10 @@ class Vitess:
     would need Vitess raises UnavailableError with that reason.
     """
 
-    def __init__(self, engine: LocalEngine, data_dir: Path) -> None:
+    def __init__(self, engine: Servers, data_dir: Path) -> None:
         self._engine = engine
+        self._foreign = AttachedClusters(engine.attachments, binaries.client, data_dir.absolute() / "vitess")
+        self._adopting: Adopting | None = None
         self._data_dir = data_dir
         self._guard = threading.Lock()
         self._found: LocalClusters | None = None
@@ -65,6 +71,23 @@ class Vitess:
                 self._watcher = self._found.watch()
             return self._found
 
+    def _of(self, branch_id: str) -> LocalClusters | AttachedClusters:
+        """Who has the branch's cluster.
+
+        :raises UnavailableError: there is no Vitess here.
+        """
+        return self._foreign if self._engine.attachments.has(branch_id) else self._real()
+
+    def credentials(self, branch_id: str) -> Mapping[BackendRole, tuple[str, str]]:
+        """What gateways log in with, as each role, at the branch's servers or at its vtgate."""
+        if self._engine.attachments.has(branch_id):
+            return self._foreign.credentials(branch_id)
+        return self._engine.credentials()
+
+    def is_foreign(self, branch_id: str) -> bool:
+        """Whether others run the branch's cluster."""
+        return self._engine.attachments.has(branch_id)
+
     # -- all clusters ----------------------------------------------------------------------------------------
 
     def begin(self, store: Store) -> None:
@@ -76,9 +99,11 @@ class Vitess:
         self._looks_after = True
         with store.read() as tx:
             standing = tx.followings.standing()
-        if standing:
+        if any(not self.is_foreign(branch_id) for branch_id in standing):
             self._start_all()
+        if standing:
             let_all_follow(store, self)
+        self._adopt(store)
 
     def take_over(self, store: Store) -> None:
         """Look after the clusters from now on, beside processes that only use them: what does not run is
@@ -90,6 +115,11 @@ class Vitess:
         if self._looks_after and self._watcher is not None:
             return
         self._looks_after = True
+        if self._adopting is None:
+            self._adopt(store)
+            with store.write() as tx:
+                for branch_id in filter(self.is_foreign, tx.followings.standing()):
+                    tx.followings.look_again(branch_id)
         if self.missing():
             return
         self._start_all()
@@ -97,11 +127,20 @@ class Vitess:
             for branch_id in tx.followings.standing():
                 tx.followings.look_again(branch_id)
 
+    def _adopt(self, store: Store) -> None:
+        with self._guard:
+            if self._adopting is None:
+                self._adopting = Adopting(store, self._foreign)
+                self._adopting.start()
+
     def leave(self, seconds: float = 10.0) -> None:
         """Look after them no more; they go on."""
         with self._guard:
             self._looks_after = False
             watcher, self._watcher = self._watcher, None
+            adopting, self._adopting = self._adopting, None
+        if adopting is not None:
+            adopting.stop(seconds)
         if watcher is not None:
             try:
                 watcher.stop(seconds)
@@ -143,47 +182,51 @@ class Vitess:
         self, spec: ClusterSpec, timeout_seconds: float, check: Callable[[], None] = lambda: None
     ) -> None:
         """See Clusters."""
-        self._real().follow(spec, timeout_seconds, check)
+        self._of(spec.branch_id).follow(spec, timeout_seconds, check)
 
     def end(self, branch_id: str, check: Callable[[], None] = lambda: None) -> None:
         """See Clusters."""
-        self._real().end(branch_id, check)
+        records = Records(self._data_dir.absolute() / "vitess")
+        if self.is_foreign(branch_id) or branch_id in records.branch_ids():
+            self._of(branch_id).end(branch_id, check)
 
     def vtgate(self, branch_id: str) -> Endpoint:
         """See Clusters."""
         try:
-            return self._real().vtgate(branch_id)
+            return self._of(branch_id).vtgate(branch_id)
         except UnavailableError as error:
             raise NotFoundError(error.message) from error
 
     def rules(self, branch_id: str) -> Mapping[str, str]:
         """See Clusters."""
-        return self._real().rules(branch_id)
+        return self._of(branch_id).rules(branch_id)
 
     def apply_rules(self, branch_id: str, rules: Mapping[str, str]) -> None:
         """See Clusters."""
-        self._real().apply_rules(branch_id, rules)
+        self._of(branch_id).apply_rules(branch_id, rules)
 
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
         """See Clusters."""
-        self._real().await_rules(branch_id, rules, timeout_seconds)
+        self._of(branch_id).await_rules(branch_id, rules, timeout_seconds)
 
     def vschema(self, branch_id: str, keyspace: str) -> Mapping[str, object]:
         """See Clusters."""
-        return self._real().vschema(branch_id, keyspace)
+        return self._of(branch_id).vschema(branch_id, keyspace)
 
     def check_vschema(self, branch_id: str, keyspace: str, vschema: Mapping[str, object]) -> None:
         """See Clusters."""
-        self._real().check_vschema(branch_id, keyspace, vschema)
+        self._of(branch_id).check_vschema(branch_id, keyspace, vschema)
 
     # -- moves -----------------------------------------------------------------------------------------------
 
     def run(self, branch_id: str, *arguments: str, timeout_seconds: float) -> object:
         """See LocalClusters: a command of vtctldclient in the branch's cluster."""
-        return self._real().run(branch_id, *arguments, timeout_seconds=timeout_seconds)
+        return self._of(branch_id).run(branch_id, *arguments, timeout_seconds=timeout_seconds)
 
     def run_with_file(
         self, branch_id: str, flag: str, content: object, *arguments: str, timeout_seconds: float
     ) -> None:
         """See LocalClusters: the same with JSON in a file that ``flag`` names."""
-        self._real().run_with_file(branch_id, flag, content, *arguments, timeout_seconds=timeout_seconds)
+        self._of(branch_id).run_with_file(
+            branch_id, flag, content, *arguments, timeout_seconds=timeout_seconds
+        )

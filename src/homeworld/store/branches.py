@@ -13,6 +13,7 @@ from typing import TypedDict, Unpack
 from sqlalchemy import Integer, Select, func, select, update
 from sqlalchemy.exc import IntegrityError
 
+from homeworld.model.engines import MAKES_SERVERS
 from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.machine import Transition
 from homeworld.model.names import check_resource_name, new_id
@@ -119,14 +120,16 @@ class Branches:
         is_default: bool = False,
         cluster_size: str = "",
         deletion_protected: bool = False,
+        branch_id: str | None = None,
         actor_id: str | None = None,
     ) -> Branch:
         """A new pending branch without keyspaces (see store.provision for all of it).
 
+        :param branch_id: its id, where something of it was written down before; None: a new one.
         :raises InvalidError: the name is not valid or taken.
         """
         made = Branch(
-            id=new_id(),
+            id=branch_id or new_id(),
             database_id=database_id,
             name=check_resource_name(name, "branch"),
             region_id=region_id,
@@ -381,6 +384,14 @@ class Servers:
         )
         Routes(self._work).bump(server.branch_id)
 
+    def follow(self, server_id: str, primary_id: str | None) -> None:
+        """Note which server one of a cluster of others follows now; None: it is a primary. The shards that
+        stand on it are the caller's to place.
+        """
+        if self.get(server_id).replica_of != primary_id:
+            values = {"replica_of": primary_id, "updated_at": self._work.now}
+            self._work.change(resources.servers, resources.servers.c.id, server_id, values)
+
     def tell_barred(self, server_id: str, why: str) -> None:
         """Say why a server that is barred already is so."""
         table = resources.servers
@@ -430,10 +441,16 @@ class Servers:
         )
         return self._work.all(query, Server)
 
-    def all(self) -> tuple[Server, ...]:
-        """Every server that is not gone, of all branches."""
-        table = resources.servers
-        query = select(table).where(table.c.state != Life.DELETED).order_by(table.c.created_at, table.c.id)
+    def own(self) -> tuple[Server, ...]:
+        """Every server of homeworld's own that is not gone, of all branches: none that others run."""
+        table, branch, database = resources.servers, resources.branches, resources.databases
+        query = (
+            select(table)
+            .join(branch, branch.c.id == table.c.branch_id)
+            .join(database, database.c.id == branch.c.database_id)
+            .where(table.c.state != Life.DELETED, database.c.engine.in_(MAKES_SERVERS))
+            .order_by(table.c.created_at, table.c.id)
+        )
         return self._work.all(query, Server)
 
     def transition(

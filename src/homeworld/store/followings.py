@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, or_, select
 
-from homeworld.model.engines import EngineKind
+from homeworld.model.engines import ON_VITESS
 from homeworld.model.states.engine_changes import EngineChange
 from homeworld.store.routing import Routes
 from homeworld.store.tables import engines, resources, routing
@@ -73,7 +73,7 @@ class Followings:
         query = (
             select(branch.c.id)
             .join(database, database.c.id == branch.c.database_id)
-            .where(branch.c.id == branch_id, database.c.engine == EngineKind.VITESS)
+            .where(branch.c.id == branch_id, database.c.engine.in_(ON_VITESS))
         )
         return bool(self._work.connection.execute(query).first())
 
@@ -189,11 +189,9 @@ def _databases() -> Select[tuple[str]]:
     """The databases whose branches are to have clusters."""
     database, change = resources.databases, engines.engine_changes
     changing = select(change.c.database_id).where(
-        change.c.state == EngineChange.RUNNING, change.c.engine == EngineKind.VITESS
+        change.c.state == EngineChange.RUNNING, change.c.engine.in_(ON_VITESS)
     )
-    return select(database.c.id).where(
-        or_(database.c.engine == EngineKind.VITESS, database.c.id.in_(changing))
-    )
+    return select(database.c.id).where(or_(database.c.engine.in_(ON_VITESS), database.c.id.in_(changing)))
 
 
 def _wanted(branch_id: str) -> Select[tuple[str]]:

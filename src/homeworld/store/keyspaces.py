@@ -116,11 +116,14 @@ class Keyspaces:
         extra_replicas: int = 0,
         cluster_size: str = "",
         vschema: Mapping[str, object] | None = None,
+        named: Sequence[tuple[str, str]] | None = None,
         actor_id: str | None = None,
     ) -> Keyspace:
         """A new pending keyspace with its shards, split evenly and not yet placed.
 
         :param sharded: by default, whether there is more than one shard.
+        :param named: name and schema of each shard in key order, where others have made them; ``shards`` is
+            then their number.
         :raises InvalidError: the name is not valid or taken, or the shards cannot be.
         """
         sharded = shards > 1 if sharded is None else sharded
@@ -148,21 +151,25 @@ class Keyspaces:
             updated_at=self._work.now,
             deleted_at=None,
         )
-        ranges = split_evenly(shards)
-        schemas = [schema_name(name, key_range.name, sharded=sharded) for key_range in ranges]
+        if named is None:
+            names = [key_range.name for key_range in split_evenly(shards)]
+            named = [(shard, schema_name(name, shard, sharded=sharded)) for shard in names]
+            alone = [schema for _, schema in named]
+        else:
+            alone = []  # on servers of their own, or of others who have seen to it
         try:
             self._work.add(resources.keyspaces, {field: getattr(made, field) for field in made.__slots__})
         except IntegrityError as error:
             raise InvalidError(f"a keyspace named {name} already exists") from error
-        self._check_schemas(made, schemas)
-        for ordinal, (key_range, schema) in enumerate(zip(ranges, schemas, strict=True)):
+        self._check_schemas(made, alone)
+        for ordinal, (shard, schema) in enumerate(named):
             self._work.add(
                 resources.shards,
                 {
                     "id": new_id(),
                     "keyspace_id": made.id,
                     "ordinal": ordinal,
-                    "name": key_range.name,
+                    "name": shard,
                     "schema_name": schema,
                     "primary_server_id": None,
                     "replica_server_ids": [],

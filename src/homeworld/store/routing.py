@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import func, select
 
-from homeworld.model.engines import EngineKind
+from homeworld.model.engines import ON_VITESS
 from homeworld.model.errors import NotFoundError
 from homeworld.model.routing import (
     Account,
@@ -327,7 +327,7 @@ class _Reading:
                 closing=stored.closing,
                 moving=stored.moving,
                 most_clients=size.most_clients if size else 0,
-                vtgate=self._vtgate(branch.id) if database.engine is EngineKind.VITESS else None,
+                vtgate=self._vtgate(branch.id) if database.engine in ON_VITESS else None,
             )
             read[branch.id] = _Read(routes, tuple(accounts.get(branch.id, ())))
         return read

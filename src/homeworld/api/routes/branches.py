@@ -76,6 +76,7 @@ def create_branch(api: ApiDep, caller: CallerDep, path: InDatabase, body: Create
                 return show_branches(call, [call.tx.branches.default(call.database.id)])[0]
             return _create(call, body)
     with api.write(caller, "create_branch", path) as call:
+        call.require_own_servers("other branches are other clusters, which are made")
         return _create(call, body)
 
 
@@ -172,6 +173,7 @@ def update_branch_cluster_config(api: ApiDep, caller: CallerDep, path: InBranch,
     """
     size = checked_size(body.cluster_size)
     with api.write(caller, "update_branch_cluster_config", path) as call:
+        call.require_own_servers("servers get their sizes")
         branch = call.branch
         keyspaces = call.tx.keyspaces.of_branch(branch.id)
         # As they were asked to be before, also where that is not so yet.

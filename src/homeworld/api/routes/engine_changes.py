@@ -33,7 +33,7 @@ def create_engine_change(
         database = call.database
         if body.engine is database.engine:
             raise InvalidError(f"database {database.name} is {body.engine} already")
-        if body.engine is not EngineKind.VITESS:
+        if body.engine is not EngineKind.VITESS or database.engine is not EngineKind.LOCAL:
             raise InvalidError(
                 f"a database goes from local to vitess only, not to {body.engine}; make one of that engine "
                 "and copy the data"

@@ -37,6 +37,7 @@ def list_keyspaces(api: ApiDep, caller: CallerDep, path: InBranch, page: PageDep
 def create_keyspace(api: ApiDep, caller: CallerDep, path: InBranch, body: CreateKeyspace) -> KeyspaceOut:
     """Ask for a keyspace; more than one shard makes it a sharded one."""
     with api.write(caller, "create_keyspace", path) as call:
+        call.require_own_servers("keyspaces are made")
         keyspace = call.tx.keyspaces.create(
             call.branch.id,
             body.name,
@@ -76,6 +77,7 @@ def update_keyspace(api: ApiDep, caller: CallerDep, path: InKeyspace, body: Upda
 def delete_keyspace(api: ApiDep, caller: CallerDep, path: InKeyspace) -> None:
     """Ask a keyspace away with its tables."""
     with api.write(caller, "delete_keyspace", path) as call:
+        call.require_own_servers("keyspaces are dropped")
         provision.delete_keyspace(call.tx, call.keyspace, actor_id=call.actor_id)
         call.audit("keyspace.deleted", "keyspace", call.keyspace.id, call.keyspace.name)
     api.tell_gateways()

@@ -46,6 +46,7 @@ def create_maintenance_schedule(
         raise InvalidError(str(error)) from None
     once = asked.frequency_unit is Unit.ONCE and at is not None
     with api.write(caller, "create_maintenance_schedule", path) as call:
+        call.require_own_servers("servers are restarted")
         rhythm = Rhythm(
             asked.frequency_unit,
             asked.frequency_value,
@@ -120,6 +121,7 @@ def list_maintenance_windows(
 def open_maintenance_window(api: ApiDep, caller: CallerDep, path: InDatabase, schedule_id: Id) -> WindowOut:
     """Open a window of the schedule now, whether or not it is enabled; its times stay as they are."""
     with api.write(caller, "open_maintenance_window", path) as call:
+        call.require_own_servers("servers are restarted")
         schedule = call.tx.maintenance.get(call.database.id, schedule_id)
         if call.database.state is not Life.READY:
             raise InvalidError("the database is not ready yet, so nothing can be maintained")

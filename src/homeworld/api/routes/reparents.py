@@ -100,6 +100,7 @@ def _ask(
     api: Api, caller: Caller, path: Path, operation: str, body: AskReparent, *, emergency: bool
 ) -> ReparentOut:
     with api.write(caller, operation, path) as call:
+        call.require_own_servers("primaries are chosen")
         keyspace, shard = shard_named(call, body.keyspace, body.shard)
         if keyspace.state is not Life.READY or shard.primary_server_id is None:
             raise InvalidError(f"keyspace {keyspace.name} is not ready yet")

@@ -64,6 +64,7 @@ def update_keyspace_resize_request(
         raise InvalidError("there are no vector indexes here to give a part of the buffer pool to")
     size = None if body.cluster_size is None else checked_size(body.cluster_size)
     with api.write(caller, "update_keyspace_resize_request", path) as call:
+        call.require_own_servers("servers get their sizes and replicas")
         if size is None and body.extra_replicas is None:
             raise InvalidError("nothing to change: give cluster_size or extra_replicas")
         keyspace = call.keyspace

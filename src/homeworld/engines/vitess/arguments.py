@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from homeworld.engines.vitess.attachments import Certificates
 from homeworld.engines.vitess.certificates import Identity
 from homeworld.engines.vitess.records import Branch, Installation, Tablet
 from homeworld.model.topology import BackendRole, Endpoint
@@ -304,6 +305,35 @@ def vtctldclient(around: Surroundings, branch: Branch, timeout_seconds: float) -
         str(around.programs["vtctldclient"]),
         f"--server={_LOOPBACK}:{branch.vtctld_port}",
         *_grpc_client(around.identity, "vtctld"),
+        f"--action-timeout={timeout_seconds:.1f}s",
+        f"--grpc-max-message-size={_MESSAGE}",
+        "--logtostderr",
+    )
+
+
+def foreign_vtctldclient(
+    program: Path, address: str, certificates: Certificates | None, server_name: str, timeout_seconds: float
+) -> tuple[str, ...]:
+    """The client of a vtctld that others run, up to its command.
+
+    :param address: ``host:port``.
+    :param certificates: None: it takes clients without TLS.
+    :param server_name: what its certificate is to name; empty: its host.
+    """
+    tls: list[str] = []
+    if certificates is not None:
+        tls.append(f"--vtctld-grpc-ca={certificates.ca}")
+        if certificates.certificate is not None:
+            tls += [
+                f"--vtctld-grpc-cert={certificates.certificate}",
+                f"--vtctld-grpc-key={certificates.key}",
+            ]
+        if server_name:
+            tls.append(f"--vtctld-grpc-server-name={server_name}")
+    return (
+        str(program),
+        f"--server={address}",
+        *tls,
         f"--action-timeout={timeout_seconds:.1f}s",
         f"--grpc-max-message-size={_MESSAGE}",
         "--logtostderr",

@@ -92,6 +92,22 @@ def find() -> Binaries:
     return Binaries(best, version, etcd)
 
 
+def client() -> Path:
+    """The vtctldclient to use, which is all that a cluster of others needs here.
+
+    :raises InvalidError: there is none, or one of a version that is not supported.
+    """
+    name = "vtctldclient"
+    paths = [path for path in (_on_path().get(name), _in(install.bin_folder()).get(name)) if path]
+    told = ""
+    for path in paths:
+        version = _version(path, _VITESS_VERSION)
+        if version >= OLDEST and version[0] <= NEWEST_SERIES:
+            return path
+        told = f"{path} is of Vitess {'.'.join(map(str, version))}, and only {NEWEST_SERIES} is supported"
+    raise InvalidError(f"{told or 'vtctldclient is not installed'}; {HINT}")
+
+
 def _on_path() -> dict[str, Path]:
     found = {name: shutil.which(name) for name in NAMES}
     return {name: Path(path).absolute() for name, path in found.items() if path is not None}

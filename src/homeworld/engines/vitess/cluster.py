@@ -16,10 +16,11 @@ from pathlib import Path
 
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.vitess import arguments, binaries, crew, looks, records, sidecars
+from homeworld.engines.vitess.asking import Asking
 from homeworld.engines.vitess.crew import Crew
 from homeworld.engines.vitess.records import Branch, Tablet
 from homeworld.engines.vitess.topology import Topology, in_line
-from homeworld.engines.vitess.vtctldclient import Vtctldclient, json_in
+from homeworld.engines.vitess.vtctldclient import Vtctldclient
 from homeworld.engines.vitess.watcher import ClusterWatcher
 from homeworld.model.clusters import ClusterSpec
 from homeworld.model.errors import (
@@ -29,20 +30,17 @@ from homeworld.model.errors import (
     NotFoundError,
     UnavailableError,
 )
-from homeworld.model.routing_rules import render
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
 
 log = logging.getLogger(__name__)
 
 home_of = crew.home_of
 _ASK_SECONDS = 30.0
-_RULES_SECONDS = 30.0
-_SHOWN_SECONDS = 3.0
 _READ_SECONDS = 30.0
 _PATIENCE_SECONDS = 60.0
 
 
-class LocalClusters:
+class LocalClusters(Asking):
     """Implements ``model.clusters.Clusters`` beside an engine on this host.
 
     :param data_dir: of the engine.
@@ -148,74 +146,6 @@ class LocalClusters:
             vtgate=True,
         )
 
-    def rules(self, branch_id: str) -> Mapping[str, str]:
-        """The routing rules as the cluster has them now.
-
-        :raises UnavailableError: it does not say.
-        """
-        return looks.rules_of(self.vtctldclient(branch_id).json("GetRoutingRules"))
-
-    def apply_rules(self, branch_id: str, rules: Mapping[str, str]) -> None:
-        """Set all routing rules; returns once vtgate serves by them."""
-        client = self.vtctldclient(branch_id)
-        if looks.rules_of(client.json("GetRoutingRules")) != dict(rules):
-            client.run_with_file("--rules-file", render(rules), "ApplyRoutingRules")
-        else:
-            try:
-                self.await_rules(branch_id, rules, _SHOWN_SECONDS)
-            except DeadlineExceededError:
-                # Whoever set them died before it told what vtgate reads.
-                client.run("RebuildVSchemaGraph", f"--cells={arguments.CELL}")
-        self.await_rules(branch_id, rules, _RULES_SECONDS)
-
-    def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
-        """Return once vtgate serves by these rules, whoever has set them.
-
-        :raises DeadlineExceededError: it does not in time.
-        """
-        branch, wanted = self._records.branch(branch_id), dict(rules)
-        deadline, why, pause = time.monotonic() + timeout_seconds, "", 0.01
-        while True:
-            try:
-                view = self.vtgate_view(branch)
-                if view.rules == wanted and not view.refused:
-                    return
-                why = "; ".join(view.refused.values()) or "it serves by other rules"
-            except UnavailableError as error:
-                why = error.message
-            if time.monotonic() >= deadline:
-                raise DeadlineExceededError(
-                    f"vtgate of branch {branch_id} does not serve by the routing rules after "
-                    f"{timeout_seconds:g} s: {why}"
-                )
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.2)
-
-    def vschema(self, branch_id: str, keyspace: str) -> Mapping[str, object]:
-        """The keyspace's vschema as the cluster has it now.
-
-        :raises NotFoundError: it has no such keyspace.
-        """
-        return looks.canonical(self.vtctldclient(branch_id).json("GetVSchema", keyspace))
-
-    def check_vschema(self, branch_id: str, keyspace: str, vschema: Mapping[str, object]) -> None:
-        """Ask whether the cluster would take this vschema; nothing changes. A branch without a keyspace has
-        nobody who could be asked.
-
-        :raises InvalidError: it would not; in Vitess's words.
-        """
-        try:
-            known = [one.name for one in self._records.branch(branch_id).spec.keyspaces]
-        except NotFoundError:
-            return
-        if not known:
-            return
-        # Vitess builds it alike, whatever the keyspace's name is.
-        name = keyspace if keyspace in known else known[0]
-        self.vtctldclient(branch_id).run_with_file(
-            "--vschema-file", dict(vschema), "ApplyVSchema", "--dry-run", name
-        )
-
     # -- for moves, and for people ---------------------------------------------------------------------------
 
     def vtctldclient(self, branch_id: str) -> Vtctldclient:
@@ -225,22 +155,6 @@ class LocalClusters:
         """
         self._records.branch(branch_id)
         return self._crew.client(branch_id)
-
-    def run(self, branch_id: str, *arguments: str, timeout_seconds: float) -> object:
-        """Run a command of vtctldclient in the branch's cluster.
-
-        :returns: the JSON that it prints, parsed; None where it prints none.
-        :raises UnavailableError: it was not reached, or did not say in time what came of it.
-        :raises HomeworldError: it refuses, in its words.
-        """
-        return json_in(self.vtctldclient(branch_id).run(*arguments, timeout_seconds=timeout_seconds))
-
-    def run_with_file(
-        self, branch_id: str, flag: str, content: object, *arguments: str, timeout_seconds: float
-    ) -> None:
-        """The same with JSON in a file that ``flag`` names."""
-        client = self.vtctldclient(branch_id)
-        client.run_with_file(flag, content, *arguments, timeout_seconds=timeout_seconds)
 
     def record(self, branch_id: str) -> Branch:
         """The branch's record: spec, tablets, ports.
@@ -260,11 +174,16 @@ class LocalClusters:
             raise NotFoundError(f"the cluster of branch {branch_id!r} has no keyspace {keyspace!r}")
         return found
 
-    def vtgate_view(self, branch: Branch) -> looks.VtgateView:
+    def keyspaces(self, branch_id: str) -> list[str]:
+        """The names of the spec's keyspaces."""
+        return [one.name for one in self._records.branch(branch_id).spec.keyspaces]
+
+    def seen_by_vtgate(self, branch_id: str) -> looks.VtgateView:
         """By what the branch's vtgate serves now.
 
-        :raises UnavailableError: it does not answer.
+        :raises UnavailableError: it does not answer. :raises NotFoundError: the branch has no cluster.
         """
+        branch = self._records.branch(branch_id)
         return looks.vtgate_view(looks.get_json(branch.vtgate_http_port, "/debug/vschema"))
 
     # -- all clusters ----------------------------------------------------------------------------------------
@@ -365,7 +284,7 @@ class LocalClusters:
         for tablet in _primaries(branch):
             if (tablet.keyspace, tablet.shard, tablet.alias) not in seen:
                 raise UnavailableError(f"it has no primary of {_shard_of(tablet)}")
-        view = self.vtgate_view(branch)
+        view = self.seen_by_vtgate(branch_id)
         return all(looks.knows(view, keyspace) for keyspace in branch.spec.keyspaces)
 
     def _let_it_read(self, branch_id: str, deadline: float) -> None:
@@ -375,7 +294,7 @@ class LocalClusters:
         tables = sidecars.tables_of(self._engine, self._records.branch(branch_id))
 
         def has_read() -> bool:
-            view = self.vtgate_view(self._records.branch(branch_id))
+            view = self.seen_by_vtgate(branch_id)
             unread = [
                 f"{keyspace}.{name}"
                 for keyspace, names in tables.items()

@@ -1,4 +1,4 @@
-"""What processes of a cluster say of themselves: over HTTP on loopback, and vtgate's answers to statements.
+"""What processes of a cluster say of themselves: over HTTP, and vtgate's answers to statements.
 
 Nobody else is asked: whether vtgate serves by a rule is known to that vtgate alone. Pure functions read the
 answers; whoever asks has a time limit.
@@ -22,13 +22,14 @@ from homeworld.model.topology import Endpoint
 _LOOPBACK = "127.0.0.1"
 
 
-def get_json(port: int, path: str, timeout_seconds: float = 2.0) -> dict[str, Any]:
+def get_json(port: int, path: str, timeout_seconds: float = 2.0, *, host: str = _LOOPBACK) -> dict[str, Any]:
     """An object that a process tells over HTTP.
 
+    :param host: of another machine only where whoever runs homeworld has named it.
     :raises UnavailableError: it does not answer, or with something else.
     """
     try:
-        with closing(http.client.HTTPConnection(_LOOPBACK, port, timeout=timeout_seconds)) as connection:
+        with closing(http.client.HTTPConnection(host, port, timeout=timeout_seconds)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
             text = answer.read()

@@ -1,7 +1,8 @@
 """What a vttablet publishes of itself at ``/debug/vars``: live figures that commands tell late or not at all.
 
-Only loopback is ever asked. Invariant: figures are all that comes from here; where they cannot be had nothing
-is decided otherwise, so no error leaves this module.
+Only loopback is ever asked, and what the topology of a cluster names that others run. Invariant: figures are
+all that comes from here; where they cannot be had nothing is decided otherwise, so no error leaves this
+module.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import http.client
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from homeworld.engines.vitess.answers import list_of, number_of, object_of, text_of
@@ -28,10 +29,14 @@ class _Vtctld(Protocol):
 
 
 class HttpVars:
-    """Implements ``moves.TabletVars`` over HTTP. Safe among threads; remembers only where tablets are."""
+    """Implements ``moves.TabletVars`` over HTTP. Safe among threads; remembers only where tablets are.
 
-    def __init__(self, vtctld: _Vtctld) -> None:
+    :param foreign: whether others run a branch's cluster, so that its tablets may be on other machines.
+    """
+
+    def __init__(self, vtctld: _Vtctld, foreign: Callable[[str], bool] = lambda _branch_id: False) -> None:
         self._vtctld = vtctld
+        self._foreign = foreign
         self._guard = threading.Lock()
         self._places: dict[tuple[str, str], tuple[str, int]] = {}
 
@@ -52,19 +57,22 @@ class HttpVars:
         if known is not None:
             return known
         answer = self._vtctld.run(branch_id, "GetTablets", "--format=json", timeout_seconds=10.0)
-        found = places_of(answer)
+        found = places_of(answer, anywhere=self._foreign(branch_id))
         with self._guard:
             self._places.update({(branch_id, alias): place for alias, place in found.items()})
         return found.get(tablet)
 
 
-def places_of(answer: object) -> dict[str, tuple[str, int]]:
-    """Alias to host and port of each tablet's HTTP server on loopback, of what ``GetTablets`` printed."""
+def places_of(answer: object, *, anywhere: bool = False) -> dict[str, tuple[str, int]]:
+    """Alias to host and port of each tablet's HTTP server on loopback, of what ``GetTablets`` printed.
+
+    :param anywhere: not on loopback only.
+    """
     found: dict[str, tuple[str, int]] = {}
     for one in list_of(answer):
         tablet = object_of(one)
         host, port = text_of(tablet.get("hostname")), number_of(object_of(tablet.get("port_map")).get("vt"))
-        if host in _LOOPBACK and port:
+        if port and (anywhere or host in _LOOPBACK):
             found[alias_of(tablet.get("alias"))] = (host, port)
     return found
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from homeworld.model.engines import EngineKind
+from homeworld.model.engines import ON_VITESS, EngineKind
 from homeworld.model.errors import (
     ConflictError,
     FencedError,
@@ -79,7 +79,7 @@ class MoveTables:
         self._ports = ports
         self._means = {EngineKind.LOCAL: Means(ports, plans or all_plans(preconditions))}
         if vitess is not None:
-            self._means[EngineKind.VITESS] = vitess
+            self._means |= dict.fromkeys(ON_VITESS, vitess)
         self._memories: dict[str, Memory] = {}
         self._performers = {kind: performer(means.ports, means.plans) for kind, means in self._means.items()}
         self._teller = Teller()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homeworld.model.engines import CAPABILITIES, EngineKind
+from homeworld.model.engines import CAPABILITIES
 from homeworld.model.vschema import REFERENCE
 from homeworld.workflows.move_tables.preconditions.world import Rule, World
 
@@ -18,7 +18,7 @@ def _check(world: World) -> Iterator[str]:
             f"keyspace {world.source.name} is sharded; on Vitess tables move from an unsharded one only. "
             "Move them while the database is on the local engine"
         )
-    if world.engine is not EngineKind.VITESS:
+    if not CAPABILITIES[world.engine].vitess:
         return
     for table in world.tables:
         if odd := _ODD & set(table):

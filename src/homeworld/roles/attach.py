@@ -1,0 +1,210 @@
+"""``homeworld engine attach``: a Vitess cluster that is there already becomes a database.
+
+Works on the store itself, beside running processes or without any, for whoever runs homeworld: so no caller
+of the API ever names an address that homeworld would ask. Order: how the cluster is reached is written down,
+everything is checked, then one transaction makes the database; where any of it fails, or the process dies
+before the transaction, there is no database, and at most a folder that nobody reads.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from homeworld.engines.vitess import binaries
+from homeworld.engines.vitess.attached import AttachedClusters
+from homeworld.engines.vitess.attached_checks import hints, reasons
+from homeworld.engines.vitess.attachments import Address, Attachment, Attachments, Certificates, Login
+from homeworld.model.attachments import SeenCluster
+from homeworld.model.errors import InvalidError, NotFoundError
+from homeworld.model.names import new_id
+from homeworld.roles.users import DataDir, StoreUrl, opened_store
+from homeworld.store.adoption import attach as store_attached
+from homeworld.store.store import Store
+
+SERVED_SECONDS = 60.0
+_LOOK_SECONDS = 0.25
+
+
+def is_here(address: Address) -> bool:
+    """Whether an address is on this machine."""
+    try:
+        return ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return address.host == "localhost"
+
+
+def logins_in(text: str) -> tuple[Login, Login]:
+    """The accounts for vtgate and for the tablets' servers.
+
+    :raises InvalidError: the text is not ``{"vtgate": {"user": …, "password": …}, "mysql": {…}}``.
+    """
+    wanted = 'the logins must be {"vtgate": {"user": ..., "password": ...}, "mysql": {the same}}'
+    try:
+        told = cast("dict[str, dict[str, Any]]", json.loads(text))
+        found = [Login(str(told[name]["user"]), str(told[name]["password"])) for name in ("vtgate", "mysql")]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidError(f"{wanted}: {error!r}") from error
+    return found[0], found[1]
+
+
+def attach(
+    database: Annotated[str, typer.Argument(help="The new database's name.")],
+    vtctld: Annotated[str, typer.Option(metavar="HOST:PORT", help="Its gRPC port.")],
+    vtgate: Annotated[str, typer.Option(metavar="HOST:PORT", help="Its MySQL port.")],
+    vtgate_http: Annotated[str, typer.Option(metavar="HOST:PORT", help="Its HTTP port.")],
+    logins: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help='{"vtgate": {"user": …, "password": …}, "mysql": {…}}: for vtgate, and an administrator of '
+            "the tablets' MySQL servers; - reads standard input.",
+        ),
+    ],
+    vtctld_ca: Annotated[Path | None, typer.Option(help="Of vtctld's certificate; without: no TLS.")] = None,
+    vtctld_cert: Annotated[Path | None, typer.Option(help="A client's certificate for vtctld.")] = None,
+    vtctld_key: Annotated[Path | None, typer.Option(help="The key of that certificate.")] = None,
+    vtctld_server_name: Annotated[str, typer.Option(help="What vtctld's certificate names.")] = "",
+    in_the_clear: Annotated[
+        bool,
+        typer.Option(
+            "--in-the-clear", help="Reach other machines without TLS: you trust the network between."
+        ),
+    ] = False,
+    default_keyspace: Annotated[str, typer.Option(help="Of statements that name none.")] = "",
+    organization: Annotated[str, typer.Option(help="Where the database belongs.")] = "homeworld",
+    data_dir: DataDir = Path("~/.homeworld"),
+    store: StoreUrl = "",
+) -> None:
+    """Make a database of a Vitess cluster that others run: gateway, passwords, API and moves in front of it.
+
+    Nothing in the cluster changes. Deleting the database lets go of the cluster and leaves it as it is.
+    """
+    with opened_store(data_dir, store) as opened, ExitStack() as undo:
+        gate, owner = logins_in(sys.stdin.read() if logins == "-" else _text_of(logins))
+        addresses = {
+            name: Address.parse(text, name)
+            for name, text in (("--vtctld", vtctld), ("--vtgate", vtgate), ("--vtgate-http", vtgate_http))
+        }
+        certificates = _certificates(vtctld_ca, vtctld_cert, vtctld_key)
+        found = Attachment(
+            branch_id=new_id(),
+            vtctld=addresses["--vtctld"],
+            tls=certificates is not None,
+            server_name=vtctld_server_name,
+            vtgate=addresses["--vtgate"],
+            vtgate_http=addresses["--vtgate-http"],
+            gate=gate,
+            owner=owner,
+        )
+        folder = data_dir.expanduser().absolute() / "vitess"
+        attachments = Attachments(folder / "attached")
+        clusters = AttachedClusters(attachments, binaries.client, folder)
+        binaries.client()
+        _check_new(opened, organization, database, found, attachments)
+        undo.callback(attachments.forget, found.branch_id)
+        attachments.write(found, certificates)
+        seen = clusters.look(found.branch_id)
+        if not in_the_clear:
+            _check_clear(found, seen)
+        if why := list(reasons(clusters, found, seen)):
+            raise InvalidError("the cluster cannot be attached: " + "; ".join(why))
+        for hint in hints(found, seen):
+            typer.echo(f"homeworld: {hint}", err=True)
+        clusters.remember(found.branch_id, seen)
+        with opened.write() as tx:
+            store_attached(
+                tx,
+                tx.organizations.by_name(organization).id,
+                database,
+                found.branch_id,
+                seen,
+                default_keyspace=default_keyspace,
+            )
+            tx.journal.audit(
+                tx.organizations.by_name(organization).id, None, "database.attached",
+                ("database", tx.branches.get(found.branch_id).database_id, database), audit_id=new_id(),
+            )  # fmt: skip
+        undo.pop_all()
+        shards = sum(len(keyspace.shards) for keyspace in seen.keyspaces)
+        typer.echo(f"{database} is attached: {len(seen.keyspaces)} keyspaces, {shards} shards")
+        _await_served(opened, found.branch_id)
+
+
+def _text_of(file: str) -> str:
+    try:
+        return Path(file).read_text()
+    except (OSError, ValueError) as error:
+        raise InvalidError(f"--logins {file} cannot be read: {error}") from error
+
+
+def _certificates(ca: Path | None, certificate: Path | None, key: Path | None) -> Certificates | None:
+    if (certificate is None) != (key is None):
+        raise InvalidError("--vtctld-cert and --vtctld-key go together")
+    if ca is None and certificate is not None:
+        raise InvalidError("--vtctld-cert needs --vtctld-ca, or vtctld could be anybody")
+    return None if ca is None else Certificates(ca, certificate, key)
+
+
+def _check_new(
+    store: Store, organization: str, database: str, found: Attachment, others: Attachments
+) -> None:
+    """Hold what is known before anybody is asked anything.
+
+    :raises InvalidError: no such organization, the name is taken, or the cluster is attached already.
+    """
+    with store.read() as tx:
+        try:
+            organization_id = tx.organizations.by_name(organization).id
+        except NotFoundError:
+            raise InvalidError(f"there is no organization {organization}") from None
+        with suppress(NotFoundError):
+            tx.databases.by_name(organization_id, database)
+            raise InvalidError(f"a database named {database} already exists")
+        for branch_id in others.branch_ids():
+            with suppress(NotFoundError):
+                branch = tx.branches.get(branch_id)
+                if others.get(branch_id).vtctld == found.vtctld and branch.deleted_at is None:
+                    name = tx.databases.get(branch.database_id).name
+                    raise InvalidError(f"the cluster of vtctld {found.vtctld} is database {name} already")
+
+
+def _check_clear(found: Attachment, seen: SeenCluster) -> None:
+    """Hold that nothing goes to another machine unencrypted that was not asked for.
+
+    :raises InvalidError: something would.
+    """
+    asked = [("vtgate", found.vtgate), ("vtgate's HTTP port", found.vtgate_http)]
+    if not found.tls:
+        asked.append(("vtctld", found.vtctld))
+    for keyspace in seen.keyspaces:
+        for shard in keyspace.shards:
+            for tablet in shard.tablets:
+                asked.append((f"the server of {tablet.alias}", Address(tablet.mysql_host, tablet.mysql_port)))
+                asked.append((f"tablet {tablet.alias}", Address(tablet.host, tablet.http_port)))
+    far = [f"{what} ({address})" for what, address in asked if not is_here(address)]
+    if far:
+        raise InvalidError(
+            f"rows and passwords would go to other machines without TLS: {', '.join(far[:4])}"
+            f"{' …' if len(far) > 4 else ''}. Where you trust the network between, say --in-the-clear"
+        )
+
+
+def _await_served(store: Store, branch_id: str) -> None:
+    """Wait until a running homeworld serves it, and say so; not for ever, as none need run."""
+    deadline = time.monotonic() + SERVED_SECONDS
+    while time.monotonic() < deadline:
+        with store.read() as tx:
+            if tx.followings.behind(branch_id) is None:
+                typer.echo("it is served")
+                return
+            why = tx.followings.get(branch_id).error
+        time.sleep(_LOOK_SECONDS)
+    typer.echo(f"homeworld: it is not served yet: {why or 'does homeworld run?'}", err=True)
