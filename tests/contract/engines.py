@@ -88,27 +88,31 @@ each within its shard. There is no way back but a copy of the data.
 
 ## Attaching a Vitess cluster that is there already
 
-    homeworld engine attach DATABASE --vtctld HOST:15999 --vtgate HOST:15306 --vtgate-http HOST:15001 --logins FILE
+    homeworld engine attach DATABASE --vtctld HOST:15999 --vtgate HOST:15306 --vtgate-http HOST:15001 \\
+        --logins FILE
 
-makes a database of a Vitess 23 cluster that somebody else runs. Nothing in it changes. Its keyspaces, shards and
-vschemas are read from it, and from then on clients reach it through homeworld's gateway: passwords with roles,
-time limits and networks, TLS, HTTPS, the API, and MoveTables with everything held that Vitess would fail. `FILE` is
+makes a database of a Vitess 23 cluster that somebody else runs. Nothing in it changes. Its keyspaces, shards
+and vschemas are read from it, and from then on clients reach it through homeworld's gateway: passwords with
+roles, time limits and networks, TLS, HTTPS, the API, and MoveTables with everything held that Vitess would
+fail. `FILE` is
 
     {"vtgate": {"user": "…", "password": "…"}, "mysql": {"user": "…", "password": "…"}}
 
-with an account of vtgate's that may do all that clients may, and an administrator of the tablets' MySQL servers
-(8.0.27 to 9.x), which have to take clients over the network: moves read definitions, raise ids and compare positions
-there. It is a command for whoever runs homeworld and works on its data directory, so that no caller of the API can
-name an address that homeworld would ask. vtctld is asked with `--vtctld-ca`, `--vtctld-cert` and `--vtctld-key` over
-TLS; where anything else is on another machine, `--in-the-clear` says that the network between is trusted, as
-vtgate and servers are reached without TLS. What cannot be used is said before anything is made, all reasons together.
+with an account of vtgate's that may do all that clients may, and an administrator of the tablets' MySQL
+servers (8.0.27 to 9.x), which have to take clients over the network: moves read definitions, raise ids and
+compare positions there. It is a command for whoever runs homeworld and works on its data directory, so that
+no caller of the API can name an address that homeworld would ask. vtctld is asked with `--vtctld-ca`,
+`--vtctld-cert` and `--vtctld-key` over TLS; where anything else is on another machine, `--in-the-clear` says
+that the network between is trusted, as vtgate and servers are reached without TLS. What cannot be used is
+said before anything is made, all reasons together.
 
-Whoever runs the cluster goes on doing so: keyspaces, shards, sizes, replicas and reparents are theirs, and asking
-for them here is refused. A change of primaries, tablets, keyspaces, vschemas or routing rules there is seen within
-seconds and followed; while a workflow is not over, its rules and vschemas are its own. Homeworld's gateway is then
-one client of vtgate beside others: those that go past it meet what Vitess does at a switch. There is one account
-behind all roles, so it is the gateway alone that keeps a reader from writing. Progress of a move is told by the
-servers' own figures: `SET PERSIST information_schema_stats_expiry = 0` there, or those are up to a day old.
+Whoever runs the cluster goes on doing so: keyspaces, shards, sizes, replicas and reparents are theirs, and
+asking for them here is refused. A change of primaries, tablets, keyspaces, vschemas or routing rules there is
+seen within seconds and followed; while a workflow is not over, its rules and vschemas are its own.
+Homeworld's gateway is then one client of vtgate beside others: those that go past it meet what Vitess does at
+a switch. There is one account behind all roles, so it is the gateway alone that keeps a reader from writing.
+Progress of a move is told by the servers' own figures: `SET PERSIST information_schema_stats_expiry = 0`
+there, or those are up to a day old.
 
 Deleting the database lets go of the cluster: homeworld forgets it, and it has all of its data.
 """

@@ -248,7 +248,10 @@ def test_what_its_owners_change_is_followed(platform: Platform, foreign: VitessW
         execute(login, "shop_sharded", "INSERT INTO orders (id, note) VALUES (1, 'a'), (2, 'b'), (3, 'c')")
         foreign.clusters.apply_rules("theirs", {"things": "shop.things"})
         until("their rules are told", lambda: _rules(store, branch.id) == {"things": "shop.things"})
-        client.update_vschema(organization, *MAIN, Platform.TARGET, {**EMPTY, "tables": VSCHEMA["tables"]})
+        with pytest.raises(ApiError, match="table orders of keyspace shop_sharded has rows"):
+            client.update_vschema(organization, *MAIN, Platform.TARGET, VSCHEMA)
+        ours = {**VSCHEMA, "tables": {**VSCHEMA["tables"], **wanted["tables"]}}
+        client.update_vschema(organization, *MAIN, Platform.TARGET, ours)
         assert "accounts" in json.dumps(foreign.clusters.vschema("theirs", Platform.TARGET))
 
         # What only whoever runs the cluster can do.

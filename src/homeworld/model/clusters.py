@@ -38,10 +38,15 @@ class ClusterKeyspace:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """What a branch's cluster has to be; what it has beyond that goes."""
+    """What a branch's cluster has to be; what it has beyond that goes.
+
+    :param vschemas: whether its vschemas are to be those. Else, of a cluster that others run, they stay what
+        they are.
+    """
 
     branch_id: str
     keyspaces: tuple[ClusterKeyspace, ...]
+    vschemas: bool = True
 
 
 class Clusters(Protocol):

@@ -28,6 +28,8 @@ from homeworld.model.names import new_id
 from homeworld.roles.users import DataDir, StoreUrl, opened_store
 from homeworld.store.adoption import attach as store_attached
 from homeworld.store.store import Store
+from homeworld.workflows.clusters.following import read_wanted
+from homeworld.workflows.clusters.spec import given_digest
 
 SERVED_SECONDS = 60.0
 _LOOK_SECONDS = 0.25
@@ -128,6 +130,10 @@ def attach(
                 seen,
                 default_keyspace=default_keyspace,
             )
+            wanted = read_wanted(tx, found.branch_id)
+            if wanted.spec is not None:
+                # What was seen is what is stored: nothing of it is to be given to the cluster.
+                tx.followings.know(found.branch_id, given_digest(wanted.spec, wanted.rules))
             tx.journal.audit(
                 tx.organizations.by_name(organization).id, None, "database.attached",
                 ("database", tx.branches.get(found.branch_id).database_id, database), audit_id=new_id(),

@@ -165,16 +165,26 @@ def _compared(tx: Transaction, branch: Branch, seen: SeenCluster) -> Changes:
     return compare(branch.id, keyspaces, shards, tx.routes.rules(branch.id), seen)
 
 
-def adopt(tx: Transaction, branch: Branch, seen: SeenCluster, *, version: int) -> bool:
-    """Store what was seen of an attached branch; whether anything was stored. Servers that no shard stands on
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What of a look was stored.
+
+    :param anything: whether there was something.
+    :param alike: whether vschemas and rules are stored as they were seen.
+    """
+
+    anything: bool
+    alike: bool
+
+
+def adopt(tx: Transaction, branch: Branch, seen: SeenCluster, *, version: int) -> Taken:
+    """Store what was seen of an attached branch. Servers that no shard stands on
     any more stay in the store until the branch goes: a tablet that comes back has the server of before.
 
     :param version: of the branch's routes before it was looked at: where something was stored since, only
         what is the cluster's own to say is taken.
     """
     changes = _compared(tx, branch, seen)
-    if not changes:
-        return False
     moving = branch.id in tx.workflows.active_on([branch.id]) or tx.workflows.unsettled_on(branch.id)
     # What was stored here and is not in the cluster yet would look like a change of somebody else's.
     ours = (
@@ -201,7 +211,7 @@ def adopt(tx: Transaction, branch: Branch, seen: SeenCluster, *, version: int) -
         if changes.rules is not None:
             tx.routes.replace_rules(branch.id, changes.rules)
             done = True
-    return done
+    return Taken(done, alike=not ours)
 
 
 def _make(tx: Transaction, branch: Branch, seen: SeenKeyspace, *, is_default: bool) -> None:

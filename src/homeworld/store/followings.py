@@ -26,6 +26,8 @@ from homeworld.store.tables import engines, resources, routing
 from homeworld.store.work import Work
 
 _NOTHING = ""
+GIVEN = "@"
+"""How a digest begins that says what was given to a cluster of others: known whatever others do there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,18 @@ class Followings:
     def doubt_all(self) -> None:
         """Nobody knows of any cluster what it has: everything was away, and is only being started."""
         for branch_id in self.standing():
-            self._set(self.get(branch_id), followed=0, digest=_NOTHING)
+            found = self.get(branch_id)
+            self._set(found, followed=0, digest=_doubted(found))
 
     def look_again(self, branch_id: str) -> None:
         """The cluster is to be looked at again, whatever it has; it goes on serving."""
         found = self.get(branch_id)
-        self._set(found, followed=min(found.followed, self.version(branch_id) - 1), digest=_NOTHING)
+        followed = min(found.followed, self.version(branch_id) - 1)
+        self._set(found, followed=followed, digest=_doubted(found))
+
+    def know(self, branch_id: str, digest: str) -> None:
+        """Note what a cluster of others and the store have alike; which version it has followed stays."""
+        self._set(self.get(branch_id), digest=digest)
 
     def ended(self, branch_id: str) -> None:
         """No process of it is left."""
@@ -158,6 +166,10 @@ class Followings:
         if not self._work.change(table, table.c.branch_id, found.branch_id, changed):
             whole = {name: getattr(found, name) for name in found.__slots__}
             self._work.add(table, {**whole, "joining": list(found.joining), **changed})
+
+
+def _doubted(found: Following) -> str:
+    return found.digest if found.digest.startswith(GIVEN) else _NOTHING
 
 
 def at_work() -> tuple[Select[Any, Any], Select[Any, Any]]:

@@ -47,7 +47,7 @@ class AttachedClusters(Asking):
     def follow(
         self, spec: ClusterSpec, timeout_seconds: float, check: Callable[[], None] = lambda: None
     ) -> None:
-        """Give the cluster the spec's vschemas; returns once vtgate serves by them.
+        """Give the cluster the spec's vschemas, where it is to have them; returns once vtgate serves by them.
 
         :raises UnavailableError: not in time; or the cluster has other keyspaces, shards or primaries than
             the spec, which is then to be read from it anew.
@@ -58,6 +58,9 @@ class AttachedClusters(Asking):
         seen = self.look(spec.branch_id)
         if why := difference(spec, seen):
             raise UnavailableError(f"the cluster is not what is stored of it, and is read anew: {why}")
+        if not spec.vschemas:
+            self.seen_by_vtgate(spec.branch_id)
+            return
         client = self.vtctldclient(spec.branch_id)
         served = {keyspace.name: keyspace.vschema for keyspace in seen.keyspaces}
         for keyspace in spec.keyspaces:

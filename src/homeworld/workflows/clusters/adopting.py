@@ -25,6 +25,8 @@ from homeworld.model.errors import HomeworldError, NotFoundError
 from homeworld.model.states.lifecycle import Life
 from homeworld.store.adoption import adopt, differs
 from homeworld.store.store import Store
+from homeworld.workflows.clusters.following import read_wanted
+from homeworld.workflows.clusters.spec import given_digest
 
 _log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 1.0
@@ -122,15 +124,23 @@ class Adopting:
             other = differs(tx, branch, seen)
         self._again.pop(branch_id, None)
         if other:
-            with self._store.write() as tx:
-                changed = tx.branches.get(branch_id).state is Life.READY and adopt(
-                    tx, branch, seen, version=version
-                )
-            if changed:
+            if self._store_seen(branch_id, seen, version):
                 _log.info("the cluster of branch %s is another, and the store follows", branch_id)
             # What could not be taken over yet is looked at again.
             self._again[branch_id] = now + AGAIN_SECONDS
         self._seen[branch_id] = glance
+
+    def _store_seen(self, branch_id: str, seen: SeenCluster, version: int) -> bool:
+        """Whether anything was stored."""
+        with self._store.write() as tx:
+            branch = tx.branches.get(branch_id)
+            if branch.state is not Life.READY:
+                return False
+            taken = adopt(tx, branch, seen, version=version)
+            wanted = read_wanted(tx, branch_id)
+            if taken.alike and wanted.spec is not None:
+                tx.followings.know(branch_id, given_digest(wanted.spec, wanted.rules))
+        return taken.anything
 
     def _loop(self) -> None:
         while not self._stopping.wait(self._interval):

@@ -18,13 +18,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeworld.model.clusters import Clusters, ClusterSpec
+from homeworld.model.engines import MAKES_SERVERS
 from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
 from homeworld.store.followings import Following
 from homeworld.store.store import Store, Transaction
-from homeworld.workflows.clusters.spec import cluster_spec, rules_digest, spec_digest
+from homeworld.workflows.clusters.spec import cluster_spec, given_digest, rules_digest, spec_digest
 
 FOLLOW_SECONDS = 90.0
 """For a cluster to come up from nothing beside whatever else the machine does."""
@@ -43,12 +44,14 @@ class Wanted:
     :param spec: None: there is to be none.
     :param rules: None: they are not ours to set.
     :param version: the routes' version that says so.
+    :param foreign: others run it: it is given what was changed here, and nothing else.
     """
 
     spec: ClusterSpec | None
     rules: Mapping[str, str] | None
     version: int
     following: Following
+    foreign: bool = False
 
 
 def read_wanted(tx: Transaction, branch_id: str) -> Wanted:
@@ -58,9 +61,11 @@ def read_wanted(tx: Transaction, branch_id: str) -> Wanted:
         return Wanted(None, None, version, following)
     keyspaces = tx.keyspaces.of_branch(branch_id)
     shards = tx.keyspaces.shards_of([keyspace.id for keyspace in keyspaces])
-    spec = cluster_spec(tx.branches.get(branch_id), keyspaces, shards, following.joining)
+    branch = tx.branches.get(branch_id)
+    spec = cluster_spec(branch, keyspaces, shards, following.joining)
     moving = branch_id in tx.workflows.active_on([branch_id])
-    return Wanted(spec, None if moving else tx.routes.rules(branch_id), version, following)
+    foreign = tx.databases.get(branch.database_id).engine not in MAKES_SERVERS
+    return Wanted(spec, None if moving else tx.routes.rules(branch_id), version, following, foreign)
 
 
 def let_follow(
@@ -108,7 +113,8 @@ def let_follow(
             seen = tx.followings.get(branch_id)
         check()
         try:
-            digest = _carry_out(clusters, wanted, timeout_seconds, check)
+            carry_out = _give if wanted.foreign else _carry_out
+            digest = carry_out(clusters, wanted, timeout_seconds, check)
             _write_down(store, branch_id, wanted.version, digest, bind, seen)
         except FencedError:
             # Somebody else lets it follow by now, and may have been overtaken by what was done here.
@@ -134,6 +140,22 @@ def _carry_out(clusters: Clusters, wanted: Wanted, timeout_seconds: float, check
     ):
         clusters.apply_rules(branch_id, rules)
     return f"{spec}.{rules_digest(rules)}"
+
+
+def _give(clusters: Clusters, wanted: Wanted, timeout_seconds: float, check: Callable[[], None]) -> str:
+    """Give a cluster of others what was changed here since the two were alike, and no more: what others have
+    changed since is not stored yet, and not to be undone.
+    """
+    assert wanted.spec is not None  # noqa: S101 - the caller's condition
+    spec, rules, branch_id = wanted.spec, wanted.rules, wanted.spec.branch_id
+    had_vschemas, _, had_rules = wanted.following.digest.partition(".")
+    digest = given_digest(spec, rules)
+    vschemas, _, now_rules = digest.partition(".")
+    clusters.follow(replace(spec, vschemas=vschemas != had_vschemas), timeout_seconds, check)
+    if rules is not None and now_rules != had_rules and dict(clusters.rules(branch_id)) != dict(rules):
+        check()
+        clusters.apply_rules(branch_id, rules)
+    return digest
 
 
 def _write_down(
