@@ -15,7 +15,7 @@ from homeworld.engines.flavors import rules
 from homeworld.engines.local import LocalEngine
 from homeworld.engines.vitess.attached import endpoint_of
 from homeworld.engines.vitess.attachments import Attachments
-from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
+from homeworld.model.errors import HomeworldError, InvalidError, NotFoundError
 from homeworld.model.ports import ServerStatus
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
 
@@ -65,10 +65,21 @@ class Servers(LocalEngine):
                     state = replicas.read(owner, rules(Flavor.MYSQL))
                     error = _FOLLOWS_NOBODY if state is None else state.error
                     lag = None if state is None or error else state.lag_seconds
-        except (UnavailableError, NotFoundError) as failure:
+        except HomeworldError as failure:  # also a login that is refused by now
             error = failure.message if follows is not None else ""
         # Its process is another machine's: whether it runs is known by whether it answers.
         return ServerStatus(server_id, accepting, accepting, None, follows, lag, error)
+
+    def restarts(self, server_id: str) -> int:
+        """See LocalEngine. Of servers that others run nobody here knows: 0.
+
+        :raises NotFoundError: no such server.
+        """
+        try:
+            return super().restarts(server_id)
+        except NotFoundError:
+            self.attachments.server(server_id)
+            return 0
 
     def wait_replica(self, server_id: str, timeout_seconds: float) -> None:
         """See LocalEngine.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _ID_BYTES = 10
 _ID_LENGTH = 12
@@ -60,10 +60,16 @@ class SeenKeyspace:
 
 @dataclass(frozen=True, slots=True)
 class SeenCluster:
-    """What a cluster is at one moment: keyspaces by name, and routing rules in homeworld's form."""
+    """What a cluster is at one moment.
+
+    :param keyspaces: by name.
+    :param rules: in homeworld's form; None: it has some that cannot be told so.
+    :param odd: what cannot be followed now, keyspaces by name or ``routing rules``, and why.
+    """
 
     keyspaces: tuple[SeenKeyspace, ...]
-    rules: Mapping[str, str]
+    rules: Mapping[str, str] | None
+    odd: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def server_id(branch_id: str, alias: str) -> str:

@@ -40,13 +40,13 @@ class ClusterKeyspace:
 class ClusterSpec:
     """What a branch's cluster has to be; what it has beyond that goes.
 
-    :param vschemas: whether its vschemas are to be those. Else, of a cluster that others run, they stay what
-        they are.
+    :param given: of a cluster that others run, the keyspaces whose vschemas are to be those; the rest stays
+        what it is, and nothing goes. None: the cluster is ours.
     """
 
     branch_id: str
     keyspaces: tuple[ClusterKeyspace, ...]
-    vschemas: bool = True
+    given: frozenset[str] | None = None
 
 
 class Clusters(Protocol):

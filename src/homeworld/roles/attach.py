@@ -8,7 +8,6 @@ before the transaction, there is no database, and at most a folder that nobody r
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import sys
 import time
@@ -19,7 +18,8 @@ from typing import Annotated, Any, cast
 import typer
 
 from homeworld.engines.vitess import binaries
-from homeworld.engines.vitess.attached import AttachedClusters
+from homeworld.engines.vitess.attached import AttachedClusters, servers_of
+from homeworld.engines.vitess.attached import in_the_clear as clear
 from homeworld.engines.vitess.attached_checks import hints, reasons
 from homeworld.engines.vitess.attachments import Address, Attachment, Attachments, Certificates, Login
 from homeworld.model.attachments import SeenCluster
@@ -28,19 +28,13 @@ from homeworld.model.names import new_id
 from homeworld.roles.users import DataDir, StoreUrl, opened_store
 from homeworld.store.adoption import attach as store_attached
 from homeworld.store.store import Store
-from homeworld.workflows.clusters.following import read_wanted
-from homeworld.workflows.clusters.spec import given_digest
 
 SERVED_SECONDS = 60.0
+_FAR = (
+    "rows and passwords would go to other machines without TLS: {}. Where you trust the network between, say "
+    "--in-the-clear"
+)
 _LOOK_SECONDS = 0.25
-
-
-def is_here(address: Address) -> bool:
-    """Whether an address is on this machine."""
-    try:
-        return ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        return address.host == "localhost"
 
 
 def logins_in(text: str) -> tuple[Login, Login]:
@@ -105,17 +99,21 @@ def attach(
             vtgate_http=addresses["--vtgate-http"],
             gate=gate,
             owner=owner,
+            in_the_clear=in_the_clear,
         )
         folder = data_dir.expanduser().absolute() / "vitess"
         attachments = Attachments(folder / "attached")
         clusters = AttachedClusters(attachments, binaries.client, folder)
         binaries.client()
-        _check_new(opened, organization, database, found, attachments)
-        undo.callback(attachments.forget, found.branch_id)
+        _check_new(opened, organization, database)
+        if far := clear(found, None):
+            raise InvalidError(_FAR.format(", ".join(far)))
+        undo.callback(_forget, opened, attachments, found.branch_id)
         attachments.write(found, certificates)
         seen = clusters.look(found.branch_id)
-        if not in_the_clear:
-            _check_clear(found, seen)
+        if far := clear(found, seen):
+            raise InvalidError(_FAR.format(", ".join(far[:4])))
+        _check_not_there(opened, attachments, found, seen)
         if why := list(reasons(clusters, found, seen)):
             raise InvalidError("the cluster cannot be attached: " + "; ".join(why))
         for hint in hints(found, seen):
@@ -130,10 +128,6 @@ def attach(
                 seen,
                 default_keyspace=default_keyspace,
             )
-            wanted = read_wanted(tx, found.branch_id)
-            if wanted.spec is not None:
-                # What was seen is what is stored: nothing of it is to be given to the cluster.
-                tx.followings.know(found.branch_id, given_digest(wanted.spec, wanted.rules))
             tx.journal.audit(
                 tx.organizations.by_name(organization).id, None, "database.attached",
                 ("database", tx.branches.get(found.branch_id).database_id, database), audit_id=new_id(),
@@ -159,12 +153,10 @@ def _certificates(ca: Path | None, certificate: Path | None, key: Path | None) -
     return None if ca is None else Certificates(ca, certificate, key)
 
 
-def _check_new(
-    store: Store, organization: str, database: str, found: Attachment, others: Attachments
-) -> None:
+def _check_new(store: Store, organization: str, database: str) -> None:
     """Hold what is known before anybody is asked anything.
 
-    :raises InvalidError: no such organization, the name is taken, or the cluster is attached already.
+    :raises InvalidError: no such organization, or the name is taken.
     """
     with store.read() as tx:
         try:
@@ -174,38 +166,37 @@ def _check_new(
         with suppress(NotFoundError):
             tx.databases.by_name(organization_id, database)
             raise InvalidError(f"a database named {database} already exists")
-        for branch_id in others.branch_ids():
-            with suppress(NotFoundError):
-                branch = tx.branches.get(branch_id)
-                if others.get(branch_id).vtctld == found.vtctld and branch.deleted_at is None:
-                    name = tx.databases.get(branch.database_id).name
-                    raise InvalidError(f"the cluster of vtctld {found.vtctld} is database {name} already")
 
 
-def _check_clear(found: Attachment, seen: SeenCluster) -> None:
-    """Hold that nothing goes to another machine unencrypted that was not asked for.
+def _check_not_there(store: Store, others: Attachments, found: Attachment, seen: SeenCluster) -> None:
+    """Hold that no database is this cluster already, by whatever address it was named.
 
-    :raises InvalidError: something would.
+    :raises InvalidError: one is.
     """
-    asked = [("vtgate", found.vtgate), ("vtgate's HTTP port", found.vtgate_http)]
-    if not found.tls:
-        asked.append(("vtctld", found.vtctld))
-    for keyspace in seen.keyspaces:
-        for shard in keyspace.shards:
-            for tablet in shard.tablets:
-                asked.append((f"the server of {tablet.alias}", Address(tablet.mysql_host, tablet.mysql_port)))
-                asked.append((f"tablet {tablet.alias}", Address(tablet.host, tablet.http_port)))
-    far = [f"{what} ({address})" for what, address in asked if not is_here(address)]
-    if far:
-        raise InvalidError(
-            f"rows and passwords would go to other machines without TLS: {', '.join(far[:4])}"
-            f"{' …' if len(far) > 4 else ''}. Where you trust the network between, say --in-the-clear"
-        )
+    servers = {(one.alias, one.host, one.port) for one in servers_of(found.branch_id, seen)}
+    for branch_id in others.branch_ids():
+        if branch_id == found.branch_id:
+            continue
+        theirs = {(one.alias, one.host, one.port) for one in others.get(branch_id).servers}
+        with store.read() as tx, suppress(NotFoundError):
+            branch = tx.branches.get(branch_id)
+            if branch.deleted_at is None and servers & theirs:
+                name = tx.databases.get(branch.database_id).name
+                raise InvalidError(f"the cluster is database {name} already")
+
+
+def _forget(store: Store, attachments: Attachments, branch_id: str) -> None:
+    """What was written down goes, unless the database is there: a commit whose answer was lost counts."""
+    try:
+        with store.read() as tx:
+            tx.branches.get(branch_id)
+    except NotFoundError:
+        attachments.forget(branch_id)
 
 
 def _await_served(store: Store, branch_id: str) -> None:
     """Wait until a running homeworld serves it, and say so; not for ever, as none need run."""
-    deadline = time.monotonic() + SERVED_SECONDS
+    deadline, why = time.monotonic() + SERVED_SECONDS, ""
     while time.monotonic() < deadline:
         with store.read() as tx:
             if tx.followings.behind(branch_id) is None:

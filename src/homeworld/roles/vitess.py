@@ -119,13 +119,14 @@ class Vitess:
             self._adopt(store)
             with store.write() as tx:
                 for branch_id in filter(self.is_foreign, tx.followings.standing()):
-                    tx.followings.look_again(branch_id)
+                    tx.followings.glance_again(branch_id)
         if self.missing():
             return
         self._start_all()
         with store.write() as tx:
             for branch_id in tx.followings.standing():
-                tx.followings.look_again(branch_id)
+                if not self.is_foreign(branch_id):
+                    tx.followings.look_again(branch_id)
 
     def _adopt(self, store: Store) -> None:
         with self._guard:
@@ -182,7 +183,9 @@ class Vitess:
         self, spec: ClusterSpec, timeout_seconds: float, check: Callable[[], None] = lambda: None
     ) -> None:
         """See Clusters."""
-        self._of(spec.branch_id).follow(spec, timeout_seconds, check)
+        # By what is stored, not by what is on disk: an attachment that was lost is no cluster of ours.
+        clusters = self._real() if spec.given is None else self._foreign
+        clusters.follow(spec, timeout_seconds, check)
 
     def end(self, branch_id: str, check: Callable[[], None] = lambda: None) -> None:
         """See Clusters."""

@@ -7,12 +7,14 @@ while one is not over the rules and vschemas are its own to change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from homeworld.model.agreement import Agreement, merged
 from homeworld.model.attachments import SeenCluster, SeenKeyspace, server_id
 from homeworld.model.engines import EngineKind
 from homeworld.model.errors import InvalidError
+from homeworld.model.routing_rules import split_name
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import Flavor
 from homeworld.store.branches import Branch
@@ -20,6 +22,7 @@ from homeworld.store.databases import Database
 from homeworld.store.keyspaces import Keyspace, Shard
 from homeworld.store.provision import DEFAULT_BRANCH
 from homeworld.store.store import Transaction
+from homeworld.store.workflows import Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +32,18 @@ class Changes:
     :param made: keyspaces that are not stored.
     :param gone: stored ones that are not there, or with other shards.
     :param placed: stored keyspaces whose servers are others, with how they were seen.
-    :param vschemas: stored keyspaces with another vschema, with what it is.
-    :param rules: the routing rules where they are others; None: they are not.
+    :param vschemas: stored keyspaces whose vschema others have changed, with what it is.
+    :param rules: the names whose routing rules others have changed.
     """
 
     made: tuple[SeenKeyspace, ...]
     gone: tuple[Keyspace, ...]
     placed: tuple[tuple[Keyspace, SeenKeyspace], ...]
     vschemas: tuple[tuple[Keyspace, Mapping[str, object]], ...]
-    rules: Mapping[str, str] | None
+    rules: frozenset[str]
 
     def __bool__(self) -> bool:
-        return bool(self.made or self.gone or self.placed or self.vschemas or self.rules is not None)
+        return bool(self.made or self.gone or self.placed or self.vschemas or self.rules)
 
 
 def compare(
@@ -49,6 +52,7 @@ def compare(
     shards: Sequence[Shard],
     rules: Mapping[str, str],
     seen: SeenCluster,
+    agreed: Agreement,
 ) -> Changes:
     """What has to be stored. Pure.
 
@@ -61,6 +65,8 @@ def compare(
     for shard in shards:
         of.setdefault(shard.keyspace_id, []).append(shard)
     for keyspace in keyspaces:
+        if keyspace.name in seen.odd:
+            continue  # nobody can say now
         found = there.get(keyspace.name)
         same = found is not None and (found.sharded, [(one.name, one.schema) for one in found.shards]) == (
             keyspace.sharded,
@@ -70,22 +76,22 @@ def compare(
             stored[keyspace.name] = keyspace
         else:
             gone.append(keyspace)
+    left = {keyspace.name for keyspace in keyspaces} - {keyspace.name for keyspace in gone}
     placed = [
         (keyspace, there[name])
         for name, keyspace in stored.items()
         if [(one.primary_server_id, list(one.replica_server_ids)) for one in of[keyspace.id]]
         != list(_places(branch_id, there[name]))
     ]
+    theirs = agreed.changed_vschemas({name: there[name].vschema for name in stored})
+    ours = agreed.changed_vschemas({name: keyspace.vschema for name, keyspace in stored.items()})
+    changed = frozenset[str]() if seen.rules is None else agreed.changed_rules(seen.rules)
     return Changes(
-        made=tuple(one for one in seen.keyspaces if one.name not in stored),
+        made=tuple(one for one in seen.keyspaces if one.name not in left),
         gone=tuple(gone),
         placed=tuple(placed),
-        vschemas=tuple(
-            (keyspace, there[name].vschema)
-            for name, keyspace in stored.items()
-            if dict(keyspace.vschema) != dict(there[name].vschema)
-        ),
-        rules=None if dict(rules) == dict(seen.rules) else seen.rules,
+        vschemas=tuple((stored[name], there[name].vschema) for name in sorted(theirs - ours)),
+        rules=changed - agreed.changed_rules(rules),
     )
 
 
@@ -114,8 +120,11 @@ def attach(
     :param branch_id: of a branch that is not there yet.
     :param default_keyspace: where statements go that name none; empty: the one of the database's name, else
         the first that is not sharded, else the first.
-    :raises InvalidError: the name is not valid or taken, or there is no such keyspace.
+    :raises InvalidError: the name is not valid or taken, there is no such keyspace, or something of the
+        cluster cannot be followed.
     """
+    for what, why in sorted(seen.odd.items()):
+        raise InvalidError(f"{what}: {why}")
     region_id = tx.regions.default().id
     replicas = max(len(shard.replicas) for keyspace in seen.keyspaces for shard in keyspace.shards)
     database = tx.databases.create(
@@ -139,7 +148,10 @@ def attach(
     default = _default(name, default_keyspace, seen)
     for keyspace in seen.keyspaces:
         _make(tx, branch, keyspace, is_default=keyspace.name == default)
-    tx.routes.replace_rules(branch.id, seen.rules)
+    rules = seen.rules or {}
+    tx.routes.replace_rules(branch.id, rules)
+    alike = Agreement({keyspace.name: keyspace.vschema for keyspace in seen.keyspaces}, rules)
+    tx.followings.agree(branch.id, alike.fields())
     row = life_row(Life.PENDING, LifeTrigger.MADE)
     tx.branches.transition(branch.id, Life.PENDING, row, actor_id=actor_id)
     return tx.databases.transition(database.id, Life.PENDING, row, actor_id=actor_id)
@@ -159,59 +171,80 @@ def differs(tx: Transaction, branch: Branch, seen: SeenCluster) -> bool:
     return bool(_compared(tx, branch, seen))
 
 
+def _agreed(tx: Transaction, branch: Branch) -> Agreement:
+    return Agreement.stored(tx.followings.get(branch.id).agreed)
+
+
 def _compared(tx: Transaction, branch: Branch, seen: SeenCluster) -> Changes:
     keyspaces = [one for one in tx.keyspaces.of_branch(branch.id) if one.state is Life.READY]
     shards = tx.keyspaces.shards_of([keyspace.id for keyspace in keyspaces])
-    return compare(branch.id, keyspaces, shards, tx.routes.rules(branch.id), seen)
+    rules = tx.routes.rules(branch.id)
+    return compare(branch.id, keyspaces, shards, rules, seen, _agreed(tx, branch))
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What of a look was stored.
-
-    :param anything: whether there was something.
-    :param alike: whether vschemas and rules are stored as they were seen.
-    """
-
-    anything: bool
-    alike: bool
-
-
-def adopt(tx: Transaction, branch: Branch, seen: SeenCluster, *, version: int) -> Taken:
-    """Store what was seen of an attached branch. Servers that no shard stands on
+def adopt(tx: Transaction, branch: Branch, seen: SeenCluster, *, version: int | None) -> bool:
+    """Store what was seen of an attached branch; whether anything was stored. Servers that no shard stands on
     any more stay in the store until the branch goes: a tablet that comes back has the server of before.
 
-    :param version: of the branch's routes before it was looked at: where something was stored since, only
-        what is the cluster's own to say is taken.
+    :param version: of the branch's routes before it was looked at: where something was stored since, or is on
+        its way to the cluster (None), vschemas and rules may be older than what was given.
     """
-    changes = _compared(tx, branch, seen)
-    moving = branch.id in tx.workflows.active_on([branch.id]) or tx.workflows.unsettled_on(branch.id)
-    # What was stored here and is not in the cluster yet would look like a change of somebody else's.
-    ours = (
-        moving or tx.followings.version(branch.id) != version or tx.followings.behind(branch.id) is not None
+    fresh = (
+        version is not None
+        and tx.followings.version(branch.id) == version
+        and tx.followings.behind(branch.id) is None
     )
+    changes = _compared(tx, branch, seen)
+    workflow = tx.workflows.active_on([branch.id]).get(branch.id)
+    used = _used(workflow)
     done = False
     for keyspace, found in changes.placed:
         _place(tx, branch.id, keyspace, found)
         done = True
-    if not moving:
-        for keyspace in changes.gone:
-            for trigger in (LifeTrigger.DELETE, LifeTrigger.GONE):
-                state = tx.keyspaces.get(keyspace.id).state
-                tx.keyspaces.transition(keyspace.id, state, life_row(state, trigger))
-            done = True
-        for found in changes.made:
-            was_default = any(one.is_default for one in changes.gone if one.name == found.name)
-            _make(tx, branch, found, is_default=was_default)
-            done = True
-    if not ours:
+    going = [keyspace for keyspace in changes.gone if keyspace.id not in used]
+    for keyspace in going:
+        for trigger in (LifeTrigger.DELETE, LifeTrigger.GONE):
+            state = tx.keyspaces.get(keyspace.id).state
+            tx.keyspaces.transition(keyspace.id, state, life_row(state, trigger))
+        done = True
+    stays = {keyspace.name for keyspace in changes.gone if keyspace.id in used}
+    made = [found for found in changes.made if found.name not in stays]
+    for found in made:
+        was_default = any(one.is_default for one in going if one.name == found.name)
+        _make(tx, branch, found, is_default=was_default)
+        done = True
+    agreed = _agreed(tx, branch).with_vschemas({found.name: found.vschema for found in made})
+    if fresh:
         for keyspace, vschema in changes.vschemas:
-            tx.keyspaces.update(keyspace.id, vschema=vschema)
+            if keyspace.id not in used:
+                tx.keyspaces.update(keyspace.id, vschema=vschema)
+                agreed = agreed.with_vschemas({keyspace.name: vschema})
+                done = True
+        names = frozenset[str]()
+        if not tx.workflows.unsettled_on(branch.id):
+            names = changes.rules - _own_names(tx, workflow, changes.rules)
+        if names and seen.rules is not None:
+            tx.routes.replace_rules(branch.id, merged(tx.routes.rules(branch.id), seen.rules, names))
+            agreed = agreed.with_rules(seen.rules, names)
             done = True
-        if changes.rules is not None:
-            tx.routes.replace_rules(branch.id, changes.rules)
-            done = True
-    return Taken(done, alike=not ours)
+    if done:
+        tx.followings.agree(branch.id, agreed.fields())
+    return done
+
+
+def _used(workflow: Workflow | None) -> frozenset[str | None]:
+    """The ids of the keyspaces that a workflow needs."""
+    if workflow is None:
+        return frozenset()
+    return frozenset({workflow.source_keyspace_id, workflow.target_keyspace_id, workflow.global_keyspace_id})
+
+
+def _own_names(tx: Transaction, workflow: Workflow | None, names: Collection[str]) -> frozenset[str]:
+    """Of these names of routing rules, those that a workflow moves."""
+    if workflow is None:
+        return frozenset()
+    tables = {table.name for table in tx.progress.tables_of([workflow.id])}
+    return frozenset(name for name in names if split_name(name)[1] in tables)
 
 
 def _make(tx: Transaction, branch: Branch, seen: SeenKeyspace, *, is_default: bool) -> None:

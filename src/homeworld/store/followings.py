@@ -12,7 +12,7 @@ through a cluster of which nobody knows what it has (:meth:`Followings.known`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,8 +26,6 @@ from homeworld.store.tables import engines, resources, routing
 from homeworld.store.work import Work
 
 _NOTHING = ""
-GIVEN = "@"
-"""How a digest begins that says what was given to a cluster of others: known whatever others do there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,7 @@ class Following:
     :param digest: of what it was made to be; empty: nobody knows.
     :param joining: keyspaces that are not ready yet and belong to it already.
     :param error: why it does not follow; empty: it does, or nobody has tried.
+    :param agreed: of a cluster that others run, what it and the store had alike last; None: nobody knows.
     """
 
     branch_id: str
@@ -48,6 +47,7 @@ class Following:
     joining: Sequence[str]
     error: str
     updated_at: datetime
+    agreed: Mapping[str, Mapping[str, Any]] | None = None
 
 
 class Followings:
@@ -135,23 +135,45 @@ class Followings:
     def doubt_all(self) -> None:
         """Nobody knows of any cluster what it has: everything was away, and is only being started."""
         for branch_id in self.standing():
-            found = self.get(branch_id)
-            self._set(found, followed=0, digest=_doubted(found))
+            if self.get(branch_id).agreed is None:
+                self._set(self.get(branch_id), followed=0, digest=_NOTHING)
+            else:
+                self.glance_again(branch_id)  # what others run was not away
 
-    def look_again(self, branch_id: str) -> None:
-        """The cluster is to be looked at again, whatever it has; it goes on serving."""
+    def look_again(self, branch_id: str, keyspaces: Iterable[str] | None = None) -> None:
+        """The cluster is to be looked at again, whatever it has; it goes on serving.
+
+        :param keyspaces: whose vschemas, in a cluster that others run, may not be what was given to it; None:
+            all that was given.
+        """
         found = self.get(branch_id)
+        agreed = None
+        if found.agreed is not None and keyspaces is not None:
+            doubted = set(keyspaces)
+            vschemas = {name: one for name, one in found.agreed["vschemas"].items() if name not in doubted}
+            agreed = {**found.agreed, "vschemas": vschemas}
         followed = min(found.followed, self.version(branch_id) - 1)
-        self._set(found, followed=followed, digest=_doubted(found))
+        self._set(found, followed=followed, digest=_NOTHING, agreed=agreed)
 
-    def know(self, branch_id: str, digest: str) -> None:
-        """Note what a cluster of others and the store have alike; which version it has followed stays."""
-        self._set(self.get(branch_id), digest=digest)
+    def glance_again(self, branch_id: str) -> None:
+        """The same, with nothing in doubt of what was given."""
+        found = self.get(branch_id)
+        self._set(found, followed=min(found.followed, self.version(branch_id) - 1))
+
+    def agree(self, branch_id: str, agreed: Mapping[str, Mapping[str, Any]]) -> None:
+        """Note what a cluster that others run and the store have alike."""
+        self._set(self.get(branch_id), agreed=agreed)
 
     def ended(self, branch_id: str) -> None:
         """No process of it is left."""
         self._set(
-            self.get(branch_id), standing=False, followed=0, digest=_NOTHING, joining=[], error=_NOTHING
+            self.get(branch_id),
+            standing=False,
+            followed=0,
+            digest=_NOTHING,
+            joining=[],
+            error=_NOTHING,
+            agreed=None,
         )
 
     def standing(self) -> tuple[str, ...]:
@@ -166,10 +188,6 @@ class Followings:
         if not self._work.change(table, table.c.branch_id, found.branch_id, changed):
             whole = {name: getattr(found, name) for name in found.__slots__}
             self._work.add(table, {**whole, "joining": list(found.joining), **changed})
-
-
-def _doubted(found: Following) -> str:
-    return found.digest if found.digest.startswith(GIVEN) else _NOTHING
 
 
 def at_work() -> tuple[Select[Any, Any], Select[Any, Any]]:

@@ -19,12 +19,12 @@ from pathlib import Path
 from homeworld.engines.vitess import arguments, looks
 from homeworld.engines.vitess.asking import Asking
 from homeworld.engines.vitess.attached_topology import seen_of
-from homeworld.engines.vitess.attachments import Attachment, Attachments, Server
+from homeworld.engines.vitess.attachments import Address, Attachment, Attachments, Server
 from homeworld.engines.vitess.looks import canonical
 from homeworld.engines.vitess.vtctldclient import Vtctldclient
 from homeworld.model.attachments import SeenCluster, server_id
 from homeworld.model.clusters import ClusterSpec
-from homeworld.model.errors import NotFoundError, UnavailableError
+from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
 
 _log = logging.getLogger(__name__)
@@ -47,10 +47,11 @@ class AttachedClusters(Asking):
     def follow(
         self, spec: ClusterSpec, timeout_seconds: float, check: Callable[[], None] = lambda: None
     ) -> None:
-        """Give the cluster the spec's vschemas, where it is to have them; returns once vtgate serves by them.
+        """Give the cluster those of the spec's vschemas that it is to be given; returns once vtgate serves by
+        them.
 
-        :raises UnavailableError: not in time; or the cluster has other keyspaces, shards or primaries than
-            the spec, which is then to be read from it anew.
+        :raises UnavailableError: not in time; or a keyspace of the spec has other shards or primaries there,
+            or is gone, which is then to be read anew.
         :raises InvalidError: Vitess refuses a vschema.
         """
         deadline = time.monotonic() + timeout_seconds
@@ -58,18 +59,16 @@ class AttachedClusters(Asking):
         seen = self.look(spec.branch_id)
         if why := difference(spec, seen):
             raise UnavailableError(f"the cluster is not what is stored of it, and is read anew: {why}")
-        if not spec.vschemas:
-            self.seen_by_vtgate(spec.branch_id)
-            return
         client = self.vtctldclient(spec.branch_id)
         served = {keyspace.name: keyspace.vschema for keyspace in seen.keyspaces}
-        for keyspace in spec.keyspaces:
-            if canonical(served[keyspace.name]) != canonical(keyspace.vschema):
+        given = [one for one in spec.keyspaces if one.name in (spec.given or ())]
+        for keyspace in given:
+            if canonical(served.get(keyspace.name, {})) != canonical(keyspace.vschema):
                 check()
                 client.run_with_file("--vschema-file", dict(keyspace.vschema), "ApplyVSchema", keyspace.name)
         while True:
             view = self.seen_by_vtgate(spec.branch_id)
-            unknown = [one.name for one in spec.keyspaces if not looks.knows(view, one)]
+            unknown = [one.name for one in given if not looks.knows(view, one)]
             if not unknown:
                 return
             if time.monotonic() > deadline:
@@ -138,15 +137,20 @@ class AttachedClusters(Asking):
         """The branches that are such clusters."""
         return self._attachments.branch_ids()
 
+    def abandon(self, branch_id: str) -> None:
+        """Forget how a cluster is reached of which no branch came to be within an hour."""
+        self._attachments.forget(branch_id, older_than_seconds=3600.0)
+
     # -- reading what there is -------------------------------------------------------------------------------
 
     def look(self, branch_id: str) -> SeenCluster:
         """What the cluster is now. Costs a command for each keyspace and some more.
 
-        :raises UnavailableError: it does not answer, or a shard has no primary now.
-        :raises InvalidError: it has something that homeworld cannot follow; what.
+        :raises UnavailableError: it does not answer.
         """
         client = self.vtctldclient(branch_id)
+        # The topology keeps tablets that died long ago; what serves is vtgate's to say.
+        serving = {one.alias for one in looks.tablets_of(self._gate(branch_id), 5.0) if one.serves}
         keyspaces = client.json("GetKeyspaces")
         names = [str(one["name"]) for one in keyspaces or ()]
         return seen_of(
@@ -155,6 +159,7 @@ class AttachedClusters(Asking):
             {name: client.json("FindAllShardsInKeyspace", name) for name in names},
             {name: client.json("GetVSchema", name) for name in names},
             client.json("GetRoutingRules"),
+            serving,
         )
 
     def glance(self, branch_id: str) -> str:
@@ -163,18 +168,33 @@ class AttachedClusters(Asking):
         :raises UnavailableError: vtgate does not answer.
         """
         found = self._attachments.get(branch_id)
-        gate = replace(self.vtgate(branch_id), user=found.gate.user, password=found.gate.password)
         tablets = sorted(
             (one.keyspace, one.shard, one.tablet_type, one.serves, one.alias)
-            for one in looks.tablets_of(gate)
+            for one in looks.tablets_of(self._gate(branch_id))
         )
         told = json.dumps([tablets, self._told_by_vtgate(found)], sort_keys=True)
         return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
-    def remember(self, branch_id: str, seen: SeenCluster) -> None:
-        """Note where the servers are that were seen, before the store names them."""
+    def _gate(self, branch_id: str) -> Endpoint:
+        """vtgate, as the account that was given for it."""
         found = self._attachments.get(branch_id)
-        servers = servers_of(branch_id, seen)
+        return replace(self.vtgate(branch_id), user=found.gate.user, password=found.gate.password)
+
+    def remember(self, branch_id: str, seen: SeenCluster) -> None:
+        """Note where the servers are that were seen, before the store names them.
+
+        :raises InvalidError: one is on another machine, and it was not said that this may be.
+        """
+        found = self._attachments.get(branch_id)
+        if far := in_the_clear(found, seen):
+            raise InvalidError(
+                f"rows and passwords would go to other machines without TLS: {', '.join(far[:4])}; attach it "
+                "anew with --in-the-clear where you trust the network between"
+            )
+        known = {server.alias: server for server in found.servers}
+        # One that does not serve now is still where it was.
+        known |= {server.alias: server for server in servers_of(branch_id, seen)}
+        servers = tuple(known[alias] for alias in sorted(known))
         if servers != found.servers:
             self._attachments.write(found.with_servers(servers))
 
@@ -204,8 +224,28 @@ def servers_of(branch_id: str, seen: SeenCluster) -> tuple[Server, ...]:
     return tuple(found[alias] for alias in sorted(found))
 
 
+def in_the_clear(found: Attachment, seen: SeenCluster | None) -> list[str]:
+    """What is reached without TLS on other machines, where that was not allowed.
+
+    :param seen: None: only what the attachment itself names.
+    """
+    if found.in_the_clear:
+        return []
+    asked = [("vtgate", found.vtgate), ("vtgate's HTTP port", found.vtgate_http)]
+    if not found.tls:
+        asked.append(("vtctld", found.vtctld))
+    for keyspace in seen.keyspaces if seen is not None else ():
+        for shard in keyspace.shards:
+            for tablet in shard.tablets:
+                asked.append((f"the server of {tablet.alias}", Address(tablet.mysql_host, tablet.mysql_port)))
+                asked.append((f"tablet {tablet.alias}", Address(tablet.host, tablet.http_port)))
+    return [f"{what} ({address})" for what, address in asked if not address.is_here]
+
+
 def difference(spec: ClusterSpec, seen: SeenCluster) -> str:
-    """What of keyspaces, shards and primaries is not as the spec has it, in one sentence; empty: nothing."""
+    """What of the spec's shards and primaries is otherwise there, in one sentence; empty: nothing. Keyspaces
+    that the spec does not have, and such as nobody can say anything of now, do not count.
+    """
     wanted = {
         (keyspace.name, shard.name): shard.primary_server_id
         for keyspace in spec.keyspaces
@@ -216,6 +256,9 @@ def difference(spec: ClusterSpec, seen: SeenCluster) -> str:
         for keyspace in seen.keyspaces
         for shard in keyspace.shards
     }
+    odd, known = set(seen.odd), {keyspace.name for keyspace in spec.keyspaces}
+    wanted = {place: one for place, one in wanted.items() if place[0] not in odd}
+    there = {place: one for place, one in there.items() if place[0] in known - odd}
     for keyspace, shard in sorted(wanted.keys() ^ there.keys()):
         which = "no" if (keyspace, shard) in wanted else "a"
         return f"it has {which} shard {keyspace}/{shard}"

@@ -21,7 +21,10 @@ from homeworld.model.topology import BackendRole
 _VERSION = re.compile(r"\bVersion: (\d+)\.(\d+)\.(\d+)")
 _OLDEST_MYSQL = (8, 0, 27)
 # What moves and inspections do on the servers themselves.
-_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "PROCESS", "REPLICATION CLIENT")
+_RIGHTS = (
+    "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "INDEX", "REFERENCES", "LOCK TABLES",
+    "SHOW VIEW", "TRIGGER", "EVENT", "RELOAD", "PROCESS", "REPLICATION CLIENT", "CONNECTION_ADMIN",
+)  # fmt: skip
 
 
 def reasons(clusters: AttachedClusters, found: Attachment, seen: SeenCluster) -> Iterator[str]:
@@ -29,6 +32,7 @@ def reasons(clusters: AttachedClusters, found: Attachment, seen: SeenCluster) ->
 
     :raises UnavailableError: vtctld does not answer.
     """
+    yield from (f"{what}: {why}" for what, why in sorted(seen.odd.items()))
     yield from _vtgate(clusters, found, seen)
     for keyspace in seen.keyspaces:
         for shard in keyspace.shards:
@@ -98,8 +102,10 @@ def _owned(owner: Control, tablet: SeenTablet, *, primary: bool) -> Iterator[str
         yield f"the server of tablet {tablet.alias} is {text}; MySQL 8.0.27 to 9.x is supported"
         return
     granted = " ".join(str(next(iter(row.values()))) for row in owner.run("SHOW GRANTS"))
-    everywhere = " ".join(re.findall(r"GRANT ([A-Z ,]+?) ON \*\.\* TO", granted))
+    everywhere = ",".join(re.findall(r"GRANT ([A-Z_ ,]+?) ON \*\.\* TO", granted))
     held = {part.strip() for part in everywhere.split(",")}
+    if "SUPER" in held:
+        held.add("CONNECTION_ADMIN")
     lacking = [] if "ALL PRIVILEGES" in held else [right for right in _RIGHTS if right not in held]
     if lacking:
         yield f"the account on the server of tablet {tablet.alias} lacks {', '.join(lacking)} ON *.*"

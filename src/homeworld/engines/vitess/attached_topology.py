@@ -1,24 +1,31 @@
 """What a cluster of others is, read from what its vtctld prints. Pure.
 
-Invariant: what homeworld could not follow is an error that names it; nothing is left out in silence but
-shards that do not serve (they are being split, or were) and snapshots.
+Invariant: what homeworld could not follow is told by its name; nothing is left out in silence but shards and
+replicas that do not serve, and snapshots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import TypeAlias
 
 from homeworld.engines.vitess.answers import list_of, number_of, object_of, text_of
-from homeworld.engines.vitess.looks import canonical
+from homeworld.engines.vitess.looks import canonical, short_alias
 from homeworld.engines.vitess.moves_look import alias_of, rules_of, shards_of
 from homeworld.model.attachments import SeenCluster, SeenKeyspace, SeenShard, SeenTablet
 from homeworld.model.errors import InvalidError, UnavailableError
 from homeworld.model.keyranges import KeyRange
 from homeworld.model.names import check_schema_resource_name
+from homeworld.model.vschema import parse
 
+# Tablets with their types, by keyspace and shard.
+Tablets: TypeAlias = dict[tuple[str, str], list[tuple[str, SeenTablet]]]
 _SNAPSHOT = {"SNAPSHOT", "1"}
 # Vitess prints a type as its name, or as its number where that is asked for.
 _PRIMARY, _REPLICAS = {"PRIMARY", "1"}, {"REPLICA", "2", "RDONLY", "3"}
+
+
+RULES = "routing rules"
 
 
 def seen_of(
@@ -27,31 +34,54 @@ def seen_of(
     shards: Mapping[str, object],
     vschemas: Mapping[str, object],
     rules: object,
+    serving: Collection[str],
 ) -> SeenCluster:
-    """The cluster.
+    """The cluster. What cannot be followed is told beside it, and the rest goes on.
 
     :param keyspaces: what ``GetKeyspaces`` printed; ``tablets``: ``GetTablets``; ``rules``:
         ``GetRoutingRules``.
     :param shards: what ``FindAllShardsInKeyspace`` printed, by keyspace; ``vschemas``: ``GetVSchema``.
-    :raises UnavailableError: another shape than expected, or a shard without a primary.
-    :raises InvalidError: something that homeworld cannot follow.
+    :param serving: the aliases of the tablets that serve, as vtgate tells them: replicas that do not are left
+        out.
+    :raises UnavailableError: another shape than expected.
     """
     there = _tablets(tablets)
     found: list[SeenKeyspace] = []
+    odd: dict[str, str] = {}
     for one in list_of(keyspaces):
         told = object_of(one)
         name = text_of(told.get("name"))
         if str(object_of(told.get("keyspace")).get("keyspace_type")) in _SNAPSHOT:
             continue
-        check_schema_resource_name(name, "keyspace")
-        vschema = canonical(object_of(vschemas[name]))
-        sharded = bool(vschema.get("sharded", False))
-        serving = _serving(name, shards_of(shards[name]), there)
-        _check_ranges(name, [shard.name for shard in serving], sharded=sharded)
-        found.append(SeenKeyspace(name, sharded, _usual(vschema, sharded=sharded), tuple(serving)))
-    if not found:
-        raise InvalidError("the cluster has no keyspace yet; make one in Vitess first")
-    return SeenCluster(tuple(sorted(found, key=lambda keyspace: keyspace.name)), rules_of(rules))
+        try:
+            found.append(_keyspace(name, object_of(vschemas[name]), shards_of(shards[name]), there, serving))
+        except (InvalidError, UnavailableError) as error:
+            odd[name] = error.message
+    if not found and not odd:
+        odd["keyspaces"] = "the cluster has none yet; make one in Vitess first"
+    seen_rules: Mapping[str, str] | None = None
+    try:
+        seen_rules = rules_of(rules)
+    except UnavailableError as error:
+        odd[RULES] = error.message
+    return SeenCluster(tuple(sorted(found, key=lambda keyspace: keyspace.name)), seen_rules, odd)
+
+
+def _keyspace(
+    name: str,
+    told: Mapping[str, object],
+    shards: Mapping[str, object],
+    tablets: Tablets,
+    serving: Collection[str],
+) -> SeenKeyspace:
+    check_schema_resource_name(name, "keyspace")
+    bare = canonical(told)
+    sharded = bool(bare.get("sharded", False))
+    vschema = _usual(bare, sharded=sharded)
+    parse(vschema)
+    found = _serving(name, shards, tablets, serving)
+    _check_ranges(name, [shard.name for shard in found], sharded=sharded)
+    return SeenKeyspace(name, sharded, vschema, tuple(found))
 
 
 def _usual(vschema: Mapping[str, object], *, sharded: bool) -> dict[str, object]:
@@ -61,9 +91,9 @@ def _usual(vschema: Mapping[str, object], *, sharded: bool) -> dict[str, object]
     return {**vschema, "tables": vschema.get("tables", {})}
 
 
-def _tablets(answer: object) -> dict[tuple[str, str], list[tuple[str, SeenTablet]]]:
+def _tablets(answer: object) -> Tablets:
     """Tablets with their types, by keyspace and shard."""
-    found: dict[tuple[str, str], list[tuple[str, SeenTablet]]] = {}
+    found: Tablets = {}
     for one in list_of(answer):
         told = object_of(one)
         keyspace, host = text_of(told.get("keyspace")), text_of(told.get("hostname"))
@@ -83,7 +113,8 @@ def _tablets(answer: object) -> dict[tuple[str, str], list[tuple[str, SeenTablet
 def _serving(
     keyspace: str,
     shards: Mapping[str, object],
-    tablets: Mapping[tuple[str, str], list[tuple[str, SeenTablet]]],
+    tablets: Tablets,
+    serving: Collection[str],
 ) -> list[SeenShard]:
     """The serving shards of a keyspace in key order."""
     found: list[SeenShard] = []
@@ -96,7 +127,11 @@ def _serving(
         primary = next((tablet for _, tablet in there if tablet.alias == alias), None)
         if not shard.get("primary_alias") or primary is None:
             raise UnavailableError(f"shard {place} has no primary now")
-        replicas = [tablet for kind, tablet in there if kind in _REPLICAS and tablet is not primary]
+        replicas = [
+            tablet
+            for kind, tablet in there
+            if kind in _REPLICAS and tablet is not primary and short_alias(tablet.alias) in serving
+        ]
         replicas.sort(key=lambda tablet: tablet.alias)
         found.append(SeenShard(name, primary.schema, primary, tuple(replicas)))
     return sorted(found, key=lambda shard: KeyRange.parse(shard.name))

@@ -7,12 +7,15 @@ topology; no API sets them. Knows no processes and asks nobody.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -45,6 +48,14 @@ class Address:
         if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise InvalidError(f"{option} must be HOST:PORT, and is {text!r}")
         return cls(host, int(port))
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         """As command lines take it."""
@@ -83,6 +94,7 @@ class Attachment:
     :param vtgate: takes MySQL clients, of which homeworld's gateway logs in as ``gate``.
     :param vtgate_http: tells ``/debug/vschema``.
     :param owner: an account of the tablets' MySQL servers, with all rights.
+    :param in_the_clear: whether other machines may be reached without TLS.
     :param servers: of the tablets, as they were seen last.
     """
 
@@ -94,6 +106,7 @@ class Attachment:
     vtgate_http: Address
     gate: Login
     owner: Login
+    in_the_clear: bool = False
     servers: tuple[Server, ...] = ()
 
     def with_servers(self, servers: tuple[Server, ...]) -> Attachment:
@@ -176,13 +189,16 @@ class Attachments:
         return Certificates(folder / "ca.pem", *(own if given else (None, None)))
 
     def write(self, attachment: Attachment, certificates: Certificates | None = None) -> None:
-        """Store one; after a crash either the old or the new one is there.
+        """Store one; after a crash either the old or the new one is there. The folder is made with the first,
+        which names no servers yet; one that was forgotten meanwhile does not come back.
 
         :param certificates: to be copied here; None: those that are here stay.
         :raises InvalidError: a file of theirs cannot be read.
+        :raises NotFoundError: it was forgotten.
         """
         folder = self.folder(attachment.branch_id)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not attachment.servers:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if certificates is not None:
             copies = {
                 "ca.pem": certificates.ca,
@@ -192,11 +208,21 @@ class Attachments:
             for name, source in copies.items():
                 if source is not None:
                     _write(folder / name, _text_of(source))
-        _write(folder / _RECORD, json.dumps(asdict(attachment), indent=1))
+        try:
+            _write(folder / _RECORD, json.dumps(asdict(attachment), indent=1))
+        except FileNotFoundError:
+            raise NotFoundError(f"branch {attachment.branch_id!r} is attached no more") from None
 
-    def forget(self, branch_id: str) -> None:
-        """The branch is no such cluster any more. Unknown ids are fine."""
+    def forget(self, branch_id: str, *, older_than_seconds: float = 0.0) -> None:
+        """The branch is no such cluster any more. Unknown ids are fine.
+
+        :param older_than_seconds: only if it was written that long ago.
+        """
         folder = self.folder(branch_id)
+        if older_than_seconds:
+            with suppress(FileNotFoundError):
+                if time.time() - (folder / _RECORD).stat().st_mtime < older_than_seconds:
+                    return
         (folder / _RECORD).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -240,3 +266,9 @@ def _write(file: Path, text: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     draft.replace(file)
+    for folder in (file.parent, file.parent.parent):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

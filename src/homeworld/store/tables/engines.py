@@ -34,6 +34,8 @@ followings = Table(
     Column("digest", String(64), nullable=False),
     Column("joining", JSON, nullable=False),
     Column("error", Text, nullable=False),
+    # of a cluster that others run: the vschemas and rules that it and the store had alike last
+    Column("agreed", JSON(none_as_null=True), nullable=True),
     updated(),
     Index("ix_followings_standing", "standing"),
 )

@@ -25,8 +25,6 @@ from homeworld.model.errors import HomeworldError, NotFoundError
 from homeworld.model.states.lifecycle import Life
 from homeworld.store.adoption import adopt, differs
 from homeworld.store.store import Store
-from homeworld.workflows.clusters.following import read_wanted
-from homeworld.workflows.clusters.spec import given_digest
 
 _log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 1.0
@@ -56,7 +54,14 @@ class Foreign(Protocol):
         ...
 
     def remember(self, branch_id: str, seen: SeenCluster) -> None:
-        """Note where its servers are."""
+        """Note where its servers are.
+
+        :raises InvalidError: they may not be there.
+        """
+        ...
+
+    def abandon(self, branch_id: str) -> None:
+        """No branch of this id is stored; where none came to be for long, forget how it would be reached."""
         ...
 
 
@@ -74,6 +79,7 @@ class Adopting:
         self._seen: dict[str, str] = {}
         self._again: dict[str, float] = {}
         self._told: dict[str, str] = {}
+        self._odd: dict[str, str] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="adopting", daemon=True)
 
@@ -97,13 +103,18 @@ class Adopting:
                 self._look(branch_id)
                 self._told.pop(branch_id, None)
             except NotFoundError:
-                self._seen.pop(branch_id, None)  # it was asked away meanwhile
+                self._seen.pop(branch_id, None)  # it was asked away meanwhile, or is only being attached
             except (HomeworldError, OSError) as error:
                 if self._told.get(branch_id) != str(error):
                     self._told[branch_id] = str(error)
                     _log.warning("the cluster of branch %s: %s", branch_id, error)
 
     def _look(self, branch_id: str) -> None:
+        with self._store.read() as tx:
+            branch = tx.branches.by_ids([branch_id]).get(branch_id)
+        if branch is None:
+            self._clusters.abandon(branch_id)
+            return
         with self._store.read() as tx:
             branch = tx.branches.get(branch_id)
             served = branch.state is Life.READY
@@ -119,28 +130,34 @@ class Adopting:
         if glance == self._seen.get(branch_id) and now < self._again.get(branch_id, math.inf):
             return
         seen = self._clusters.look(branch_id)
+        if self._stopping.is_set():
+            return
+        self._tell(branch_id, seen)
         self._clusters.remember(branch_id, seen)
         with self._store.read() as tx:
             other = differs(tx, branch, seen)
         self._again.pop(branch_id, None)
         if other:
-            if self._store_seen(branch_id, seen, version):
+            if self._store_seen(branch_id, seen, version, waiting=waiting):
                 _log.info("the cluster of branch %s is another, and the store follows", branch_id)
             # What could not be taken over yet is looked at again.
             self._again[branch_id] = now + AGAIN_SECONDS
         self._seen[branch_id] = glance
 
-    def _store_seen(self, branch_id: str, seen: SeenCluster, version: int) -> bool:
+    def _tell(self, branch_id: str, seen: SeenCluster) -> None:
+        """Say once what cannot be followed."""
+        told = "; ".join(f"{name}: {why}" for name, why in sorted(seen.odd.items()))
+        if told and self._odd.get(branch_id) != told:
+            _log.warning("of the cluster of branch %s this cannot be followed: %s", branch_id, told)
+        self._odd[branch_id] = told
+
+    def _store_seen(self, branch_id: str, seen: SeenCluster, version: int, *, waiting: bool) -> bool:
         """Whether anything was stored."""
         with self._store.write() as tx:
             branch = tx.branches.get(branch_id)
-            if branch.state is not Life.READY:
-                return False
-            taken = adopt(tx, branch, seen, version=version)
-            wanted = read_wanted(tx, branch_id)
-            if taken.alike and wanted.spec is not None:
-                tx.followings.know(branch_id, given_digest(wanted.spec, wanted.rules))
-        return taken.anything
+            if branch.state is not Life.READY or self._stopping.is_set():
+                return False  # whoever looks after clusters now may have stored what is newer
+            return adopt(tx, branch, seen, version=None if waiting else version)
 
     def _loop(self) -> None:
         while not self._stopping.wait(self._interval):

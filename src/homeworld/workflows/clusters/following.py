@@ -20,12 +20,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from homeworld.model.agreement import Agreement, merged
 from homeworld.model.clusters import Clusters, ClusterSpec
 from homeworld.model.engines import MAKES_SERVERS
 from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
 from homeworld.store.followings import Following
 from homeworld.store.store import Store, Transaction
-from homeworld.workflows.clusters.spec import cluster_spec, given_digest, rules_digest, spec_digest
+from homeworld.workflows.clusters.spec import cluster_spec, rules_digest, spec_digest
 
 FOLLOW_SECONDS = 90.0
 """For a cluster to come up from nothing beside whatever else the machine does."""
@@ -113,9 +114,12 @@ def let_follow(
             seen = tx.followings.get(branch_id)
         check()
         try:
-            carry_out = _give if wanted.foreign else _carry_out
-            digest = carry_out(clusters, wanted, timeout_seconds, check)
-            _write_down(store, branch_id, wanted.version, digest, bind, seen)
+            agreed = None
+            if wanted.foreign:
+                agreed = _give(clusters, wanted, timeout_seconds, check)
+            else:
+                digest = _carry_out(clusters, wanted, timeout_seconds, check)
+            _write_down(store, branch_id, wanted.version, digest, bind, seen, agreed)
         except FencedError:
             # Somebody else lets it follow by now, and may have been overtaken by what was done here.
             with store.write() as tx:
@@ -142,20 +146,27 @@ def _carry_out(clusters: Clusters, wanted: Wanted, timeout_seconds: float, check
     return f"{spec}.{rules_digest(rules)}"
 
 
-def _give(clusters: Clusters, wanted: Wanted, timeout_seconds: float, check: Callable[[], None]) -> str:
+def _give(clusters: Clusters, wanted: Wanted, timeout_seconds: float, check: Callable[[], None]) -> Agreement:
     """Give a cluster of others what was changed here since the two were alike, and no more: what others have
-    changed since is not stored yet, and not to be undone.
+    changed is not stored yet, and not to be undone. What both have alike then.
     """
     assert wanted.spec is not None  # noqa: S101 - the caller's condition
     spec, rules, branch_id = wanted.spec, wanted.rules, wanted.spec.branch_id
-    had_vschemas, _, had_rules = wanted.following.digest.partition(".")
-    digest = given_digest(spec, rules)
-    vschemas, _, now_rules = digest.partition(".")
-    clusters.follow(replace(spec, vschemas=vschemas != had_vschemas), timeout_seconds, check)
-    if rules is not None and now_rules != had_rules and dict(clusters.rules(branch_id)) != dict(rules):
-        check()
-        clusters.apply_rules(branch_id, rules)
-    return digest
+    agreed = Agreement.stored(wanted.following.agreed)
+    vschemas = {keyspace.name: keyspace.vschema for keyspace in spec.keyspaces}
+    given = agreed.changed_vschemas(vschemas)
+    clusters.follow(replace(spec, given=given), timeout_seconds, check)
+    agreed = agreed.with_vschemas({name: vschemas[name] for name in given})
+    if rules is None:
+        return agreed
+    names = agreed.changed_rules(rules)
+    if names:
+        theirs = clusters.rules(branch_id)
+        together = merged(theirs, rules, names)
+        if together != dict(theirs):
+            check()
+            clusters.apply_rules(branch_id, together)
+    return agreed.with_rules(rules, names)
 
 
 def _write_down(
@@ -165,6 +176,7 @@ def _write_down(
     digest: str,
     bind: Callable[[Transaction], None],
     seen: Following | None = None,
+    agreed: Agreement | None = None,
 ) -> None:
     """The cluster has that version.
 
@@ -178,6 +190,8 @@ def _write_down(
         found = tx.followings.get(branch_id)
         if seen is None or (found.digest, found.updated_at) == (seen.digest, seen.updated_at):
             tx.followings.have(branch_id, version, digest)
+            if agreed is not None:
+                tx.followings.agree(branch_id, agreed.fields())
 
 
 def let_all_follow(store: Store, clusters: Clusters, timeout_seconds: float = FOLLOW_SECONDS) -> None:

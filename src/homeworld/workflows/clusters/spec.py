@@ -14,7 +14,6 @@ from dataclasses import asdict
 from homeworld.model.clusters import ClusterKeyspace, ClusterShard, ClusterSpec
 from homeworld.model.states.lifecycle import Life
 from homeworld.store.branches import Branch
-from homeworld.store.followings import GIVEN
 from homeworld.store.keyspaces import Keyspace, Shard
 
 _DIGEST_BYTES = 15
@@ -51,15 +50,6 @@ def spec_digest(spec: ClusterSpec) -> str:
 def rules_digest(rules: Mapping[str, str]) -> str:
     """The same for the same rules only."""
     return _digest(dict(rules))
-
-
-def given_digest(spec: ClusterSpec, rules: Mapping[str, str] | None) -> str:
-    """Of what of a cluster of others may come from here: vschemas, and rules where they are ours.
-
-    :param rules: None: they are a workflow's.
-    """
-    vschemas = _digest({keyspace.name: dict(keyspace.vschema) for keyspace in spec.keyspaces})
-    return f"{GIVEN}{vschemas}.{'' if rules is None else rules_digest(rules)}"
 
 
 def _digest(value: object) -> str:

@@ -33,8 +33,9 @@ def cluster_move(
     """
     return ClusterMove(
         branch_id=workflow.branch_id,
-        # With its number: Vitess calls what ends in _reverse a way back, and a name may be used again.
-        name=f"{workflow.name}_{workflow.number}",
+        # With its number: Vitess calls what ends in _reverse a way back, and a name may be used again. With
+        # its id: a cluster that others run may have a workflow of any name.
+        name=f"{workflow.name}_{workflow.number}_{workflow.id[:6]}",
         source=source,
         target=target,
         tables=tables,

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from homeworld.model.clusters import ClusterMove, MoveLook
+from homeworld.model.engines import MAKES_SERVERS
 from homeworld.model.errors import InvalidError
 from homeworld.model.routing_rules import TrafficPhase
 from homeworld.model.tables import Table
@@ -67,7 +68,7 @@ def follow_anew(context: Context) -> None:
     the user's own.
     """
     with context.write() as tx:
-        tx.followings.look_again(context.workflow.branch_id)
+        tx.followings.look_again(context.workflow.branch_id, (context.source.name, context.target.name))
     follow(context)
 
 
@@ -77,11 +78,21 @@ def stored_rules(context: Context) -> Mapping[str, str]:
         return dict(tx.routes.rules(context.workflow.branch_id))
 
 
+def wanted_rules(context: Context) -> Mapping[str, str]:
+    """What the cluster's rules are to be: those that are stored; of a cluster that others run, theirs with
+    those of the moving tables' names as they are stored.
+    """
+    stored = stored_rules(context)
+    with context.ports.store.read() as tx:
+        ours = tx.databases.get(context.workflow.database_id).engine in MAKES_SERVERS
+    return stored if ours else with_vitess(context, told_rules(context), stored)
+
+
 def apply_stored(context: Context) -> None:
     """The cluster serves by the stored rules."""
     clusters, branch_id = vitess(context).clusters, context.workflow.branch_id
-    rules = stored_rules(context)
-    if dict(clusters.rules(branch_id)) != rules:
+    rules = wanted_rules(context)
+    if dict(clusters.rules(branch_id)) != dict(rules):
         context.confirm()
         clusters.apply_rules(branch_id, rules)
     clusters.await_rules(branch_id, rules, RULES_SECONDS)
@@ -90,7 +101,7 @@ def apply_stored(context: Context) -> None:
 def await_stored(context: Context) -> None:
     """Every vtgate serves by the stored rules, which Vitess has set."""
     branch_id = context.workflow.branch_id
-    vitess(context).clusters.await_rules(branch_id, stored_rules(context), RULES_SECONDS)
+    vitess(context).clusters.await_rules(branch_id, wanted_rules(context), RULES_SECONDS)
 
 
 def with_vitess(context: Context, stored: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
