@@ -199,7 +199,10 @@ def test_another_primary_is_stored_once_and_followed(world: World) -> None:
 
 
 def test_their_vschema_and_rules_are_taken_over_and_ours_are_given(world: World) -> None:
-    theirs = {**VSCHEMA, "tables": {**VSCHEMA["tables"], "lines": VSCHEMA["tables"]["orders"]}}
+    theirs: dict[str, Any] = {
+        **VSCHEMA,
+        "tables": {**VSCHEMA["tables"], "lines": VSCHEMA["tables"]["orders"]},
+    }
     world.change("wide", vschema=theirs)
     world.theirs.seen = replace(world.theirs.seen, rules={"t": "wide.t"})
     world.adopting.look()
@@ -209,7 +212,7 @@ def test_their_vschema_and_rules_are_taken_over_and_ours_are_given(world: World)
     world.follow()
     assert not any(spec.given for spec in world.theirs.given), "what is theirs is not given back to them"
 
-    ours = {**theirs, "tables": VSCHEMA["tables"]}
+    ours: dict[str, Any] = {**theirs, "tables": VSCHEMA["tables"]}
     with world.store.write() as tx:
         tx.keyspaces.update(world.keyspaces()["wide"].id, vschema=ours)
         tx.routes.replace_rules(BRANCH, {})
@@ -226,7 +229,7 @@ def test_what_they_change_while_another_change_is_followed_is_not_undone(world: 
     (shard,) = SHOP.shards
     world.change("shop", shards=(replace(shard, primary=tablet(2), replicas=(tablet(1),)),))
     world.adopting.look()
-    theirs = {**VSCHEMA, "tables": {}}
+    theirs: dict[str, Any] = {**VSCHEMA, "tables": {}}
     world.change("wide", vschema=theirs)
     world.theirs.seen = replace(world.theirs.seen, rules={})
     world.follow()
@@ -237,7 +240,7 @@ def test_what_they_change_while_another_change_is_followed_is_not_undone(world: 
 
 
 def test_what_they_changed_while_nobody_looked_is_taken_over_after_a_start(world: World) -> None:
-    theirs = {**VSCHEMA, "tables": {}}
+    theirs: dict[str, Any] = {**VSCHEMA, "tables": {}}
     world.change("wide", vschema=theirs)
     with world.store.write() as tx:
         tx.followings.doubt_all()
@@ -295,8 +298,8 @@ def test_what_could_not_be_taken_over_is_looked_at_again(
 
 def test_each_side_changes_its_own_at_the_same_time(world: World) -> None:
     """Of two keyspaces, and of two rules, others change one and we the other: both stay."""
-    theirs = {"tables": {"a": {}}}
-    ours = {**VSCHEMA, "tables": {}}
+    theirs: dict[str, Any] = {"tables": {"a": {}}}
+    ours: dict[str, Any] = {**VSCHEMA, "tables": {}}
     world.change("shop", vschema=theirs)
     world.theirs.seen = replace(world.theirs.seen, rules={"t": "shop.t", "u": "wide.u"})
     with world.store.write() as tx:
@@ -374,7 +377,7 @@ def record(number: int | None, *, serving: bool = True) -> dict[str, object]:
     return {"shard": {**alias, "is_primary_serving": serving}}
 
 
-KEYSPACES = [
+KEYSPACES: list[dict[str, Any]] = [
     {"name": "wide", "keyspace": {}},
     {"name": "shop", "keyspace": {"keyspace_type": "NORMAL"}},
     {"name": "old", "keyspace": {"keyspace_type": "SNAPSHOT"}},
