@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
 
 import pytest
 
+from homeworld.model.agreement import merged
 from homeworld.model.clusters import ClusterSpec
 from homeworld.model.engines import EngineKind
 from homeworld.model.errors import DeadlineExceededError, InvalidError, NotFoundError, UnavailableError
@@ -218,6 +219,13 @@ class MemoryClusters:
         assert branch_id in self.specs
         self.routing[branch_id] = dict(rules)
         self.events.add("rules")
+
+    def set_rules(
+        self, branch_id: str, rules: Mapping[str, str], names: Collection[str], timeout_seconds: float
+    ) -> None:
+        """See Clusters."""
+        assert timeout_seconds > 0
+        self.apply_rules(branch_id, merged(self.rules(branch_id), rules, names))
 
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
         """See Clusters."""

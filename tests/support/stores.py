@@ -44,15 +44,12 @@ class TestClock:
 
 
 class SqliteStores:
-    """Stores in files of their own, copied from one that was migrated. An engine is used again: it remembers
-    the statements that it has put together.
-    """
+    """Stores in files of their own, copied from one that was migrated."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._template = folder / "template.db"
         self._count = 0
-        self._idle: list[tuple[Path, Engine]] = []
         engine = open_engine(f"sqlite:///{self._template}")
         upgrade(engine)
         engine.dispose()
@@ -60,19 +57,14 @@ class SqliteStores:
     @contextmanager
     def fresh(self, clock: TestClock) -> Generator[Store]:
         """An empty store."""
-        path, engine = self._idle.pop() if self._idle else self._new()
+        self._count += 1
+        path = self._folder / f"store-{self._count}.db"
         shutil.copy(self._template, path)
-        store = Store(engine, clock)
+        store = Store(open_engine(f"sqlite:///{path}"), clock)
         yield store
         store.close()
         for left in self._folder.glob(f"{path.name}*"):
             left.unlink()
-        self._idle.append((path, engine))
-
-    def _new(self) -> tuple[Path, Engine]:
-        self._count += 1
-        path = self._folder / f"store-{self._count}.db"
-        return path, open_engine(f"sqlite:///{path}")
 
 
 _DELETES = 40  # between two truncations: nobody takes away what deleted rows leave
@@ -114,6 +106,8 @@ class PostgresStores:
         self._count += 1
         with self._engine.begin() as connection:
             if self._count % _DELETES:
+                # Whoever a test has left writes first: rows that nobody sees yet would be the next one's.
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({store_engine.WRITER_LOCK})"))
                 connection.execute(text("SET LOCAL session_replication_role = replica"))  # keys in any order
                 connection.execute(text(_EMPTY))
             else:

@@ -318,7 +318,7 @@ class Acting:
         try:
             while True:
                 workflow = self.shop.workflow(self.workflow)
-                if workflow.state in ends:
+                if workflow.state in ends and (workflow.settled or workflow.state is not S.COMPLETED):
                     return False
                 assert workflow.state is not S.ERROR, workflow.workflow_errors
                 assert time.monotonic() < deadline, f"{workflow.state}: {workflow.workflow_errors}"

@@ -8,10 +8,11 @@ Clients reach tables through gateways and through the cluster's rules, as they d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from homeworld.model.agreement import merged
 from homeworld.model.clusters import HANDED_OVER, ClusterMove, ClusterSpec, MoveLook
 from homeworld.model.engines import EngineKind
 from homeworld.model.errors import (
@@ -111,6 +112,12 @@ class FakeClusters:
     def apply_rules(self, branch_id: str, rules: Mapping[str, str]) -> None:
         self.world.calls.append("apply rules")
         self.world.cluster.rules = dict(rules)
+
+    def set_rules(
+        self, branch_id: str, rules: Mapping[str, str], names: Collection[str], timeout_seconds: float
+    ) -> None:
+        assert timeout_seconds > 0
+        self.apply_rules(branch_id, merged(self.world.cluster.rules, rules, names))
 
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
         if dict(rules) != self.world.cluster.rules:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from homeworld.engines.vitess.attached import difference, servers_of
 from homeworld.engines.vitess.attached_topology import seen_of
 from homeworld.engines.vitess.attachments import Address, Attachment, Attachments, Certificates, Login
+from homeworld.model.agreement import merged
 from homeworld.model.attachments import SeenCluster, SeenKeyspace, SeenShard, SeenTablet, server_id
 from homeworld.model.clusters import ClusterSpec
 from homeworld.model.engines import EngineKind, refusal
@@ -93,13 +94,11 @@ class Theirs:
         keyspaces = [replace(one, vschema=wanted.get(one.name, one.vschema)) for one in self.seen.keyspaces]
         self.seen = replace(self.seen, keyspaces=tuple(keyspaces))
 
-    def rules(self, branch_id: str) -> Mapping[str, str]:
-        assert branch_id == BRANCH
-        return self.seen.rules or {}
-
-    def apply_rules(self, branch_id: str, rules: Mapping[str, str]) -> None:
-        assert branch_id == BRANCH
-        self.seen = replace(self.seen, rules=rules)
+    def set_rules(
+        self, branch_id: str, rules: Mapping[str, str], names: Collection[str], timeout_seconds: float
+    ) -> None:
+        assert (branch_id, timeout_seconds > 0) == (BRANCH, True)
+        self.seen = replace(self.seen, rules=merged(self.seen.rules or {}, rules, names))
 
 
 class World:

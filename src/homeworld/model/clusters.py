@@ -6,7 +6,7 @@ deadline. Every call is idempotent: what is there already is left, what has happ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,6 +90,16 @@ class Clusters(Protocol):
 
     def apply_rules(self, branch_id: str, rules: Mapping[str, str]) -> None:
         """Set all routing rules; returns once vtgate serves by them."""
+        ...
+
+    def set_rules(
+        self, branch_id: str, rules: Mapping[str, str], names: Collection[str], timeout_seconds: float
+    ) -> None:
+        """Set the rules of these names as ``rules`` has them (of one that is not in it: none), and no others;
+        returns once vtgate serves by them. What is so already is left.
+
+        :raises DeadlineExceededError: it does not in time.
+        """
         ...
 
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:

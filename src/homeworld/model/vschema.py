@@ -47,7 +47,9 @@ class AutoIncrement:
 
 @dataclass(frozen=True, slots=True)
 class TableEntry:
-    """One table. ``type`` is empty, ``sequence`` or ``reference``; ``columns`` are (name, type) as told."""
+    """One table. ``type`` is empty, ``sequence`` or ``reference``; ``columns`` are (name, type) as told, and
+    ``described`` is what else was told of a column, by its name: it changes nothing of where a row belongs.
+    """
 
     name: str
     type: str = ""
@@ -56,6 +58,7 @@ class TableEntry:
     columns: tuple[tuple[str, str], ...] = ()
     column_list_authoritative: bool = False
     source: str = ""
+    described: Mapping[str, Mapping[str, object]] = field(default_factory=dict[str, Mapping[str, object]])
 
     @property
     def primary(self) -> ColumnVindex | None:
@@ -114,7 +117,10 @@ def _render_table(table: TableEntry) -> dict[str, object]:
             "sequence": table.auto_increment.sequence,
         }
     if table.columns:
-        out["columns"] = [{"name": n, "type": t} if t else {"name": n} for n, t in table.columns]
+        out["columns"] = [
+            ({"name": name, "type": type_} if type_ else {"name": name}) | dict(table.described.get(name, {}))
+            for name, type_ in table.columns
+        ]
     if table.column_list_authoritative:
         out["column_list_authoritative"] = True
     if table.source:
@@ -247,11 +253,14 @@ def _table(name: str, value: object) -> TableEntry:
             _text(told.get("sequence"), f"{path}.auto_increment.sequence"),
         )
     columns: list[tuple[str, str]] = []
+    described: dict[str, Mapping[str, object]] = {}
     for at, column in enumerate(_list(entry.get("columns"), f"{path}.columns")):
         where = f"{path}.columns[{at}]"
         # Vitess keeps more about a column (size, default …); none of it changes where a row belongs.
         told = _map(column, where)
         columns.append((_text(told.get("name"), f"{where}.name"), _text(told.get("type"), f"{where}.type")))
+        if more := {key: value for key, value in told.items() if key not in {"name", "type"}}:
+            described[columns[-1][0]] = more
     bound = _list(entry.get("column_vindexes"), f"{path}.column_vindexes")
     return TableEntry(
         name=name,
@@ -265,6 +274,7 @@ def _table(name: str, value: object) -> TableEntry:
             entry.get("column_list_authoritative"), f"{path}.column_list_authoritative"
         ),
         source=_text(entry.get("source"), f"{path}.source"),
+        described=described,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from homeworld.engines.servers import Servers
@@ -80,8 +80,11 @@ class Vitess:
 
     def credentials(self, branch_id: str) -> Mapping[BackendRole, tuple[str, str]]:
         """What gateways log in with, as each role, at the branch's servers or at its vtgate."""
-        if self._engine.attachments.has(branch_id):
-            return self._foreign.credentials(branch_id)
+        try:
+            if self._engine.attachments.has(branch_id):
+                return self._foreign.credentials(branch_id)
+        except (NotFoundError, InvalidError) as error:  # others are served all the same
+            _log.warning("%s", error.message)
         return self._engine.credentials()
 
     def is_foreign(self, branch_id: str) -> bool:
@@ -197,7 +200,7 @@ class Vitess:
         """See Clusters."""
         try:
             return self._of(branch_id).vtgate(branch_id)
-        except UnavailableError as error:
+        except (UnavailableError, InvalidError) as error:
             raise NotFoundError(error.message) from error
 
     def rules(self, branch_id: str) -> Mapping[str, str]:
@@ -207,6 +210,12 @@ class Vitess:
     def apply_rules(self, branch_id: str, rules: Mapping[str, str]) -> None:
         """See Clusters."""
         self._of(branch_id).apply_rules(branch_id, rules)
+
+    def set_rules(
+        self, branch_id: str, rules: Mapping[str, str], names: Collection[str], timeout_seconds: float
+    ) -> None:
+        """See Clusters."""
+        self._of(branch_id).set_rules(branch_id, rules, names, timeout_seconds)
 
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
         """See Clusters."""

@@ -14,7 +14,6 @@ from homeworld.model.agreement import Agreement, merged
 from homeworld.model.attachments import SeenCluster, SeenKeyspace, server_id
 from homeworld.model.engines import EngineKind
 from homeworld.model.errors import InvalidError
-from homeworld.model.routing_rules import split_name
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.topology import Flavor
 from homeworld.store.branches import Branch
@@ -213,6 +212,8 @@ def adopt(tx: Transaction, branch: Branch, seen: SeenCluster, *, version: int | 
         was_default = any(one.is_default for one in going if one.name == found.name)
         _make(tx, branch, found, is_default=was_default)
         done = True
+    if going or made:
+        _have_default(tx, branch)
     agreed = _agreed(tx, branch).with_vschemas({found.name: found.vschema for found in made})
     if fresh:
         for keyspace, vschema in changes.vschemas:
@@ -232,6 +233,13 @@ def adopt(tx: Transaction, branch: Branch, seen: SeenCluster, *, version: int | 
     return done
 
 
+def _have_default(tx: Transaction, branch: Branch) -> None:
+    """Where the default keyspace went, another one is it: the first that is not sharded, else the first."""
+    ready = [one for one in tx.keyspaces.of_branch(branch.id) if one.state is Life.READY]
+    if ready and not any(keyspace.is_default for keyspace in ready):
+        tx.keyspaces.be_default(next((one for one in ready if not one.sharded), ready[0]).id)
+
+
 def _used(workflow: Workflow | None) -> frozenset[str | None]:
     """The ids of the keyspaces that a workflow needs."""
     if workflow is None:
@@ -244,7 +252,7 @@ def _own_names(tx: Transaction, workflow: Workflow | None, names: Collection[str
     if workflow is None:
         return frozenset()
     tables = {table.name for table in tx.progress.tables_of([workflow.id])}
-    return frozenset(name for name in names if split_name(name)[1] in tables)
+    return frozenset(name for name in names if name.partition("@")[0].rpartition(".")[2] in tables)
 
 
 def _make(tx: Transaction, branch: Branch, seen: SeenKeyspace, *, is_default: bool) -> None:

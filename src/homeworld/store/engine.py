@@ -28,7 +28,7 @@ ANSWER_SECONDS = 5
 IDLE_SECONDS = 5
 _BETWEEN_ATTEMPTS = 0.01
 # Any constant will do as long as nothing else in the same PostgreSQL database locks the same number.
-_WRITER_LOCK = 0x486F6D65
+WRITER_LOCK = 0x486F6D65
 _IDLE_IN_TRANSACTION = "25P03"
 _READ_ONLY = "25006"
 
@@ -161,7 +161,7 @@ def writing(engine: Engine) -> Generator[Connection]:
         with connection.begin():
             if engine.dialect.name == "postgresql":
                 _set_deadlines(connection)
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})"))
             yield connection
 
 

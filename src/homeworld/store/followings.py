@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, or_, select
 
-from homeworld.model.engines import ON_VITESS
+from homeworld.model.engines import MAKES_SERVERS, ON_VITESS
 from homeworld.model.states.engine_changes import EngineChange
 from homeworld.store.routing import Routes
 from homeworld.store.tables import engines, resources, routing
@@ -135,10 +135,19 @@ class Followings:
     def doubt_all(self) -> None:
         """Nobody knows of any cluster what it has: everything was away, and is only being started."""
         for branch_id in self.standing():
-            if self.get(branch_id).agreed is None:
-                self._set(self.get(branch_id), followed=0, digest=_NOTHING)
-            else:
+            if self._foreign(branch_id):
                 self.glance_again(branch_id)  # what others run was not away
+            else:
+                self._set(self.get(branch_id), followed=0, digest=_NOTHING)
+
+    def _foreign(self, branch_id: str) -> bool:
+        branch, database = resources.branches, resources.databases
+        query = (
+            select(branch.c.id)
+            .join(database, database.c.id == branch.c.database_id)
+            .where(branch.c.id == branch_id, database.c.engine.not_in(MAKES_SERVERS))
+        )
+        return self._work.connection.execute(query).first() is not None
 
     def look_again(self, branch_id: str, keyspaces: Iterable[str] | None = None) -> None:
         """The cluster is to be looked at again, whatever it has; it goes on serving.

@@ -333,6 +333,12 @@ class Keyspaces:
         Routes(self._work).bump(moved.branch_id)
         return moved
 
+    def be_default(self, keyspace_id: str) -> None:
+        """Statements that name no keyspace go to this one; no other of the branch is the default."""
+        table = resources.keyspaces
+        self._work.change(table, table.c.id, keyspace_id, {"is_default": True, "updated_at": self._work.now})
+        Routes(self._work).bump(self.get(keyspace_id).branch_id)
+
     def shards(self, keyspace_id: str) -> tuple[Shard, ...]:
         """The keyspace's shards in key order."""
         return self.shards_of([keyspace_id])

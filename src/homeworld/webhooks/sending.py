@@ -113,7 +113,7 @@ class Post:
         deadline = time.monotonic() + self.seconds
         with self._connect(address, hosts, deadline) as connection:
             rest = memoryview(sent)
-            while rest:  # over TLS sendall would begin its time anew with every record
+            while rest:  # however much of it one send takes: the time is of all
                 connection.settimeout(_left(deadline))
                 rest = rest[connection.send(rest) :]
             answer = Answer()

@@ -10,12 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 
 from homeworld.engines.vitess import looks
+from homeworld.engines.vitess.answers import list_of, object_of
 from homeworld.engines.vitess.vtctldclient import Vtctldclient, json_in
 from homeworld.model.errors import DeadlineExceededError, NotFoundError, UnavailableError
 from homeworld.model.routing_rules import render
 
 _RULES_SECONDS = 30.0
 _SHOWN_SECONDS = 3.0
+_PAUSE_SECONDS = 0.05
 
 
 class Asking(ABC):
@@ -61,6 +63,37 @@ class Asking(ABC):
                 # Whoever set them died before it told what vtgate reads.
                 client.run("RebuildVSchemaGraph")
         self.await_rules(branch_id, rules, _RULES_SECONDS)
+
+    def set_rules(
+        self, branch_id: str, rules: Mapping[str, str], names: Collection[str], timeout_seconds: float
+    ) -> None:
+        """Set the rules of some names. All others stay as they are, whatever they are: what is read is
+        written back at once, with nothing between.
+
+        :raises DeadlineExceededError: vtgate does not serve by them in time.
+        """
+        client = self.vtctldclient(branch_id)
+        listed = list_of(object_of(client.json("GetRoutingRules")).get("rules"))
+        kept = [rule for rule in listed if object_of(rule).get("from_table") not in names]
+        wanted = {name: rules[name] for name in sorted(names) if name in rules}
+        own = [rule for rule in listed if object_of(rule).get("from_table") in names]
+        if looks.rules_of({"rules": own}) != wanted or len(own) != len(wanted):
+            entries = [{"from_table": name, "to_tables": [to]} for name, to in wanted.items()]
+            client.run_with_file("--rules-file", {"rules": [*kept, *entries]}, "ApplyRoutingRules")
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            view = self.seen_by_vtgate(branch_id)
+            late = [
+                name for name in names if view.rules.get(name) != wanted.get(name) or name in view.refused
+            ]
+            if not late:
+                return
+            if time.monotonic() >= deadline:
+                raise DeadlineExceededError(
+                    f"vtgate of branch {branch_id} does not serve by the routing rules of "
+                    f"{', '.join(sorted(late)[:4])} after {timeout_seconds:g} s"
+                )
+            time.sleep(_PAUSE_SECONDS)
 
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
         """Return once vtgate serves by these rules, whoever has set them.

@@ -63,6 +63,9 @@ class AttachedClusters(Asking):
         served = {keyspace.name: keyspace.vschema for keyspace in seen.keyspaces}
         given = [one for one in spec.keyspaces if one.name in (spec.given or ())]
         for keyspace in given:
+            if why := seen.odd.get(keyspace.name):
+                raise UnavailableError(f"keyspace {keyspace.name} is left as it is: {why}")
+        for keyspace in given:
             if canonical(served.get(keyspace.name, {})) != canonical(keyspace.vschema):
                 check()
                 client.run_with_file("--vschema-file", dict(keyspace.vschema), "ApplyVSchema", keyspace.name)

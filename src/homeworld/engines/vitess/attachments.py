@@ -174,8 +174,8 @@ class Attachments:
         for branch_id in self.branch_ids():
             try:
                 attachment = self.get(branch_id)
-            except NotFoundError:
-                continue  # it has ended meanwhile
+            except (NotFoundError, InvalidError):
+                continue  # it has ended meanwhile, or is told where it is asked for itself
             for server in attachment.servers:
                 if server.server_id == server_id:
                     return attachment, server

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from homeworld.model.agreement import Agreement, merged
+from homeworld.model.agreement import Agreement
 from homeworld.model.clusters import Clusters, ClusterSpec
 from homeworld.model.engines import MAKES_SERVERS
 from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
@@ -161,11 +161,8 @@ def _give(clusters: Clusters, wanted: Wanted, timeout_seconds: float, check: Cal
         return agreed
     names = agreed.changed_rules(rules)
     if names:
-        theirs = clusters.rules(branch_id)
-        together = merged(theirs, rules, names)
-        if together != dict(theirs):
-            check()
-            clusters.apply_rules(branch_id, together)
+        check()
+        clusters.set_rules(branch_id, rules, names, timeout_seconds)
     return agreed.with_rules(rules, names)
 
 

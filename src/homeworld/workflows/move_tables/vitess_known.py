@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from homeworld.model.clusters import ClusterMove
+from homeworld.model.engines import MAKES_SERVERS
 from homeworld.model.errors import HomeworldError
 from homeworld.model.ports import Engine
 from homeworld.model.tables import Table
@@ -25,17 +26,24 @@ _log = logging.getLogger(__name__)
 
 
 def cluster_move(
-    workflow: Workflow, source: str, target: str, tables: tuple[str, ...], global_keyspace: str
+    workflow: Workflow,
+    source: str,
+    target: str,
+    tables: tuple[str, ...],
+    global_keyspace: str,
+    *,
+    foreign: bool = False,
 ) -> ClusterMove:
     """The move as Vitess is asked for it.
 
     :param global_keyspace: where sequences are; empty: none are needed.
+    :param foreign: whether others run the cluster.
     """
     return ClusterMove(
         branch_id=workflow.branch_id,
         # With its number: Vitess calls what ends in _reverse a way back, and a name may be used again. With
-        # its id: a cluster that others run may have a workflow of any name.
-        name=f"{workflow.name}_{workflow.number}_{workflow.id[:6]}",
+        # its id, too, where others may have a workflow of any name.
+        name=f"{workflow.name}_{workflow.number}" + (f"_{workflow.id[:6]}" if foreign else ""),
         source=source,
         target=target,
         tables=tables,
@@ -51,13 +59,14 @@ def finder(store: Store, engine: Engine) -> Callable[[str], Known]:
     def find(workflow_id: str) -> Known:
         with store.read() as tx:
             workflow = tx.workflows.get(workflow_id)
+            foreign = tx.databases.get(workflow.database_id).engine not in MAKES_SERVERS
             tables = tuple(table.name for table in tx.progress.tables_of([workflow_id]))
             sides = [
                 Side(tx.keyspaces.get(keyspace_id), tx.keyspaces.shards(keyspace_id))
                 for keyspace_id in (workflow.source_keyspace_id, workflow.target_keyspace_id)
             ]
         source, target = sides
-        move = cluster_move(workflow, source.name, target.name, tables, "")
+        move = cluster_move(workflow, source.name, target.name, tables, "", foreign=foreign)
 
         def read(reverse: bool) -> Mapping[str, Table] | None:
             return _tables(engine, target if reverse else source, tables)

@@ -44,6 +44,7 @@ def move_of(context: Context) -> ClusterMove:
         context.target.name,
         context.tables,
         sequences[0].partition(".")[0] if sequences else "",
+        foreign=is_foreign(context),
     )
 
 
@@ -78,21 +79,21 @@ def stored_rules(context: Context) -> Mapping[str, str]:
         return dict(tx.routes.rules(context.workflow.branch_id))
 
 
-def wanted_rules(context: Context) -> Mapping[str, str]:
-    """What the cluster's rules are to be: those that are stored; of a cluster that others run, theirs with
-    those of the moving tables' names as they are stored.
-    """
-    stored = stored_rules(context)
+def is_foreign(context: Context) -> bool:
+    """Whether others run the cluster: its rules of other tables are theirs."""
     with context.ports.store.read() as tx:
-        ours = tx.databases.get(context.workflow.database_id).engine in MAKES_SERVERS
-    return stored if ours else with_vitess(context, told_rules(context), stored)
+        return tx.databases.get(context.workflow.database_id).engine not in MAKES_SERVERS
 
 
 def apply_stored(context: Context) -> None:
     """The cluster serves by the stored rules."""
     clusters, branch_id = vitess(context).clusters, context.workflow.branch_id
-    rules = wanted_rules(context)
-    if dict(clusters.rules(branch_id)) != dict(rules):
+    rules = stored_rules(context)
+    if is_foreign(context):
+        context.confirm()
+        clusters.set_rules(branch_id, rules, _own_rules(context), RULES_SECONDS)
+        return
+    if dict(clusters.rules(branch_id)) != rules:
         context.confirm()
         clusters.apply_rules(branch_id, rules)
     clusters.await_rules(branch_id, rules, RULES_SECONDS)
@@ -100,8 +101,21 @@ def apply_stored(context: Context) -> None:
 
 def await_stored(context: Context) -> None:
     """Every vtgate serves by the stored rules, which Vitess has set."""
+    if is_foreign(context):
+        apply_stored(context)
+        return
     branch_id = context.workflow.branch_id
-    vitess(context).clusters.await_rules(branch_id, wanted_rules(context), RULES_SECONDS)
+    vitess(context).clusters.await_rules(branch_id, stored_rules(context), RULES_SECONDS)
+
+
+def _own_rules(context: Context) -> frozenset[str]:
+    """The names of all rules that the move may have."""
+    return frozenset(
+        f"{name}{suffix}"
+        for table in context.tables
+        for name in (table, f"{context.source.name}.{table}", f"{context.target.name}.{table}")
+        for suffix in ("", "@primary", "@replica", "@rdonly")
+    )
 
 
 def with_vitess(context: Context, stored: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:
