@@ -72,7 +72,7 @@ class ControlPlane:
 
     def _adopt(self) -> None:
         with self.store.read() as tx:
-            servers = [server for server in tx.servers.all() if server.state is Life.READY]
+            servers = [server for server in tx.servers.own() if server.state is Life.READY]
         self.engine.adopt((server.id, server.replica_of, ()) for server in servers)
 
     def start(self) -> dict[str, object]:

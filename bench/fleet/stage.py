@@ -201,7 +201,7 @@ class Stage:
         try:
             self.note("store on disk", "MiB", self.size() / 2**20, total=True)
             with store.read() as tx:
-                servers = len(tx.servers.all())
+                servers = len(tx.servers.own())
             self.note("servers", "", servers, total=True)
         finally:
             store.close()
