@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from homeworld.engines.vitess.attached import difference, servers_of
+from homeworld.engines.vitess.attached import AttachedClusters, difference, servers_of
 from homeworld.engines.vitess.attached_topology import seen_of
 from homeworld.engines.vitess.attachments import Address, Attachment, Attachments, Certificates, Login
 from homeworld.model.agreement import merged
 from homeworld.model.attachments import SeenCluster, SeenKeyspace, SeenShard, SeenTablet, server_id
-from homeworld.model.clusters import ClusterSpec
+from homeworld.model.clusters import ClusterKeyspace, ClusterSpec
 from homeworld.model.engines import EngineKind, refusal
 from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
 from homeworld.model.states.lifecycle import Life
@@ -275,6 +275,31 @@ def test_keyspaces_come_and_go_and_one_that_was_split_is_another(world: World) -
     world.adopting.look()
     assert world.primary("shop") == server_id(BRANCH, tablet(1).alias)
     assert world.primary("wide") == server_id(BRANCH, tablet(3).alias)
+
+
+def test_where_the_default_keyspace_goes_another_one_is_it(world: World) -> None:
+    world.theirs.seen = replace(SEEN, keyspaces=(WIDE,), rules={})
+    world.adopting.look()
+    assert {name: one.is_default for name, one in world.keyspaces().items()} == {"wide": True}
+    world.theirs.seen = SEEN
+    world.adopting.look()
+    assert {name: one.is_default for name, one in world.keyspaces().items()} == {
+        "shop": False, "wide": True,
+    }  # fmt: skip
+
+
+def test_the_vschema_of_a_keyspace_that_cannot_be_read_is_left(tmp_path: Path) -> None:
+    class Looked(AttachedClusters):
+        def look(self, branch_id: str) -> SeenCluster:
+            assert branch_id == BRANCH
+            return replace(SEEN, keyspaces=(SHOP,), odd={"wide": "foreign_key_mode"})
+
+    clusters = Looked(Attachments(tmp_path / "attached"), lambda: tmp_path / "no program", tmp_path)
+    Attachments(tmp_path / "attached").write(attachment())
+    wide = ClusterKeyspace("wide", True, VSCHEMA, ())
+    spec = ClusterSpec(BRANCH, (wide,), given=frozenset({"wide"}))
+    with pytest.raises(UnavailableError, match="keyspace wide is left as it is: foreign_key_mode"):
+        clusters.follow(spec, 1.0)
 
 
 def test_what_could_not_be_taken_over_is_looked_at_again(

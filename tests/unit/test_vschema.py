@@ -28,6 +28,21 @@ SHARDED: dict[str, Any] = {
 MAIN: dict[str, Any] = {"tables": {"customer_seq": {"type": "sequence"}, "country": {}}}
 
 
+def test_what_is_said_of_columns_stays() -> None:
+    columns = [
+        {"name": "id", "type": "INT64"},
+        {
+            "name": "note",
+            "type": "VARCHAR",
+            "collation_name": "utf8mb4_bin",
+            "invisible": True,
+            "nullable": False,
+        },
+    ]
+    told = {"tables": {"t": {"columns": columns, "column_list_authoritative": True}}}
+    assert parse(told).render() == told
+
+
 def test_reading_and_writing_back_is_the_same() -> None:
     for given in (SHARDED, MAIN, {}):
         assert parse(given).render() == given
