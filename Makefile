@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Some images of Python set it: then each of the hundreds of processes would compile all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench fleet contract reference lint mysql pscale vitess test-vitess clean
+.PHONY: setup demo test test-long soak chaos fuzz fuzz-gateway hard-cases limits bench fleet contract reference lint mysql pscale vitess test-vitess test-vitess-long clean
 
 $(VENV)/.ready: pyproject.toml scripts/install-debian
 	scripts/install-debian base
@@ -47,6 +47,9 @@ test-long: setup mysql         ## everything that test leaves out for its length
 
 test-vitess: setup mysql vitess ## what needs real clusters of Vitess, on MySQL
 	$(BIN)/pytest tests/vitess $(TEST_ARGS)
+
+test-vitess-long: setup mysql vitess ## the same with what test-vitess leaves out for its length
+	HOMEWORLD_LONG=1 $(BIN)/pytest tests/vitess $(TEST_ARGS)
 
 soak: setup mysql              ## the ledger under every step of a move for several minutes, on both flavours
 	scripts/install-debian test

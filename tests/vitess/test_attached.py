@@ -143,6 +143,7 @@ def clear(foreign: VitessWorld) -> None:
             foreign.owner(server, f"DROP TABLE `{schema}`.`{table}`")
 
 
+@pytest.mark.long
 def test_no_commit_is_lost_on_the_whole_walk(platform: Platform, foreign: VitessWorld) -> None:
     """Clients of the gateway write through a whole move within a cluster of others."""
     login = attached(platform, foreign)
@@ -164,6 +165,7 @@ def test_no_commit_is_lost_on_the_whole_walk(platform: Platform, foreign: Vitess
         clear(foreign)
 
 
+@pytest.mark.long
 def test_killed_in_the_middle_it_goes_on(platform: Platform, foreign: VitessWorld) -> None:
     """A move while homeworld dies; the cluster's own clients go on, and homeworld finds it again."""
     login = attached(platform, foreign)

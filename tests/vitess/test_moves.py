@@ -42,6 +42,10 @@ pytestmark = pytest.mark.timeout(900)
 S, T = State, Trigger
 
 
+SAMPLE = (d.SWITCH_PRIMARIES, "after", "switch in Vitess")
+"""Of the steps at which a process is killed, the one that is tried every time."""
+
+
 @pytest.fixture(scope="module")
 def cluster(server_root: Path) -> Iterator[MovingShop]:
     yield from begin_shop(server_root / "moves", SMALL)
@@ -87,6 +91,7 @@ def test_the_whole_walk(ground: OnVitess) -> None:
     nothing_left(ground.shop)
 
 
+@pytest.mark.long
 def test_the_whole_walk_to_one_shard(cluster: MovingShop) -> None:
     the_whole_walk(OnVitess(cluster, PLAIN), streams=1)
     nothing_left(cluster)
@@ -103,7 +108,11 @@ def test_scenario(ground: OnVitess, scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "when", "step"), KILLS[EngineKind.VITESS], ids=map("-".join, KILLS[EngineKind.VITESS])
+    ("plan", "when", "step"),
+    [
+        pytest.param(*kill, id="-".join(kill), marks=() if kill == SAMPLE else pytest.mark.long)
+        for kill in KILLS[EngineKind.VITESS]
+    ],
 )
 def test_killed_at_a_step_it_ends_the_same(ground: OnVitess, plan: str, when: str, step: str) -> None:
     killed_at_a_step_it_ends_the_same(ground, plan, when, step)
@@ -157,6 +166,7 @@ def vtctlds(shop: MovingShop) -> list[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 0.9])
 @pytest.mark.parametrize("vtctld", [False, True], ids=["worker", "vtctld-too"])
 def test_a_worker_that_dies_in_the_middle_of_the_switch(

@@ -1,6 +1,7 @@
 """Every step of every plan on Vitess: killed before and after it, and failing once, with a cluster in memory.
 
-Too long for every day; what is peculiar to Vitess is in ``tests/unit/test_vitess_workflow.py``.
+Too long for every day (``make test-vitess-long``); what is peculiar to Vitess is in
+``tests/unit/test_vitess_workflow.py``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from tests.support.workflow_world import FakePreconditions
 
 VITESS_PLANS = vitess_plans(FakePreconditions())
 STEPS = [(plan.name, step.name) for plan in VITESS_PLANS.values() for step in plan.steps]
+
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(autouse=True)
