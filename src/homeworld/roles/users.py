@@ -19,6 +19,7 @@ import typer
 from homeworld.model.errors import HomeworldError, InvalidError
 from homeworld.model.names import new_id, new_secret
 from homeworld.roles.ground import first_start, write_private
+from homeworld.roles.options import DataDir, StoreUrl
 from homeworld.store.store import Store, Transaction
 from homeworld.store.users import User
 from homeworld.store.users_secrets import hash_password, verify_password
@@ -29,11 +30,6 @@ _FIRST_USER_FILE = "first-user.json"
 
 app = typer.Typer(no_args_is_help=True, help="Who can log in.")
 
-DataDir = Annotated[Path, typer.Option(help="Everything homeworld keeps.")]
-StoreUrl = Annotated[
-    str,
-    typer.Option(envvar="HOMEWORLD_STORE", help="The store of several roles; without: of `homeworld up`."),
-]
 Email = Annotated[str, typer.Argument(help="What the user logs in with.")]
 PasswordStdin = Annotated[
     bool,

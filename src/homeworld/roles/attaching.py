@@ -1,4 +1,4 @@
-"""``homeworld engine attach``: a Vitess cluster that is there already becomes a database.
+"""What ``homeworld engine attach`` does: a Vitess cluster that is there already becomes a database.
 
 Works on the store itself, beside running processes or without any, for whoever runs homeworld: so no caller
 of the API ever names an address that homeworld would ask. Order: how the cluster is reached is written down,
@@ -12,8 +12,9 @@ import json
 import sys
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import typer
 
@@ -25,7 +26,7 @@ from homeworld.engines.vitess.attachments import Address, Attachment, Attachment
 from homeworld.model.attachments import SeenCluster
 from homeworld.model.errors import InvalidError, NotFoundError
 from homeworld.model.names import new_id
-from homeworld.roles.users import DataDir, StoreUrl, opened_store
+from homeworld.roles.users import opened_store
 from homeworld.store.adoption import attach as store_attached
 from homeworld.store.store import Store
 
@@ -51,61 +52,59 @@ def logins_in(text: str) -> tuple[Login, Login]:
     return found[0], found[1]
 
 
-def attach(
-    database: Annotated[str, typer.Argument(help="The new database's name.")],
-    vtctld: Annotated[str, typer.Option(metavar="HOST:PORT", help="Its gRPC port.")],
-    vtgate: Annotated[str, typer.Option(metavar="HOST:PORT", help="Its MySQL port.")],
-    vtgate_http: Annotated[str, typer.Option(metavar="HOST:PORT", help="Its HTTP port.")],
-    logins: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help='{"vtgate": {"user": …, "password": …}, "mysql": {…}}: for vtgate, and an administrator of '
-            "the tablets' MySQL servers; - reads standard input.",
-        ),
-    ],
-    vtctld_ca: Annotated[Path | None, typer.Option(help="Of vtctld's certificate; without: no TLS.")] = None,
-    vtctld_cert: Annotated[Path | None, typer.Option(help="A client's certificate for vtctld.")] = None,
-    vtctld_key: Annotated[Path | None, typer.Option(help="The key of that certificate.")] = None,
-    vtctld_server_name: Annotated[str, typer.Option(help="What vtctld's certificate names.")] = "",
-    in_the_clear: Annotated[
-        bool,
-        typer.Option(
-            "--in-the-clear", help="Reach other machines without TLS: you trust the network between."
-        ),
-    ] = False,
-    default_keyspace: Annotated[str, typer.Option(help="Of statements that name none.")] = "",
-    organization: Annotated[str, typer.Option(help="Where the database belongs.")] = "homeworld",
-    data_dir: DataDir = Path("~/.homeworld"),
-    store: StoreUrl = "",
-) -> None:
-    """Make a database of a Vitess cluster that others run: gateway, passwords, API and moves in front of it.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for, as it was typed.
 
-    Nothing in the cluster changes. Deleting the database lets go of the cluster and leaves it as it is.
+    :param logins: a file, or ``-`` for standard input.
+    """
+
+    database: str
+    vtctld: str
+    vtgate: str
+    vtgate_http: str
+    logins: str
+    vtctld_ca: Path | None
+    vtctld_cert: Path | None
+    vtctld_key: Path | None
+    vtctld_server_name: str
+    in_the_clear: bool
+    default_keyspace: str
+    organization: str
+
+
+def attach_cluster(wish: Wish, data_dir: Path, store: str) -> None:
+    """Attach it; one line for each thing to know. What is wrong ends the command with one line.
+
+    :param store: the store's URL; empty: that of ``homeworld up``.
     """
     with opened_store(data_dir, store) as opened, ExitStack() as undo:
-        gate, owner = logins_in(sys.stdin.read() if logins == "-" else _text_of(logins))
+        gate, owner = logins_in(sys.stdin.read() if wish.logins == "-" else _text_of(wish.logins))
         addresses = {
             name: Address.parse(text, name)
-            for name, text in (("--vtctld", vtctld), ("--vtgate", vtgate), ("--vtgate-http", vtgate_http))
+            for name, text in (
+                ("--vtctld", wish.vtctld),
+                ("--vtgate", wish.vtgate),
+                ("--vtgate-http", wish.vtgate_http),
+            )
         }
-        certificates = _certificates(vtctld_ca, vtctld_cert, vtctld_key)
+        certificates = _certificates(wish.vtctld_ca, wish.vtctld_cert, wish.vtctld_key)
         found = Attachment(
             branch_id=new_id(),
             vtctld=addresses["--vtctld"],
             tls=certificates is not None,
-            server_name=vtctld_server_name,
+            server_name=wish.vtctld_server_name,
             vtgate=addresses["--vtgate"],
             vtgate_http=addresses["--vtgate-http"],
             gate=gate,
             owner=owner,
-            in_the_clear=in_the_clear,
+            in_the_clear=wish.in_the_clear,
         )
         folder = data_dir.expanduser().absolute() / "vitess"
         attachments = Attachments(folder / "attached")
         clusters = AttachedClusters(attachments, binaries.client, folder)
         binaries.client()
-        _check_new(opened, organization, database)
+        _check_new(opened, wish.organization, wish.database)
         if far := clear(found, None):
             raise InvalidError(_FAR.format(", ".join(far)))
         undo.callback(_forget, opened, attachments, found.branch_id)
@@ -122,19 +121,19 @@ def attach(
         with opened.write() as tx:
             store_attached(
                 tx,
-                tx.organizations.by_name(organization).id,
-                database,
+                tx.organizations.by_name(wish.organization).id,
+                wish.database,
                 found.branch_id,
                 seen,
-                default_keyspace=default_keyspace,
+                default_keyspace=wish.default_keyspace,
             )
             tx.journal.audit(
-                tx.organizations.by_name(organization).id, None, "database.attached",
-                ("database", tx.branches.get(found.branch_id).database_id, database), audit_id=new_id(),
+                tx.organizations.by_name(wish.organization).id, None, "database.attached",
+                ("database", tx.branches.get(found.branch_id).database_id, wish.database), audit_id=new_id(),
             )  # fmt: skip
         undo.pop_all()
         shards = sum(len(keyspace.shards) for keyspace in seen.keyspaces)
-        typer.echo(f"{database} is attached: {len(seen.keyspaces)} keyspaces, {shards} shards")
+        typer.echo(f"{wish.database} is attached: {len(seen.keyspaces)} keyspaces, {shards} shards")
         _await_served(opened, found.branch_id)
 
 
