@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,7 +26,6 @@ from homeworld.model.clusters import ClusterSpec
 from homeworld.model.errors import InvalidError, NotFoundError, UnavailableError
 from homeworld.model.topology import BackendRole, Endpoint, Flavor
 
-_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1
 
 
