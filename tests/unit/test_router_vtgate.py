@@ -23,8 +23,9 @@ from homeworld.gateway.plan import (
     Target,
     Verb,
 )
+from homeworld.gateway.router_vtgate import VtgateRouter
 from homeworld.gateway.routers import make_router
-from homeworld.model.routing import BranchRoutes
+from homeworld.model.routing import BranchRoutes, Moving
 from homeworld.model.topology import Endpoint, Flavor, TabletType
 from tests.support.routing_world import KnownTables, branch, endpoint, keyspace, view
 
@@ -393,6 +394,23 @@ def test_prepared_statements_go_through_with_their_places() -> None:
     assert not foreign.fixed
 
 
+@pytest.mark.parametrize(("keyspace", "refused"), [("shop/-", False), ("sh/-80", True)])
+def test_what_is_aimed_at_a_shard_past_the_rules_of_a_move_is_refused(keyspace: str, refused: bool) -> None:
+    """vtgate would send it there; while a move is not over its tablets may take it."""
+    where, _, shard = keyspace.partition("/")
+    aimed = view(target=Target(where, shard))
+    tables_ = frozenset({("shop", "moved"), ("sh", "moved")})
+    moving = replace(WORLD, moving=Moving(tables_, 1))
+    for sql in ("insert into moved values (1)", "select * from moved"):
+        found = ask(sql, moving, aimed)
+        assert isinstance(found, Refuse if refused else Pass), found
+        assert isinstance(ask(sql, WORLD, aimed), Pass), "nothing moves: whoever aims so means it"
+    if refused:
+        found = ask("insert into moved values (1)", moving, aimed)
+        assert isinstance(found, Refuse)
+        assert "served from keyspace shop" in found.message
+
+
 def test_large_texts_are_not_kept() -> None:
     router = make_router(WORLD, KnownTables(KNOWN))
     sql = b"insert into lines values " + b", ".join(b"(%d, 'x')" % at for at in range(5000))
@@ -400,6 +418,64 @@ def test_large_texts_are_not_kept() -> None:
     assert isinstance(found, Pass)
     assert found.sql == sql
     assert found.footprint.tables == {("sh", "lines")}
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "touched"),
+    [
+        ("insert into lines values ", "", {("sh", "lines")}),
+        ("insert into orders (name, id) values ", " on duplicate key update name = 'again'",
+         {("sh", "orders"), ("shop", "names"), ("shop", "ids")}),
+        ("replace into app.people values ", "", {("shop", "people")}),
+    ],
+)  # fmt: skip
+def test_many_plain_rows_are_planned_as_one_is(
+    monkeypatch: pytest.MonkeyPatch, head: str, tail: str, touched: set[tuple[str, str]]
+) -> None:
+    """But not read value by value: texts of some megabytes would keep other clients waiting."""
+    router = make_router(WORLD, KnownTables(KNOWN))
+    one = router.plan(f"{head}(1, 'x'){tail}".encode(), view())
+    compiled: list[int] = []
+    compile_ = VtgateRouter.compile
+
+    def noted(self: VtgateRouter, sql: bytes, seen: SessionView, *, prepared: bool = False) -> Any:
+        compiled.append(len(sql))
+        return compile_(self, sql, seen, prepared=prepared)
+
+    monkeypatch.setattr(VtgateRouter, "compile", noted)
+    for start in (0, 7_000_000):
+        rows = ", ".join(f"({start + at}, 'it''s // -- \\' {at}')" for at in range(20_000))
+        many = router.plan(f"{head}{rows}{tail}".encode(), view())
+        assert isinstance(one, Pass)
+        assert isinstance(many, Pass)
+        assert (many.footprint, many.destination) == (one.footprint, one.destination)
+        assert many.footprint.tables == touched
+        assert many.sql == one.sql.replace(b"(1, 'x')", rows.encode())
+    if "app." not in head:  # there the database's own name has to go from the text
+        assert max(compiled) < 200
+
+
+def test_many_rows_are_refused_to_a_password_for_replicas_as_one_is() -> None:
+    rows = ", ".join(f"({at}, 'x')" for at in range(1000))
+    found = ask(f"insert into lines values {rows}", replica_only=True)
+    assert isinstance(found, Refuse)
+    assert found.errno == 1290
+
+
+def test_what_stands_behind_many_rows_is_read() -> None:
+    rows = ", ".join(f"({at}, 'x')" for at in range(1000))
+    router = make_router(WORLD, KnownTables(KNOWN))
+    tail = " on duplicate key update order_id = last_insert_id()"
+    for last in (7, 8):
+        found = router.plan(f"insert into lines values {rows}{tail}".encode(), view(last_insert_id=last))
+        assert isinstance(found, Pass)
+        assert found.sql.endswith(f"order_id = {last}".encode())
+
+
+def test_many_rows_in_another_character_set_are_refused_as_one_is() -> None:
+    rows = ", ".join(f"({at}, 'x')" for at in range(1000))
+    found = ask(f"insert into lines values {rows}", charset="latin1")
+    assert isinstance(found, Refuse)
 
 
 def test_a_keyspace_whose_foreign_keys_vtgate_manages_is_written_as_a_whole() -> None:

@@ -1,8 +1,9 @@
-"""INSERT and REPLACE of many rows that are nothing but literals: split over shards without being parsed.
+"""INSERT and REPLACE of many rows that are nothing but literals: planned, and split over shards where that is
+ours to do, without being parsed.
 
 What stands before the rows and behind them is planned once, with the first row alone; each row is then found
-by a regular expression, which also gives the values that place it. Invariant: the answer is the one that
-``router_insert`` gives for the same text; where a row is not of the plain form, the text goes there.
+by a regular expression, which also gives the values that place it. Invariant: the answer is the one that the
+router gives for the same text when it reads all of it; where a row is not of the plain form, that is done.
 """
 
 from __future__ import annotations

@@ -89,9 +89,6 @@ class VtgateRouter(Router):
 
     # --- what is behind it
 
-    def _in_bulk(self, sql: bytes, view: SessionView) -> Plan | None:  # noqa: ARG002 no rows are placed here
-        return None
-
     def _context(self, sql: bytes, view: SessionView) -> Context:
         target = view.target
         asked = TabletType.REPLICA if view.replica_only else target.tablet_type

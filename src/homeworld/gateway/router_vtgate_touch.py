@@ -12,7 +12,7 @@ from typing import cast
 
 from homeworld.gateway.plan import SchemaView, Verb
 from homeworld.gateway.router_context import Context
-from homeworld.gateway.router_errors import unknown_database
+from homeworld.gateway.router_errors import RefusedError, unknown_database
 from homeworld.gateway.router_names import Aim, Names
 from homeworld.gateway.router_target import SYSTEM_SCHEMAS
 from homeworld.gateway.sql_tables import TableRef
@@ -114,7 +114,7 @@ class Touches:
         """The tables that a reference may lead to; none where it is a system schema's.
 
         :raises RefusedError: it is qualified by what is no keyspace: also by a target, which would lead past
-            the session's own.
+            the session's own. Or it is aimed past the rules of a move.
         """
         schema = ref.schema or aim.target.keyspace
         if schema.lower() in SYSTEM_SCHEMAS and schema not in self._routes.keyspaces:
@@ -125,8 +125,25 @@ class Touches:
             raise unknown_database(schema)
         ruled = look_up(self._routes.rules, schema, ref.name, aim.tablet_type)
         if ruled is not None:
+            self._check_aimed(aim, (schema, ref.name), ruled)
             return frozenset({ruled})
         return frozenset({(schema, ref.name)}) if schema else self._global(ref.name)
+
+    def _check_aimed(self, aim: Aim, named: Physical, ruled: Physical) -> None:
+        """Refuse what is aimed at one shard on a table that moves and is served elsewhere: to a shard vtgate
+        sends it past all rules, and what it finds there is a copy, or what a copy was made of.
+
+        :raises RefusedError: it is that.
+        """
+        moving = self._routes.moving
+        if aim.target.shard and moving is not None and named in moving.tables and ruled[0] != named[0]:
+            keyspace, table = named
+            raise RefusedError(
+                1105,
+                "HY000",
+                f"table {table} moves, and is served from keyspace {ruled[0]} now; aim at that, and not at "
+                f"shard {keyspace}/{aim.target.shard}",
+            )
 
     def _global(self, table: str) -> frozenset[Physical]:
         """Where a table may be that is named without a keyspace, and without a rule."""
