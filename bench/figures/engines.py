@@ -1,7 +1,8 @@
 """Both engines side by side, on the same MySQL: an installation on servers alone and one on Vitess, each
 moving the same table under the same API.
 
-Ours is the local engine, the peer is Vitess as homeworld drives it. Whole moves are measured as a user sees
+Ours is the local engine, the peer is Vitess as homeworld drives it. A switch of writes is homeworld's own on
+both; its stall compares what stands below. Whole moves are measured as a user sees
 them: from asking until the state is seen. Of a switch it is the longest statement of any client; of a query,
 the CPU of everything that it passes before the server.
 """

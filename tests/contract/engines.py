@@ -35,6 +35,10 @@ ROWS: Mapping[str, tuple[str, Callable[[Capabilities], str]]] = {
             else "those whose answer is exact; the rest is refused with the reason"
         ),
     ),
+    "switched_by": (
+        "writes are switched, while clients wait, by",
+        lambda one: one.switched_by,
+    ),
     "atomic_over_shards": (
         "a transaction over shards is committed",
         lambda one: one.atomic_over_shards,

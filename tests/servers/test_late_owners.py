@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,10 @@ from homeworld.model.errors import FencedError, HomeworldError, UnavailableError
 from homeworld.model.topology import BackendRole, Flavor
 from homeworld.replication import sidecar
 from homeworld.replication.connection import Connection
+from homeworld.replication.fence import TableFence
 from homeworld.workflows.move_tables.servers import ServerTools
-from tests.support.engines import owner
+from homeworld.workflows.move_tables.tools import VitessStream
+from tests.support.engines import owner, until
 from tests.support.mysqld import TestServer
 
 pytestmark = pytest.mark.servers
@@ -70,6 +73,53 @@ def test_who_knows_only_an_older_epoch_forgets_nothing(
         assert sidecar.claim(connection, stream, 6, None).position == "here"
         sidecar.forget([place], gateway_schema, "forward", 6)
         assert not connection.query_all(f"SELECT 1 FROM {sidecar.SCHEMA}.streams WHERE {stream.where}")
+
+
+def test_what_waits_for_tables_that_were_moved_is_ended(
+    gateway_server: TestServer, gateway_schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A gateway that is set apart may have sent it: freed, the tables would take a row that nobody finds."""
+    place = gateway_server.place("shop", "-", gateway_schema, BackendRole.OWNER)
+    gateway_server.execute("CREATE TABLE t (id INT PRIMARY KEY)", gateway_schema)
+    tools = ServerTools()
+    with ThreadPoolExecutor(1) as pool:
+        with TableFence()([place], ["t"], 5.0):
+            late = pool.submit(gateway_server.execute, "INSERT INTO t VALUES (1)", gateway_schema)
+            waiting = (
+                "SELECT 1 FROM information_schema.PROCESSLIST WHERE DB = '{}' AND STATE LIKE 'Waiting %'"
+            )
+            until(lambda: bool(gateway_server.query(waiting.format(gateway_schema))), "it waits")
+            tools.end_blocked([replace(place, schema="another")], ["t"])
+            assert gateway_server.query(waiting.format(gateway_schema))
+            assert "is ended" not in caplog.text
+            tools.end_blocked([place], ["another"])
+            with pytest.raises(Exception, match=r"Lost connection|was killed|interrupted"):
+                late.result(30)
+        assert not gateway_server.query("SELECT id FROM t", gateway_schema)
+    tools.close()
+
+
+def test_how_far_the_streams_of_a_place_are_is_read_from_its_tablets_schema(
+    gateway_server: TestServer, gateway_schema: str
+) -> None:
+    place = gateway_server.place("shop", "-", gateway_schema, BackendRole.OWNER)
+    at = "MySQL56/4e5c3a8e-0000-4000-8000-000000000001:1-5"
+    gateway_server.execute(
+        [
+            "CREATE TABLE vreplication (id INT PRIMARY KEY, state VARBINARY(100), pos VARBINARY(10000),"
+            " message VARBINARY(1000), db_name VARBINARY(255))",
+            f"INSERT INTO vreplication VALUES (1, 'Running', '{at}', '', '{gateway_schema}'),"
+            f" (2, 'Stopped', NULL, 'Stopped at DDL truncate t', '{gateway_schema}'),"
+            f" (3, 'Running', '{at}', '', 'another')",
+        ],
+        gateway_schema,
+    )
+    tools = ServerTools()
+    assert tools.stream_positions(place, gateway_schema) == {
+        1: VitessStream("Running", at.partition("/")[2], ""),
+        2: VitessStream("Stopped", "", "Stopped at DDL truncate t"),
+    }
+    tools.close()
 
 
 def test_a_server_that_is_being_replaced_is_no_place_to_start_from(server: TestServer) -> None:

@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from homeworld.model.engines import EngineKind
+from homeworld.model.ports import Preconditions
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.store.store import Store
 from homeworld.store.workflows import Workflow
+from homeworld.workflows.move_tables.context import Context
+from homeworld.workflows.move_tables.vitess_plans import vitess_plans
+from homeworld.workflows.steps import Plan
 from tests.support.move_scenarios import PAUSE, Writing
 from tests.support.moving_shop import dying
 from tests.support.vitess_moves import PATIENCE, SOURCE, TARGET, Acting, Application, MovingShop, check
@@ -21,8 +25,13 @@ class OnVitess:
     engine_kind = EngineKind.VITESS
     source = SOURCE
 
-    def __init__(self, shop: MovingShop, target: str = TARGET) -> None:
-        self.shop, self.target = shop, target
+    def __init__(
+        self,
+        shop: MovingShop,
+        target: str = TARGET,
+        plans: Callable[[Preconditions], Mapping[str, Plan[Context]]] = vitess_plans,
+    ) -> None:
+        self.shop, self.target, self._plans = shop, target, plans
         self._acting: Acting | None = None
 
     @property
@@ -46,7 +55,7 @@ class OnVitess:
         return self.shop.reasons(source, target)
 
     def move(self, source: str, target: str, **options: Any) -> None:
-        self._acting = Acting(self.shop, self.shop.move(source, target, **options))
+        self._acting = Acting(self.shop, self.shop.move(source, target, **options), plans=self._plans)
         assert not self.acting.run(State.RUNNING)
 
     def go(self, trigger: Trigger, state: State) -> Workflow:
@@ -67,13 +76,13 @@ class OnVitess:
     def killed(self, trigger: Trigger, when: str, step: str) -> None:
         self.shop.ask(self.workflow_id, trigger)
         time.sleep(PAUSE)
-        self._acting = Acting(self.shop, self.workflow_id, dying(when, step))
+        self._acting = Acting(self.shop, self.workflow_id, dying(when, step), plans=self._plans)
         assert self.acting.run()
         self.acting.die()
         time.sleep(PAUSE)
 
     def go_on(self, *states: State) -> Workflow:
-        self._acting = Acting(self.shop, self.workflow_id)
+        self._acting = Acting(self.shop, self.workflow_id, plans=self._plans)
         return self.reaches(*states)
 
     def application(self, schema: str, rows: Mapping[int, int] | None = None) -> Writing:

@@ -297,11 +297,19 @@ KILLS: Mapping[EngineKind, tuple[tuple[str, str, str], ...]] = {
         (d.CUT_OVER, "after", "drop source tables"),
     ),
     EngineKind.VITESS: (
+        (d.SWITCH_PRIMARIES, "after", "drain"),
+        (d.SWITCH_PRIMARIES, "after", "commit"),
+        (d.SWITCH_PRIMARIES, "after", "set the rules in Vitess"),
+        (d.SWITCH_PRIMARIES, "after", "conclude in Vitess"),
+        (d.REVERSE_PRIMARIES, "after", "commit"),
+        (d.REVERSE_PRIMARIES, "after", "conclude in Vitess"),
+        (d.CUT_OVER, "after", "complete in Vitess"),
+    ),
+    # Where a switch is Vitess's own.
+    EngineKind.ATTACHED: (
         (d.SWITCH_PRIMARIES, "before", "switch in Vitess"),
         (d.SWITCH_PRIMARIES, "after", "switch in Vitess"),
-        (d.SWITCH_PRIMARIES, "after", "commit"),
         (d.REVERSE_PRIMARIES, "after", "switch in Vitess"),
-        (d.CUT_OVER, "after", "complete in Vitess"),
     ),
 }
 """Where a process is killed: plan, before or after, step. The engines' plans have steps of their own."""

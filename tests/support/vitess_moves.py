@@ -25,7 +25,7 @@ from homeworld.engines.vitess.tablet_vars import HttpVars
 from homeworld.model.clusters import ClusterKeyspace, ClusterShard, ClusterSpec
 from homeworld.model.engines import EngineKind
 from homeworld.model.errors import DeadlineExceededError, InvalidError
-from homeworld.model.ports import MoveWish
+from homeworld.model.ports import MoveWish, Preconditions
 from homeworld.model.routing import HoldRequest, RoutingSnapshot
 from homeworld.model.states.lifecycle import Life, LifeTrigger, life_row
 from homeworld.model.states.move_tables import MOVE_TABLES, State, Trigger
@@ -286,10 +286,16 @@ class Acting:
 
     :param hook: called with before or after and a step's name; it may raise Died.
     :param vtctld: what commands go through, where they are to be disturbed.
+    :param plans: how writes are switched: ``attached_plans`` by Vitess alone.
     """
 
     def __init__(
-        self, shop: MovingShop, workflow: str, hook: Hook = lambda _when, _step: None, vtctld: Any = None
+        self,
+        shop: MovingShop,
+        workflow: str,
+        hook: Hook = lambda _when, _step: None,
+        vtctld: Any = None,
+        plans: Callable[[Preconditions], Mapping[str, Plan[Context]]] = vitess_plans,
     ) -> None:
         self.shop, self.workflow = shop, workflow
         self.moves = VitessMoves(vtctld or shop.clusters, HttpVars(shop.clusters))
@@ -305,8 +311,8 @@ class Acting:
             self.newest = [context]
             hook(when, step)
 
-        plans = {name: _hooked(plan, noted) for name, plan in vitess_plans(preconditions).items()}
-        self.handler = MoveTables(ports, preconditions, vitess=Means(ports, plans))
+        noting = {name: _hooked(plan, noted) for name, plan in plans(preconditions).items()}
+        self.handler = MoveTables(ports, preconditions, vitess=Means(ports, noting))
         with shop.store.write() as tx:
             token = tx.leases.acquire(f"workflow:{workflow}", "me", 0.2)
         assert token is not None
@@ -328,8 +334,10 @@ class Acting:
             return True
 
     def die(self) -> None:
-        """What ends with a process: its connections to servers."""
+        """What ends with a process: its connections to servers, its locks, and commands that wait for it."""
         for context in self.newest:
+            context.hand.unlock()
+            context.hand.leave_rules()
             context.hand.tools.close()
 
     def settle(self) -> None:

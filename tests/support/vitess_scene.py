@@ -8,87 +8,31 @@ Clients reach tables through gateways and through the cluster's rules, as they d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 from homeworld.model.agreement import merged
-from homeworld.model.clusters import HANDED_OVER, ClusterMove, ClusterSpec, MoveLook
+from homeworld.model.clusters import ClusterSpec
 from homeworld.model.engines import EngineKind
 from homeworld.model.errors import (
     DeadlineExceededError,
-    HomeworldError,
     NotFoundError,
     UnavailableError,
 )
-from homeworld.model.movers import MoverProgress, Phase, StreamProgress, TableVerification, Verification
-from homeworld.model.routing_rules import TrafficPhase, rules_for
 from homeworld.model.tables import Table
-from homeworld.model.topology import Endpoint, Flavor, TabletType
+from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.store.store import Store
 from homeworld.workflows.move_tables.context import Ports, VitessPorts
 from homeworld.workflows.move_tables.handler import Means, MoveTables
+from homeworld.workflows.move_tables.tools import VitessStream
 from homeworld.workflows.move_tables.vitess_known import cluster_move
 from homeworld.workflows.move_tables.vitess_mover import Known, VitessMovers
-from homeworld.workflows.move_tables.vitess_plans import vitess_plans
+from homeworld.workflows.move_tables.vitess_plans import attached_plans, vitess_plans
 from tests.support.stores import Shop
+from tests.support.vitess_fakes import NUMBERS, FakeMoves, VitessWorld, gtid
 from tests.support.workflow_scene import TABLE, Hook, Process, Scene, hooked
-from tests.support.workflow_world import FakeGateways, FakeMovers, World, make_fence, make_table
-
-
-@dataclass
-class Streams:
-    """One direction: ``running``, ``stopped``, at a statement (``ddl``), stopped for a ``cutover``, or
-    ``frozen``.
-    """
-
-    state: str = "stopped"
-    position: int | None = None
-    copied: bool = False
-    journaled: bool = False
-    ddl: str = ""
-    ddl_at: str = ""
-
-    def meet(self, ddl: str, at: str) -> None:
-        """Stop at a schema statement."""
-        self.state, self.ddl, self.ddl_at = "ddl", ddl, at
-
-
-@dataclass
-class Cluster:
-    """What Vitess remembers. ``denied`` are keyspaces whose primaries refuse the tables."""
-
-    rules: dict[str, str] = field(default_factory=dict[str, str])
-    vschemas: dict[str, Any] = field(default_factory=dict[str, Any])
-    forward: Streams | None = None
-    reverse: Streams | None = None
-    denied: set[str] = field(default_factory=set[str])
-    verified: dict[str, Verification] = field(default_factory=dict[str, Verification])
-
-
-@dataclass
-class VitessWorld(World):
-    """Servers and the cluster beside them."""
-
-    cluster: Cluster = field(default_factory=Cluster)
-
-    def pump(self, source: str, target: str) -> None:
-        """Let the streams that run come to where the logs are."""
-        for streams, origin, to in (
-            (self.cluster.forward, source, target),
-            (self.cluster.reverse, target, source),
-        ):
-            if streams is None or streams.state != "running":
-                continue
-            if not streams.copied:
-                for key, value in self.rows[origin, TABLE].items():
-                    self.apply(to, TABLE, key, value)
-                streams.position, streams.copied = len(self.logs.get(origin, [])), True
-            log = self.logs.setdefault(origin, [])
-            for table, key, value in log[streams.position or 0 :]:
-                if table == TABLE and value is not None:
-                    self.apply(to, TABLE, key, value)
-            streams.position = len(log)
+from tests.support.workflow_world import FakeGateways, FakeMovers, FakeTools, World, make_fence, make_table
 
 
 class FakeClusters:
@@ -119,6 +63,14 @@ class FakeClusters:
         assert timeout_seconds > 0
         self.apply_rules(branch_id, merged(self.world.cluster.rules, rules, names))
 
+    def begin_rules(self, branch_id: str) -> FakeRules:
+        assert not self.world.claimed, "one after the other"
+        self.world.claimed = True
+        return FakeRules(self)
+
+    def sidecar(self, branch_id: str, keyspace: str) -> str:
+        return f"_vt_{keyspace}"
+
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
         if dict(rules) != self.world.cluster.rules:
             raise DeadlineExceededError("vtgate serves by other rules")
@@ -129,178 +81,55 @@ class FakeClusters:
     def check_vschema(self, branch_id: str, keyspace: str, vschema: Mapping[str, object]) -> None: ...
 
 
-class FakeMoves:
-    """The cluster as ``ClusterMoves``.
+class FakeRules:
+    """Rules about to be set, as ``RuleSetter``."""
 
-    :param at: called with each place that a switch passes.
-    """
+    def __init__(self, clusters: FakeClusters) -> None:
+        self.clusters = clusters
+        self.rules = dict(clusters.world.cluster.rules)
 
-    def __init__(self, world: VitessWorld, at: Callable[[str], None] = lambda _place: None) -> None:
-        self.world = world
-        self.at = at
-        self.refusal = ""
+    def set(self, rules: Mapping[str, str], timeout_seconds: float) -> None:
+        self.clusters.world.calls.append("set rules")
+        self.rules = dict(rules)
+        self.clusters.world.cluster.rules = dict(rules)
 
-    @property
-    def cluster(self) -> Cluster:
-        return self.world.cluster
+    def close(self) -> None:
+        self.clusters.world.claimed = False
 
-    def create(self, move: ClusterMove) -> None:
-        if self.cluster.forward is not None:
-            return
-        assert "auto_increment" in str(self.cluster.vschemas[move.target]), "the vschema is there first"
-        self.world.rows.setdefault((move.target, TABLE), {})
-        self.cluster.forward = Streams()
-        self._route(move, TrafficPhase.SOURCE)
-        self.cluster.denied = {move.target}
 
-    def _route(self, move: ClusterMove, phase: TrafficPhase) -> None:
-        self.cluster.rules = rules_for(phase, move.tables, move.source, move.target, self.cluster.rules)
-        if phase is TrafficPhase.TARGET:  # Vitess needs no rule from a name to itself
-            del self.cluster.rules[f"{move.target}.{TABLE}"]
+class VitessTools(FakeTools):
+    """Servers that tell positions as MySQL does, and what tablets keep on them."""
 
-    def _leads(self, move: ClusterMove, suffix: str = "") -> str:
-        return self.cluster.rules.get(f"{move.source}.{TABLE}{suffix}", move.source).partition(".")[0]
+    world: VitessWorld
 
-    def look(self, move: ClusterMove) -> MoveLook:
-        cluster, switched = self.cluster, self._leads(move) == move.target
-        forward, reverse = cluster.forward, cluster.reverse
-        return MoveLook(
-            exists=forward is not None,
-            reverse_exists=reverse is not None,
-            replicas_switched=self._leads(move, "@replica") == move.target,
-            primaries_switched=switched,
-            frozen=forward is not None and forward.state == "frozen",
-            reverse_frozen=reverse is not None and reverse.state == "frozen",
-            journaled=forward is not None and forward.journaled,
-            reverse_journaled=reverse is not None and reverse.journaled,
-            denied=(move.target if switched else move.source) in cluster.denied,
-        )
+    def positions(self, places: Sequence[ShardPlace]) -> Mapping[str, str]:
+        return {place.shard: gtid(len(self.world.logs.get(place.keyspace, []))) for place in places}
 
-    def _streams(self, *, reverse: bool) -> Streams:
-        streams = self.cluster.reverse if reverse else self.cluster.forward
+    def stream_positions(self, place: ShardPlace, sidecar: str) -> Mapping[int, VitessStream]:
+        assert sidecar == f"_vt_{place.keyspace}"
+        self.world.pump("shop", "shop_sharded")
+        back = place.keyspace == "shop"
+        streams = self.world.cluster.reverse if back else self.world.cluster.forward
         if streams is None:
-            raise UnavailableError("Vitess has no such streams")
-        return streams
+            return {}
+        state = "Running" if streams.state == "running" else "Stopped"
+        message = f"Stopped at DDL {streams.ddl}" if streams.state == "ddl" else ""
+        told = VitessStream(state, gtid(streams.position or 0), message)
+        return dict.fromkeys(NUMBERS, told)
 
-    def start(self, move: ClusterMove, *, reverse: bool) -> None:
-        streams, seen = self._streams(reverse=reverse), self.look(move)
-        if (
-            streams.state in ("stopped", "ddl", "cutover")
-            and not seen.halfway
-            and seen.primaries_switched is reverse
-        ):
-            streams.state, streams.ddl, streams.ddl_at = "running", "", ""
 
-    def stop(self, move: ClusterMove, *, reverse: bool) -> None:
-        streams = self.cluster.reverse if reverse else self.cluster.forward
-        if streams is not None and streams.state == "running":
-            streams.state = "stopped"
+def fence_of(world: VitessWorld) -> Any:
+    """As ``make_fence``, with positions as MySQL tells them."""
+    plain = make_fence(world)
 
-    def progress(self, move: ClusterMove, *, reverse: bool, verify_id: str = "") -> MoverProgress:
-        streams = self._streams(reverse=reverse)
-        self.world.pump(move.source, move.target)
-        over = streams.state in ("frozen", "cutover")
-        phase = {"stopped": Phase.STOPPED, "ddl": Phase.DDL}.get(streams.state, Phase.FOLLOWING)
-        told = StreamProgress("-", "-80", "", 0, 0, 0.0, unmeasured=HANDED_OVER if over else "")
-        found = self.cluster.verified.get(verify_id)
-        return MoverProgress(
-            phase, streams.copied, (), (told,), 0.0, 0.0, 0.0, found, ddl=streams.ddl, ddl_at=streams.ddl_at
-        )
+    @contextmanager
+    def fence(
+        places: Sequence[ShardPlace], tables: Sequence[str], timeout_seconds: float
+    ) -> Generator[Mapping[str, str]]:
+        with plain(places, tables, timeout_seconds) as finals:
+            yield {shard: gtid(int(at)) for shard, at in finals.items()}
 
-    def check(self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool) -> None:
-        if self.refusal:
-            raise DeadlineExceededError(self.refusal)
-
-    def switch_replicas(
-        self, move: ClusterMove, tablet_types: frozenset[TabletType], *, back: bool, timeout_seconds: float
-    ) -> None:
-        for name, to in self.cluster.rules.items():
-            if "@" in name:
-                self.cluster.rules[name] = f"{move.source if back else move.target}.{TABLE}"
-                assert to
-
-    def switch_primaries(
-        self, move: ClusterMove, *, back: bool, timeout_seconds: float, untouched: bool = False
-    ) -> Mapping[str, str]:
-        if untouched:
-            seen = self.look(move)
-            assert not seen.halfway, "a switch was begun"
-            assert not seen.at(back=back), "the switch was made"
-        try:
-            while not self.look(move).at(back=back):
-                self._go_on(move, back=back)
-        except HomeworldError as error:
-            seen = self.look(move)
-            if seen.halfway:
-                raise UnavailableError(f"begun: {error}") from error
-            if not seen.at(back=back):
-                raise DeadlineExceededError(f"not moved: {error}") from error
-        return dict(self.cluster.rules)
-
-    def _go_on(self, move: ClusterMove, *, back: bool) -> None:
-        """One call of Vitess's own: from wherever it stands to its end."""
-        cluster = self.cluster
-        origin, to = (move.target, move.source) if back else (move.source, move.target)
-        streams = self._streams(reverse=back)
-        if not streams.journaled:
-            self.at("begun")
-            cluster.denied = {origin}
-            self.at("denied")
-            streams.state = "running"
-            self.world.pump(move.source, move.target)
-            streams.state = "cutover"
-            other = Streams(position=len(self.world.logs.setdefault(to, [])), copied=True)
-            if back:
-                cluster.forward = other
-            else:
-                cluster.reverse = other
-            self.at("streams made")
-            streams.journaled = True
-            self.at("journaled")
-        cluster.denied = {origin}
-        for name in [name for name in cluster.rules if "@" not in name]:
-            cluster.rules[name] = f"{to}.{TABLE}"
-        self.at("routed")
-        other_streams = self._streams(reverse=not back)
-        other_streams.state = "running"
-        self.at("started")
-        streams.state = "frozen"
-        self.at("ended")
-
-    def settle(self, move: ClusterMove, *, back: bool, timeout_seconds: float) -> None:
-        for _ in range(6):
-            seen = self.look(move)
-            if seen.at(back=back) and not seen.halfway:
-                return
-            self._go_on(move, back=seen.begun_back if seen.halfway else back)
-        raise UnavailableError("it does not settle")
-
-    def verify(self, move: ClusterMove, verify_id: str) -> None:
-        self.world.pump(move.source, move.target)
-        ours, theirs = self.world.rows[move.source, TABLE], self.world.rows[move.target, TABLE]
-        wrong = sum(ours.get(key) != theirs.get(key) for key in ours.keys() | theirs.keys())
-        found = TableVerification(TABLE, len(ours), wrong, 0, 0, 0)
-        self.cluster.verified[verify_id] = Verification(
-            verify_id, "completed", len(ours), len(ours), 0.0, (found,)
-        )
-
-    def stop_verifying(self, move: ClusterMove, verify_id: str) -> None: ...
-
-    def complete(self, move: ClusterMove) -> None:
-        if self.cluster.forward is not None:
-            assert self.look(move).at(back=False)
-            self.world.rows.pop((move.source, TABLE), None)
-            self._forget()
-
-    def cancel(self, move: ClusterMove) -> None:
-        if self.cluster.forward is not None:
-            assert not self.look(move).primaries_switched, "Vitess refuses to cancel then"
-            self.world.rows.pop((move.target, TABLE), None)
-            self._forget()
-
-    def _forget(self) -> None:
-        self.cluster.forward = self.cluster.reverse = None
-        self.cluster.denied = set()
+    return fence
 
 
 class VitessGateways(FakeGateways):
@@ -315,12 +144,14 @@ class VitessGateways(FakeGateways):
     def write(self, name: str, value: str) -> bool:
         """A client's write: held by the gateways' routes, carried out by the cluster's."""
         physical, _, table = self.rules.get(name, name).partition(".")
-        if any((physical, table) in hold.tables for hold in self.holds.values()):
+        if self.holding((physical, table)):
             return False
         if (physical, table) in self.closed:
             return False
         world = self.world
         keyspace = world.cluster.rules.get(name, name).partition(".")[0]
+        if keyspace in world.locked:
+            return False
         if keyspace in world.cluster.denied:
             self.refused += 1
             return False
@@ -341,22 +172,25 @@ class VitessProcess(Process):
         at: Callable[[str], None] = lambda _place: None,
     ) -> None:
         self.scene = scene
+        scene.world.claimed = False  # the kernel's, when whoever had it died
         self.movers = FakeMovers(scene.world)
-        self.moves = FakeMoves(scene.world, at)
-        clusters = FakeClusters(scene.world)
+        self.moves = FakeMoves(scene.world, scene.shards, at)
+        clusters, fence = FakeClusters(scene.world), fence_of(scene.world)
         local = Ports(
-            scene.store, scene.engine, scene.gateways, self.movers, make_fence(scene.world), scene.publish,
-            lambda: scene.tools,
-        )  # fmt: skip
+            scene.store, scene.engine, scene.gateways, self.movers, fence, scene.publish, lambda: scene.tools
+        )
         ports = Ports(
             scene.store, scene.engine, scene.gateways, VitessMovers(self.moves, scene.known),
-            make_fence(scene.world), scene.publish, lambda: scene.tools,
+            fence, scene.publish, lambda: scene.tools,
             VitessPorts(
                 clusters, self.moves, scene.followed, lambda _vtgate, names: scene.used_up.append(list(names))
             ),
         )  # fmt: skip
-        plans = {name: hooked(plan, hook) for name, plan in vitess_plans(scene.preconditions).items()}
-        self.handler = MoveTables(local, scene.preconditions, vitess=Means(ports, plans))
+        ours, others = (
+            Means(ports, {name: hooked(plan, hook) for name, plan in plans(scene.preconditions).items()})
+            for plans in (vitess_plans, attached_plans)
+        )
+        self.handler = MoveTables(local, scene.preconditions, vitess=ours, attached=others)
         self.lease = self.take()
 
 
@@ -365,18 +199,25 @@ class VitessScene(Scene):
 
     world: VitessWorld
     gateways: VitessGateways
+    engine_kind = EngineKind.VITESS
 
     def __init__(self, store: Store, shop: Shop, workflow_id: str, world: World) -> None:
         assert isinstance(world, VitessWorld)
         super().__init__(store, shop, workflow_id, world)
         self.gateways = VitessGateways(world)
+        self.tools = VitessTools(world)
+        with store.read() as tx:
+            self.shards = {
+                keyspace.name: [shard.name for shard in tx.keyspaces.shards(keyspace.id)]
+                for keyspace in tx.keyspaces.of_branch(shop.branch.id)
+            }
         self.used_up: list[list[tuple[str, str]]] = []
         self.publish()
 
     @classmethod
     def world_of(cls, store: Store, shop: Shop) -> VitessWorld:
         with store.write() as tx:
-            tx.databases.update(shop.database.id, engine=EngineKind.VITESS)
+            tx.databases.update(shop.database.id, engine=cls.engine_kind)
         world = VitessWorld(shop.branch.id, rows={("shop", TABLE): {}})
         world.cluster.vschemas = vschemas_of(store, shop.branch.id)
         return world
@@ -411,6 +252,13 @@ class VitessScene(Scene):
         assert self.world.cluster.rules == stored, "the cluster serves by what is stored"
         keyspace = self.gateways.rules.get(self.name, self.name).partition(".")[0]
         assert keyspace not in self.world.cluster.denied, "the side that has the writes takes them"
+        assert not self.world.claimed, "others may set rules"
+
+
+class AttachedScene(VitessScene):
+    """The same on a cluster that others run: Vitess's own switch, for which clients wait."""
+
+    engine_kind = EngineKind.ATTACHED
 
 
 def vschemas_of(store: Store, branch_id: str) -> dict[str, Any]:

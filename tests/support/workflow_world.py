@@ -27,9 +27,9 @@ from homeworld.model.ports import MoveWish, ServerStatus
 from homeworld.model.routing import Closing, HoldRequest, RoutingSnapshot
 from homeworld.model.sizes import Host, ServerSize
 from homeworld.model.tables import Column, Index, Table
-from homeworld.model.topology import BackendRole, Endpoint, Flavor, ShardPlace
+from homeworld.model.topology import BackendRole, Endpoint, Flavor, ShardPlace, TabletType
 from homeworld.replication.ddl import TargetForm
-from homeworld.workflows.move_tables.tools import IdColumn
+from homeworld.workflows.move_tables.tools import IdColumn, VitessStream
 
 PRIMARY = Index("PRIMARY", True, ("id",), False)
 
@@ -84,6 +84,9 @@ class FakeGateways:
         self.rules: dict[str, str] = {}
         self.holds: dict[str, HoldRequest] = {}
         self.stuck = False
+        self.stuck_for: frozenset[TabletType] = frozenset()
+        """Of which nothing under way comes to an end."""
+        self.asked: list[HoldRequest] = []
         self.fresh = True
         self.taken = ""
         self.closed: frozenset[tuple[str, str]] = frozenset()
@@ -112,7 +115,8 @@ class FakeGateways:
         self.rules, self.taken, self.closed, self.fresh = {}, "", frozenset(), True
 
     def hold(self, request: HoldRequest) -> None:
-        if self.stuck:
+        self.asked.append(request)
+        if self.stuck or self.stuck_for & request.tablet_types:
             raise DeadlineExceededError("transactions under way did not end in time")
         self.holds = {known: hold for known, hold in self.holds.items() if hold.subject != request.subject}
         self.holds[request.hold_id] = request
@@ -131,10 +135,16 @@ class FakeGateways:
         """Every hold's own deadline passes."""
         self.holds.clear()
 
+    def holding(self, table: tuple[str, str]) -> bool:
+        """Whether writes to the table wait."""
+        return any(
+            TabletType.PRIMARY in hold.tablet_types and table in hold.tables for hold in self.holds.values()
+        )
+
     def write(self, name: str, value: str) -> bool:
         """A client's INSERT of a new row or UPDATE of an old one; False: it waits."""
         keyspace, _, table = self.rules.get(name, name).partition(".")
-        if any((keyspace, table) in hold.tables for hold in self.holds.values()):
+        if self.holding((keyspace, table)):
             return False
         if (keyspace, table) in self.closed:
             return False
@@ -349,6 +359,9 @@ class FakeTools:
     def positions(self, places: Sequence[ShardPlace]) -> Mapping[str, str]:
         return {place.shard: str(len(self.world.logs.get(place.keyspace, []))) for place in places}
 
+    def stream_positions(self, place: ShardPlace, sidecar: str) -> Mapping[int, VitessStream]:
+        return {}
+
     def mark_logs(self, places: Sequence[ShardPlace]) -> None:
         self.world.calls.append(f"mark {places[0].keyspace}")
 
@@ -387,6 +400,10 @@ class FakeTools:
     ) -> None: ...
 
     def end_fences(self, places: Sequence[ShardPlace], tables: Sequence[str]) -> None: ...
+
+    def end_blocked(self, places: Sequence[ShardPlace], tables: Sequence[str]) -> None:
+        assert places[0].keyspace in self.world.locked, "only what waits for our own locks"
+        self.world.calls.append(f"end blocked {places[0].keyspace}")
 
     def warm(self, places: Sequence[ShardPlace]) -> None: ...
 

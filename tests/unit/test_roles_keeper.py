@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,3 +85,45 @@ def test_a_lock_that_is_not_given_is_not_waited_for_without_end(tmp_path: Path) 
             pass
     with ours.hold("a"), theirs.attempt("a") as taken:
         assert not taken
+
+
+def test_a_name_is_claimed_by_one_whoever_lets_it_go(tmp_path: Path) -> None:
+    theirs, ours = NamedLocks(tmp_path), NamedLocks(tmp_path)
+    release = theirs.claim("rules", 0.0)
+    for locks in (theirs, ours):  # also not twice by the same thread
+        with pytest.raises(UnavailableError, match="at work on rules"):
+            locks.claim("rules", 0.05)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(release).result(10)
+    again = ours.claim("rules", 0.0)
+    release()  # let go already: it is nobody else's that it closes
+    with pytest.raises(UnavailableError):
+        theirs.claim("rules", 0.0)
+    again()
+
+
+def test_a_claim_ends_with_its_process_whatever_that_has_begun(tmp_path: Path) -> None:
+    program = (
+        "import subprocess, sys; from pathlib import Path; from homeworld.engines.locks import NamedLocks\n"
+        "NamedLocks(Path(sys.argv[1])).claim('rules', 0.0)\n"
+        "child = subprocess.Popen(['sleep', '60'], close_fds=False)\n"
+        "print(child.pid, flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    ours = NamedLocks(tmp_path)
+    try:
+        with pytest.raises(UnavailableError):
+            ours.claim("rules", 0.0)
+        process.kill()
+        process.wait(10)
+        ours.claim("rules", 5.0)()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.communicate()

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Self, cast
 
 import pytest
@@ -19,10 +20,10 @@ from homeworld.engines.vitess.etcd import Etcd
 from homeworld.engines.vitess.moves_progress import progress_of
 from homeworld.model.clusters import ClusterMove, ClusterMoves
 from homeworld.model.errors import UnavailableError
-from homeworld.model.movers import MoverProgress, Phase
+from homeworld.model.movers import MoverProgress, MoverSpec, Phase
 from homeworld.model.tables import Column, Index, Table
 from homeworld.model.topology import Endpoint, Flavor
-from homeworld.workflows.move_tables import vitess_sequences
+from homeworld.workflows.move_tables import vitess_mover, vitess_sequences
 from homeworld.workflows.move_tables.vitess_mover import Known, VitessMovers
 from homeworld.workflows.move_tables.vitess_start import deferring
 from tests.unit.test_vitess_moves import MOVE, found, stream
@@ -199,3 +200,43 @@ def test_a_key_by_which_a_column_counts_is_not_deferred(found: Table, deferred: 
     at_once, later = (replace(MOVE, defer_secondary_keys=defer) for defer in (False, True))
     assert deferring(later, [table("id", BY_ID), found]) == (later if deferred else at_once)
     assert deferring(at_once, [found]) == at_once
+
+
+# -- while clients wait ------------------------------------------------------------------------------------
+
+
+def test_while_clients_wait_nobody_asks_vitess_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = [1000.0], list[bool]()
+    monkeypatch.setattr(vitess_mover.time, "monotonic", lambda: now[0])
+    told = progress_of(MOVE, found(stream()), {}, reverse=False, verification=None)
+
+    class Moves:
+        def start(self, move: ClusterMove, *, reverse: bool) -> None: ...
+
+        def progress(self, move: ClusterMove, *, reverse: bool, verify_id: str = "") -> MoverProgress:  # noqa: ARG002
+            asked.append(reverse)
+            if reverse:
+                raise UnavailableError("there are none")
+            return told
+
+    def known(_workflow_id: str) -> Known:
+        return Known(MOVE, "", "", lambda _reverse: {})
+
+    movers = VitessMovers(cast("ClusterMoves", Moves()), known)
+    mover = movers.start(cast("MoverSpec", SimpleNamespace(workflow_id="w", direction="forward", epoch=1)))
+    mover.progress()
+    assert asked == [False]
+    movers.keep_quiet("w", 20.0)
+    now[0] += 19.5
+    assert mover.progress().phase is Phase.FOLLOWING
+    assert movers.running("w", "reverse") is None
+    assert asked == [False]
+    now[0] += 1.0  # it ends by itself
+    mover.progress()
+    movers.running("w", "reverse")
+    assert asked == [False, False, True]
+    movers.keep_quiet("w", 20.0)
+    movers.keep_quiet("w", 0.0)
+    mover.progress()
+    movers.running("w", "reverse")
+    assert asked == [False, False, True, False, True]

@@ -7,6 +7,7 @@ say the same of where that is?
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -15,16 +16,24 @@ from homeworld.model.states.move_tables import State, Trigger
 from homeworld.model.topology import ShardPlace
 from homeworld.workflows import trouble
 from homeworld.workflows.move_tables import decide as d
-from homeworld.workflows.move_tables import steps_switch, vitess_mover
+from homeworld.workflows.move_tables import steps_switch, vitess_mover, vitess_switch
 from homeworld.workflows.move_tables.context import Context, Side
-from homeworld.workflows.move_tables.vitess_plans import vitess_plans
-from tests.support.vitess_scene import VitessProcess, VitessScene, places
+from homeworld.workflows.move_tables.vitess_plans import attached_plans, vitess_plans
+from homeworld.workflows.steps import Plan
+from tests.support.vitess_scene import (
+    AttachedScene,
+    VitessProcess,
+    VitessScene,
+    places,
+)
 from tests.support.workflow_scene import BEGINNINGS, PLANS, TABLE, Died, Scenes, writing
 from tests.support.workflow_world import FakePreconditions
 
 S, T = State, Trigger
 VITESS_PLANS = vitess_plans(FakePreconditions())
+ATTACHED_PLANS = attached_plans(FakePreconditions())
 PLACES = ("begun", "denied", "streams made", "journaled", "routed", "started", "ended")
+"""Of a switch that is Vitess's own."""
 SWITCHES = (d.SWITCH_PRIMARIES, d.REVERSE_PRIMARIES)
 
 
@@ -34,6 +43,8 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
     monkeypatch.setattr(steps_switch, "HOLD_SECONDS", 600.0)
     monkeypatch.setattr(steps_switch, "SWITCH_SECONDS", 590.0)
+    monkeypatch.setattr(vitess_switch, "UP_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_switch, "CALM_SECONDS", 0.0)
     monkeypatch.setattr(vitess_mover, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(vitess_mover, "ATTACH_SECONDS", 0.0)
 
@@ -43,21 +54,36 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     return Scenes(tmp_path_factory.mktemp("scenes"), VitessScene)
 
 
+@pytest.fixture(scope="module")
+def attached(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    """On a cluster that others run, where a switch is Vitess's own."""
+    return Scenes(tmp_path_factory.mktemp("attached"), AttachedScene)
+
+
 def at(scenes: Scenes, plan: str) -> VitessScene:
     scene = scenes.at(plan)
     assert isinstance(scene, VitessScene)
     return scene
 
 
-def test_the_plans_are_those_of_the_other_engine() -> None:
-    assert set(VITESS_PLANS) == set(PLANS)
-    for name, plan in VITESS_PLANS.items():
+@pytest.mark.parametrize("plans", [VITESS_PLANS, ATTACHED_PLANS], ids=["ours", "attached"])
+def test_the_plans_are_those_of_the_other_engine(plans: Mapping[str, Plan[Context]]) -> None:
+    assert set(plans) == set(PLANS)
+    for name, plan in plans.items():
         assert (plan.commit, plan.forward_only) == (PLANS[name].commit, PLANS[name].forward_only)
+
+
+@pytest.mark.parametrize("plan", SWITCHES)
+def test_undisturbed_on_an_attached_cluster(attached: Scenes, plan: str) -> None:
+    undisturbed(at(attached, plan), plan, ATTACHED_PLANS)
 
 
 @pytest.mark.parametrize("plan", BEGINNINGS)
 def test_undisturbed_it_ends_where_it_should_and_no_client_meets_an_error(scenes: Scenes, plan: str) -> None:
-    scene = at(scenes, plan)
+    undisturbed(at(scenes, plan), plan, VITESS_PLANS)
+
+
+def undisturbed(scene: VitessScene, plan: str, plans: Mapping[str, Plan[Context]]) -> None:
     performed: list[str] = []
 
     def note(when: str, step: str) -> None:
@@ -68,15 +94,16 @@ def test_undisturbed_it_ends_where_it_should_and_no_client_meets_an_error(scenes
     process.run()
     assert scene.state is BEGINNINGS[plan][2]
     assert scene.workflow.workflow_errors == ""
-    assert performed == [step.name for step in VITESS_PLANS[plan].steps]
+    assert performed == [step.name for step in plans[plan].steps]
     scene.write()
     process.run()
     scene.check()
     assert not scene.gateways.refused
 
 
-def test_a_whole_life(scenes: Scenes) -> None:
-    scene = scenes.new()
+@pytest.mark.parametrize("kind", ["scenes", "attached"])
+def test_a_whole_life(request: pytest.FixtureRequest, kind: str) -> None:
+    scene = request.getfixturevalue(kind).new()
     process = scene.process(writing(scene))
     process.run()
     scene.go(
@@ -93,8 +120,8 @@ def test_a_whole_life(scenes: Scenes) -> None:
 
 @pytest.mark.parametrize("plan", SWITCHES)
 @pytest.mark.parametrize("place", PLACES)
-def test_killed_within_the_switch_of_vitess_it_ends_the_same(scenes: Scenes, plan: str, place: str) -> None:
-    scene = at(scenes, plan)
+def test_killed_within_the_switch_of_vitess_it_ends_the_same(attached: Scenes, plan: str, place: str) -> None:
+    scene = at(attached, plan)
 
     def die(now: str) -> None:
         if now == place:
@@ -118,8 +145,8 @@ def test_killed_within_the_switch_of_vitess_it_ends_the_same(scenes: Scenes, pla
 
 @pytest.mark.parametrize("plan", SWITCHES)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_switch_that_breaks_off_goes_on_or_back(scenes: Scenes, plan: str, place: str) -> None:
-    scene = at(scenes, plan)
+def test_a_switch_that_breaks_off_goes_on_or_back(attached: Scenes, plan: str, place: str) -> None:
+    scene = at(attached, plan)
     process = scene.process(writing(scene), places([place]))
     process.run()
     _, _, end, early = BEGINNINGS[plan]
@@ -135,9 +162,9 @@ def test_a_switch_that_breaks_off_goes_on_or_back(scenes: Scenes, plan: str, pla
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_killed_within_the_switch_and_refused_afterwards_it_still_ends(scenes: Scenes, place: str) -> None:
+def test_killed_within_the_switch_and_refused_afterwards_it_still_ends(attached: Scenes, place: str) -> None:
     """What has become untrue meanwhile must not hold up what Vitess has begun."""
-    scene = at(scenes, d.SWITCH_PRIMARIES)
+    scene = at(attached, d.SWITCH_PRIMARIES)
 
     def die(now: str) -> None:
         if now == place:
@@ -158,9 +185,9 @@ def test_killed_within_the_switch_and_refused_afterwards_it_still_ends(scenes: S
 
 @pytest.mark.parametrize("plan", SWITCHES)
 @pytest.mark.parametrize("broken", [False, True])
-def test_ids_are_raised_again_where_the_hold_broke(scenes: Scenes, plan: str, broken: bool) -> None:
+def test_ids_are_raised_again_where_the_hold_broke(attached: Scenes, plan: str, broken: bool) -> None:
     """Clients may have been given some between the raise and the switch."""
-    scene = at(scenes, plan)
+    scene = at(attached, plan)
     before = len(scene.used_up)
 
     def expire(now: str) -> None:
@@ -177,10 +204,10 @@ def test_ids_are_raised_again_where_the_hold_broke(scenes: Scenes, plan: str, br
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("plan", "origin"), [*zip(SWITCHES, ("shop", "shop_sharded"), strict=True)])
 def test_streams_are_made_to_say_where_they_are_behind_all_that_is_written_under_the_hold(
-    scenes: Scenes, monkeypatch: pytest.MonkeyPatch, plan: str, origin: str, shared: bool
+    attached: Scenes, monkeypatch: pytest.MonkeyPatch, plan: str, origin: str, shared: bool
 ) -> None:
     """Not where both sides share a server: there a stream adds to the log by saying it."""
-    scene, owner = at(scenes, plan), Context.owner
+    scene, owner = at(attached, plan), Context.owner
 
     def apart(context: Context, side: Side) -> tuple[ShardPlace, ...]:
         return tuple(
@@ -203,9 +230,9 @@ def test_streams_are_made_to_say_where_they_are_behind_all_that_is_written_under
     assert at_switch == f"switch in Vitess: {'' if shared else f'mark {origin}'}"
 
 
-def test_while_vitess_moves_writes_nobody_lets_go_of_the_hold(scenes: Scenes) -> None:
+def test_while_vitess_moves_writes_nobody_lets_go_of_the_hold(attached: Scenes) -> None:
     """Nobody can stop Vitess then: whoever stops this process must not let clients meet it."""
-    scene = at(scenes, d.SWITCH_PRIMARIES)
+    scene = at(attached, d.SWITCH_PRIMARIES)
     held: list[bool] = []
 
     def loosen(now: str) -> None:

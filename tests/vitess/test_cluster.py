@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ from homeworld.engines.vitess.members import known, known_etcd
 from homeworld.engines.vitess.processes import Runner
 from homeworld.model.clusters import ClusterKeyspace, ClusterShard, ClusterSpec
 from homeworld.model.errors import DeadlineExceededError, FencedError, InvalidError, NotFoundError
+from homeworld.model.routing_rules import render
 from homeworld.model.topology import BackendRole
 from tests.support.vitess import (
     CUSTOMER,
@@ -172,6 +174,31 @@ def test_rules_lead_where_they_say(vitess: VitessWorld) -> None:
         vitess.clusters.await_rules(branch, {"goods": "customer.buyers"}, 0.2)
     vitess.clusters.apply_rules(branch, {})
     assert vitess.clusters.rules(branch) == {}
+
+
+@pytest.mark.parametrize("how", ["given nothing", "its owner dies", "given half", "set"])
+def test_rules_that_wait_are_set_whole_or_not_at_all(vitess: VitessWorld, how: str) -> None:
+    """Clients wait for it, so the command is up before; whoever was to give it rules may die first."""
+    before = dict(vitess.clusters.rules(vitess.branch_id))
+    after = {**before, "waiting": "shop.items"}
+    setter = vitess.clusters.begin_rules(vitess.branch_id)
+    try:
+        assert setter.rules == before
+        assert setter.waiting is not None
+        process = setter.waiting.process
+        assert process.stdin is not None
+        if how == "set":
+            setter.set(after, 10.0)
+            assert dict(vitess.clusters.seen_by_vtgate(vitess.branch_id).rules) == after
+        elif how != "given nothing":
+            if how == "given half":
+                process.stdin.write(json.dumps(render(after))[:-20])
+            process.stdin.close()  # as the kernel does for whoever dies
+            assert process.wait(10) != 0
+    finally:
+        setter.close()
+    assert dict(vitess.clusters.rules(vitess.branch_id)) == (after if how == "set" else before)
+    vitess.clusters.apply_rules(vitess.branch_id, before)
 
 
 def test_vschemas_follow_and_are_judged(vitess: VitessWorld) -> None:

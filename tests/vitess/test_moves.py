@@ -16,6 +16,7 @@ import pytest
 from homeworld.model.engines import EngineKind
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.workflows.move_tables import decide as d
+from homeworld.workflows.move_tables.vitess_plans import attached_plans
 from tests.conftest import SMALL
 from tests.support.ground_vitess import OnVitess
 from tests.support.move_scenarios import (
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.timeout(900)
 S, T = State, Trigger
 
 
-SAMPLE = (d.SWITCH_PRIMARIES, "after", "switch in Vitess")
+SAMPLE = (d.SWITCH_PRIMARIES, "after", "set the rules in Vitess")
 """Of the steps at which a process is killed, the one that is tried every time."""
 
 
@@ -121,6 +122,17 @@ def test_killed_at_a_step_it_ends_the_same(ground: OnVitess, plan: str, when: st
     give_up(ground.acting)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("plan", "when", "step"), KILLS[EngineKind.ATTACHED])
+def test_killed_at_a_step_of_a_switch_by_vitess_it_ends_the_same(
+    cluster: MovingShop, plan: str, when: str, step: str
+) -> None:
+    ground = OnVitess(cluster, plans=attached_plans)
+    killed_at_a_step_it_ends_the_same(ground, plan, when, step)
+    give_up(ground.acting)
+    cluster.clear()
+
+
 class Broken:
     """A vtctld whose caller dies in the middle of a switch. The command itself goes on, as a child of a
     process that was killed does; ``vtctld`` is killed, too, where that is asked for.
@@ -141,7 +153,8 @@ class Broken:
 
         def go_on() -> None:
             with contextlib.suppress(Exception):  # nobody is there any more who could hear it
-                self._shop.clusters.run(branch_id, *args, timeout_seconds=timeout_seconds)
+                # Not by the cluster: the lock of its rules went with the process that died.
+                self._shop.clusters.vtctldclient(branch_id).run(*args, timeout_seconds=timeout_seconds)
 
         threading.Thread(target=go_on, daemon=True).start()
         time.sleep(self._seconds)
@@ -169,10 +182,13 @@ def vtctlds(shop: MovingShop) -> list[int]:
 @pytest.mark.long
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 0.9])
 @pytest.mark.parametrize("vtctld", [False, True], ids=["worker", "vtctld-too"])
-def test_a_worker_that_dies_in_the_middle_of_the_switch(
+def test_a_worker_that_dies_while_vitess_makes_the_switch_its_own(
     shop: MovingShop, seconds: float, vtctld: bool
 ) -> None:
+    """Clients go on all the time, and all that they write is there once traffic has gone back."""
     acting = begin(shop)
+    application = Application(shop)
+    application.start()
     shop.ask(acting.workflow, T.SWITCH_PRIMARIES)
     first = Acting(shop, acting.workflow, vtctld=Broken(shop, seconds, vtctld=vtctld))
     assert first.run(S.SWITCHED_PRIMARIES)
@@ -181,6 +197,31 @@ def test_a_worker_that_dies_in_the_middle_of_the_switch(
         shop.followed(shop.branch_id, lambda: None)  # whoever watches the cluster starts it again
     time.sleep(0.3)
     second = Acting(shop, acting.workflow)
+    assert not second.run(S.SWITCHED_PRIMARIES)
+    time.sleep(0.5)
+    second.go(T.REVERSE_TRAFFIC, S.RUNNING)
+    time.sleep(0.3)
+    check(shop, application.finish(), SOURCE)
+    assert second.go(T.VERIFY_DATA, S.VERIFIED_DATA).verified
+    give_up(second)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 0.9])
+@pytest.mark.parametrize("vtctld", [False, True], ids=["worker", "vtctld-too"])
+def test_a_worker_that_dies_in_the_middle_of_a_switch_by_vitess(
+    shop: MovingShop, seconds: float, vtctld: bool
+) -> None:
+    acting = begin(shop)
+    shop.ask(acting.workflow, T.SWITCH_PRIMARIES)
+    broken = Broken(shop, seconds, vtctld=vtctld)
+    first = Acting(shop, acting.workflow, vtctld=broken, plans=attached_plans)
+    assert first.run(S.SWITCHED_PRIMARIES)
+    first.die()
+    if vtctld:
+        shop.followed(shop.branch_id, lambda: None)
+    time.sleep(0.3)
+    second = Acting(shop, acting.workflow, plans=attached_plans)
     assert not second.run(S.SWITCHED_PRIMARIES, S.RUNNING)
     if shop.workflow(acting.workflow).state is S.RUNNING:
         second.go(T.SWITCH_PRIMARIES, S.SWITCHED_PRIMARIES)

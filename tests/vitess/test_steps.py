@@ -13,14 +13,21 @@ import pytest
 from homeworld.model.errors import HomeworldError
 from homeworld.workflows import trouble
 from homeworld.workflows.move_tables import decide as d
-from homeworld.workflows.move_tables import steps_switch, vitess_mover
-from homeworld.workflows.move_tables.vitess_plans import vitess_plans
-from tests.support.vitess_scene import VitessScene
+from homeworld.workflows.move_tables import steps_switch, vitess_mover, vitess_switch
+from homeworld.workflows.move_tables.vitess_plans import attached_plans, vitess_plans
+from tests.support.vitess_scene import AttachedScene, VitessScene
 from tests.support.workflow_scene import BEGINNINGS, Died, Scenes, essence, writing
 from tests.support.workflow_world import FakePreconditions
 
 VITESS_PLANS = vitess_plans(FakePreconditions())
-STEPS = [(plan.name, step.name) for plan in VITESS_PLANS.values() for step in plan.steps]
+ATTACHED_PLANS = attached_plans(FakePreconditions())
+PLANS_OF = {VitessScene: VITESS_PLANS, AttachedScene: ATTACHED_PLANS}
+SWITCHES = (d.SWITCH_PRIMARIES, d.REVERSE_PRIMARIES)
+STEPS = [
+    *((VitessScene, plan.name, step.name) for plan in VITESS_PLANS.values() for step in plan.steps),
+    # What has other steps on a cluster that others run.
+    *((AttachedScene, name, step.name) for name in SWITCHES for step in ATTACHED_PLANS[name].steps),
+]
 
 
 pytestmark = pytest.mark.long
@@ -30,33 +37,39 @@ pytestmark = pytest.mark.long
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_switch, "UP_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_switch, "CALM_SECONDS", 0.0)
     monkeypatch.setattr(vitess_mover, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(vitess_mover, "ATTACH_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
-    return Scenes(tmp_path_factory.mktemp("scenes"), VitessScene)
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[type[VitessScene], Scenes]:
+    return {kind: Scenes(tmp_path_factory.mktemp("scenes"), kind) for kind in PLANS_OF}
 
 
-def at(scenes: Scenes, plan: str) -> VitessScene:
-    scene = scenes.at(plan)
+def at(scenes: dict[type[VitessScene], Scenes], kind: type[VitessScene], plan: str) -> VitessScene:
+    scene = scenes[kind].at(plan)
     assert isinstance(scene, VitessScene)
     return scene
 
 
+def id_of(kind: type[VitessScene], *rest: str) -> str:
+    return "-".join([*(["attached"] if kind is AttachedScene else []), *rest])
+
+
 KILLS = [
-    pytest.param(plan, step, when, id=f"{plan}-{when}-{step}")
-    for plan, step in STEPS
+    pytest.param(kind, plan, step, when, id=id_of(kind, plan, when, step))
+    for kind, plan, step in STEPS
     for when in ("before", "after")
 ]
 
 
-@pytest.mark.parametrize(("plan", "step", "when"), KILLS)
+@pytest.mark.parametrize(("kind", "plan", "step", "when"), KILLS)
 def test_killed_at_any_step_it_ends_the_same_and_no_row_is_lost(
-    scenes: Scenes, plan: str, step: str, when: str
+    scenes: dict[type[VitessScene], Scenes], kind: type[VitessScene], plan: str, step: str, when: str
 ) -> None:
-    scene = at(scenes, plan)
+    scene = at(scenes, kind, plan)
 
     def kill(now: str, name: str) -> None:
         if (now, name) == (when, step):
@@ -79,9 +92,11 @@ def test_killed_at_any_step_it_ends_the_same_and_no_row_is_lost(
     scene.check()
 
 
-@pytest.mark.parametrize(("plan", "step"), STEPS)
-def test_a_step_that_fails_once_is_undone_or_repeated(scenes: Scenes, plan: str, step: str) -> None:
-    scene = at(scenes, plan)
+@pytest.mark.parametrize(("kind", "plan", "step"), [pytest.param(*step, id=id_of(*step)) for step in STEPS])
+def test_a_step_that_fails_once_is_undone_or_repeated(
+    scenes: dict[type[VitessScene], Scenes], kind: type[VitessScene], plan: str, step: str
+) -> None:
+    scene = at(scenes, kind, plan)
     before = essence(scene)
     failures: list[str] = []
 
@@ -93,8 +108,8 @@ def test_a_step_that_fails_once_is_undone_or_repeated(scenes: Scenes, plan: str,
     process = scene.process(writing(scene, fail))
     process.run()
     _, _, end, early = BEGINNINGS[plan]
-    names = [s.name for s in VITESS_PLANS[plan].steps]
-    committed = early is None or VITESS_PLANS[plan].commit in names[: names.index(step) + 1]
+    names = [s.name for s in PLANS_OF[kind][plan].steps]
+    committed = early is None or PLANS_OF[kind][plan].commit in names[: names.index(step) + 1]
     if plan == d.START:
         committed = False
     assert scene.state is (end if committed else early)

@@ -10,7 +10,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,6 +70,23 @@ class NamedLocks:
             if taken:
                 self._give(name)
 
+    def claim(self, name: str, seconds: float) -> Callable[[], None]:
+        """Hold the name until what is returned is called, by whichever thread; nobody takes it twice. For
+        names that are held by nothing else here.
+
+        :raises UnavailableError: whoever has it does not let go in time.
+        """
+        handle = self._claimed(name, time.monotonic() + seconds)
+        if handle is None:
+            raise UnavailableError(f"somebody else has been at work on {name} for {seconds:g} s")
+        left = [handle]
+
+        def release() -> None:
+            while left:
+                os.close(left.pop())
+
+        return release
+
     def _take(self, name: str, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         with self._guard:
@@ -89,19 +106,26 @@ class NamedLocks:
         return True
 
     def _open(self, name: str, lock: _Lock, deadline: float) -> bool:
+        handle = self._claimed(name, deadline)
+        if handle is None:
+            return False
+        lock.handle = handle
+        return True
+
+    def _claimed(self, name: str, deadline: float) -> int | None:
+        """The lock file, locked: it is let go by closing it. None: not in time."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while not _locked(handle):
                 if time.monotonic() >= deadline:
                     os.close(handle)
-                    return False
+                    return None
                 time.sleep(_LOOK_SECONDS)
         except BaseException:
             os.close(handle)
             raise
-        lock.handle = handle
-        return True
+        return handle
 
     def _give(self, name: str) -> None:
         lock = self._locks[name]

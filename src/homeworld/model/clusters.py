@@ -49,6 +49,29 @@ class ClusterSpec:
     given: frozenset[str] | None = None
 
 
+class RuleSetter(Protocol):
+    """Routing rules about to be set; made by :meth:`SwitchedClusters.begin_rules`, which has read those that
+    there are. For one thread at a time; closed by whoever has it, used or not.
+    """
+
+    @property
+    def rules(self) -> Mapping[str, str]:
+        """The rules that there are."""
+        ...
+
+    def set(self, rules: Mapping[str, str], timeout_seconds: float) -> None:
+        """Set all of them; returns once vtgate serves by them.
+
+        :raises DeadlineExceededError: not in time. :raises UnavailableError: nobody says what came of it.
+        :raises InvalidError: Vitess refuses them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let others set rules again; what was not set stays as it was."""
+        ...
+
+
 class Clusters(Protocol):
     """The clusters of an installation, one a branch."""
 
@@ -123,6 +146,27 @@ class Clusters(Protocol):
         ...
 
 
+class SwitchedClusters(Clusters, Protocol):
+    """Clusters of which some are used by nobody but us, and switched by their rules: the calls beyond
+    :class:`Clusters` are for those.
+    """
+
+    def begin_rules(self, branch_id: str) -> RuleSetter:
+        """Get ready to set rules while clients wait: what can be done before is done now. Nobody else sets
+        rules of the branch until it is closed.
+
+        :raises UnavailableError: it cannot be got ready now.
+        """
+        ...
+
+    def sidecar(self, branch_id: str, keyspace: str) -> str:
+        """The schema in which the tablets of a keyspace keep what they must know, on each of its servers.
+
+        :raises NotFoundError: the branch has no cluster of ours.
+        """
+        ...
+
+
 HANDED_OVER = "a switch of traffic has ended it"
 """What :meth:`ClusterMoves.progress` says (as ``unmeasured``) of a stream that must not run again."""
 
@@ -190,6 +234,17 @@ class MoveLook:
         return self.journaled or (self.reverse_journaled and not self.reverse_frozen) or self.denied
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterStream:
+    """A stream of a move: its number on the tablet of ``shard``'s primary, where it writes, and the shard
+    that it reads.
+    """
+
+    number: int
+    shard: str
+    source_shard: str
+
+
 class ClusterMoves(Protocol):
     """MoveTables and VDiff in a branch's cluster."""
 
@@ -240,6 +295,49 @@ class ClusterMoves(Protocol):
         """Move replica reads to the target (or ``back`` to the source); done already: a no-op.
 
         :raises DeadlineExceededError: Vitess could not in time, and has left them where they were.
+        """
+        ...
+
+    def streams(self, move: ClusterMove, *, reverse: bool) -> tuple[ClusterStream, ...]:
+        """The streams of a direction; empty: there are none.
+
+        :raises UnavailableError: the cluster does not say.
+        """
+        ...
+
+    def admit(self, move: ClusterMove) -> None:
+        """Let the primaries of both sides take writes to the tables: rules alone decide where they go.
+
+        :raises UnavailableError: the cluster does not answer.
+        """
+        ...
+
+    def serve_from(self, move: ClusterMove, keyspace: str) -> None:
+        """Let the primaries of one side's keyspace take writes to the tables, and those of the other none.
+
+        :raises UnavailableError: the cluster does not answer.
+        """
+        ...
+
+    def conclude(
+        self,
+        move: ClusterMove,
+        *,
+        back: bool,
+        starts: Mapping[str, str],
+        timeout_seconds: float,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Let Vitess make the switch that its rules have made already, with the origin quiet since: streams
+        end, those in the other direction are made, and begin at ``starts``. They do not run yet. Done
+        already: a no-op, but that those which do not run begin there.
+
+        :param back: whether the switch leads back to the source.
+        :param starts: by shard of the side that has the writes, the GTID set that its server had when the
+            first of them came. Empty: a switch that was not made by rules; its streams run already.
+        :param check: called before each act; raises where this is not the caller's to do any more.
+        :raises UnavailableError: it is not there yet; calling again goes on.
+        :raises InvalidError: a start is no GTID set of MySQL's.
         """
         ...
 

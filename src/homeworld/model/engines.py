@@ -7,7 +7,7 @@ decide what to offer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from homeworld.model.topology import Flavor
@@ -35,6 +35,8 @@ class Capabilities:
     :param repair: whether a verification can repair what differs.
     :param resumable_verification: whether a verification goes on where it was interrupted.
     :param any_statement_over_shards: whether it plans all that Vitess plans, or refuses beyond what is exact.
+    :param switched_by: who moves writes while clients wait; others may write past homeworld only where it is
+        Vitess.
     :param atomic_over_shards: how a transaction over several shards ends: ``one after the other`` or
         ``two-phase``.
     """
@@ -47,9 +49,22 @@ class Capabilities:
     repair: bool
     resumable_verification: bool
     any_statement_over_shards: bool
+    switched_by: str
     atomic_over_shards: str
 
 
+_VITESS = Capabilities(
+    flavors=frozenset({Flavor.MYSQL}),
+    vitess=True,
+    makes_servers=True,
+    shards_share_servers=False,
+    moves_from_shards=False,
+    repair=False,
+    resumable_verification=True,
+    any_statement_over_shards=True,
+    switched_by="homeworld; Vitess follows",
+    atomic_over_shards="one after the other",
+)
 CAPABILITIES: Mapping[EngineKind, Capabilities] = {
     EngineKind.LOCAL: Capabilities(
         flavors=frozenset(Flavor),
@@ -60,30 +75,11 @@ CAPABILITIES: Mapping[EngineKind, Capabilities] = {
         repair=True,
         resumable_verification=True,
         any_statement_over_shards=False,
+        switched_by="homeworld",
         atomic_over_shards="one after the other",
     ),
-    EngineKind.VITESS: Capabilities(
-        flavors=frozenset({Flavor.MYSQL}),
-        vitess=True,
-        makes_servers=True,
-        shards_share_servers=False,
-        moves_from_shards=False,
-        repair=False,
-        resumable_verification=True,
-        any_statement_over_shards=True,
-        atomic_over_shards="one after the other",
-    ),
-    EngineKind.ATTACHED: Capabilities(
-        flavors=frozenset({Flavor.MYSQL}),
-        vitess=True,
-        makes_servers=False,
-        shards_share_servers=False,
-        moves_from_shards=False,
-        repair=False,
-        resumable_verification=True,
-        any_statement_over_shards=True,
-        atomic_over_shards="one after the other",
-    ),
+    EngineKind.VITESS: _VITESS,
+    EngineKind.ATTACHED: replace(_VITESS, makes_servers=False, switched_by="Vitess"),
 }
 
 ON_VITESS = frozenset(engine for engine, can in CAPABILITIES.items() if can.vitess)

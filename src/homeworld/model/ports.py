@@ -226,6 +226,12 @@ class Outliving(Protocol):
         """Look after the workflow's streams no more; they go on."""
         ...
 
+    def keep_quiet(self, workflow_id: str, seconds: float) -> None:
+        """Ask nobody how far the streams are for so long, and say what was said last: clients wait,
+        and asking takes a while.
+        """
+        ...
+
 
 @runtime_checkable
 class Holding(Protocol):

@@ -175,6 +175,20 @@ def rules_for(
     return rules
 
 
+def switched_rules(rules: Mapping[str, str], tables: Iterable[str], origin: str, to: str) -> dict[str, str]:
+    """All rules as Vitess's own switch of writes leaves them (its ``changeWriteRoute``): the tables' names
+    without a keyspace and in ``origin`` lead to ``to``, whose own names need no rule.
+
+    >>> switched_rules({"wide.t": "shop.t", "t@replica": "wide.t"}, ["t"], "shop", "wide")
+    {'t@replica': 'wide.t', 't': 'wide.t', 'shop.t': 'wide.t'}
+    """
+    found = dict(rules)
+    for table in tables:
+        found.pop(f"{to}.{table}", None)
+        found[table] = found[f"{origin}.{table}"] = f"{to}.{table}"
+    return found
+
+
 def _stale(name: str, to: str, at_source: Mapping[str, str]) -> bool:
     """Whether after a cutover the rule would lead the target's own name away from the target.
 

@@ -17,7 +17,7 @@ from homeworld.engines.vitess.attached import AttachedClusters
 from homeworld.engines.vitess.cluster import LocalClusters
 from homeworld.engines.vitess.records import Records
 from homeworld.engines.vitess.watcher import ClusterWatcher
-from homeworld.model.clusters import ClusterSpec
+from homeworld.model.clusters import ClusterSpec, RuleSetter
 from homeworld.model.engines import EngineKind, refusal
 from homeworld.model.errors import DeadlineExceededError, InvalidError, NotFoundError, UnavailableError
 from homeworld.model.topology import BackendRole, Endpoint
@@ -29,8 +29,8 @@ _log = logging.getLogger("homeworld")
 
 
 class Vitess:
-    """Clusters beside an engine; where there is no Vitess, why. Implements ``model.clusters.Clusters``: what
-    would need Vitess raises UnavailableError with that reason.
+    """Clusters beside an engine; where there is no Vitess, why. Implements
+    ``model.clusters.SwitchedClusters``: what would need Vitess raises UnavailableError with that reason.
     """
 
     def __init__(self, engine: Servers, data_dir: Path) -> None:
@@ -216,6 +216,14 @@ class Vitess:
     ) -> None:
         """See Clusters."""
         self._of(branch_id).set_rules(branch_id, rules, names, timeout_seconds)
+
+    def begin_rules(self, branch_id: str) -> RuleSetter:
+        """See SwitchedClusters."""
+        return self._real().begin_rules(branch_id)
+
+    def sidecar(self, branch_id: str, keyspace: str) -> str:
+        """See SwitchedClusters."""
+        return self._real().sidecar(branch_id, keyspace)
 
     def await_rules(self, branch_id: str, rules: Mapping[str, str], timeout_seconds: float) -> None:
         """See Clusters."""

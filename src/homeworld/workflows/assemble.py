@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from homeworld.model.clusters import ClusterMoves, Clusters
+from homeworld.model.clusters import ClusterMoves, Clusters, SwitchedClusters
 from homeworld.model.ports import Engine, Gateways, Movers, Placements, Preconditions, SourceFence
 from homeworld.store.store import Store
 from homeworld.workflows import provisioning
@@ -25,7 +25,7 @@ from homeworld.workflows.move_tables.preconditions.checker import Checker
 from homeworld.workflows.move_tables.servers import ServerTools
 from homeworld.workflows.move_tables.vitess_known import finder
 from homeworld.workflows.move_tables.vitess_mover import VitessMovers
-from homeworld.workflows.move_tables.vitess_plans import vitess_plans
+from homeworld.workflows.move_tables.vitess_plans import attached_plans, vitess_plans
 from homeworld.workflows.placements import StillTables
 from homeworld.workflows.provisioning.branches import Branches, Databases
 from homeworld.workflows.provisioning.keyspaces import Keyspaces
@@ -52,9 +52,9 @@ def make_placements(
 
 
 def vitess_means(
-    local: Ports, preconditions: Preconditions, clusters: Clusters, moves: ClusterMoves
-) -> Means:
-    """What moves tables of databases on Vitess.
+    local: Ports, preconditions: Preconditions, clusters: SwitchedClusters, moves: ClusterMoves
+) -> tuple[Means, Means]:
+    """What moves tables of databases on Vitess: on clusters of ours, and on those that others run.
 
     :param local: what workflows on servers alone act on; most of it is the same.
     """
@@ -68,7 +68,7 @@ def vitess_means(
         movers=VitessMovers(moves, finder(store, local.engine)),
         vitess=VitessPorts(clusters, moves, followed),
     )
-    return Means(ports, vitess_plans(preconditions))
+    return Means(ports, vitess_plans(preconditions)), Means(ports, attached_plans(preconditions))
 
 
 def make_executor(
@@ -80,7 +80,7 @@ def make_executor(
     publish: Callable[[], None],
     *,
     owner: str,
-    clusters: Clusters | None = None,
+    clusters: SwitchedClusters | None = None,
     moves: ClusterMoves | None = None,
     placement: provisioning.Placement = provisioning.Placement.SHARED,
     workers: int = 6,
@@ -99,15 +99,16 @@ def make_executor(
     moving = Ports(store, engine, gateways, movers, fence, publish, ServerTools)
     preconditions = make_preconditions(store, engine)
     vitess: Means | None = None
+    attached: Means | None = None
     if clusters is not None and moves is not None:
-        vitess = vitess_means(moving, preconditions, clusters, moves)
+        vitess, attached = vitess_means(moving, preconditions, clusters, moves)
     handlers: tuple[Handler, ...] = (
         Databases(making),
         Branches(making),
         Keyspaces(making),
         KeyspaceResizes(making, gateways),
         GatewayResizes(making),
-        MoveTables(moving, preconditions, vitess=vitess),
+        MoveTables(moving, preconditions, vitess=vitess, attached=attached),
     )
     if clusters is not None:
         changing = EnginePorts(store, engine, gateways, clusters, ServerSight(), publish)

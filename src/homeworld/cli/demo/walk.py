@@ -40,6 +40,7 @@ VSCHEMA: dict[str, Any] = {
 }
 DELAYED_FLIGHTS = 2000
 DWELL_SECONDS = 1.0  # how long the application runs in each state before the next step
+POLL_SECONDS = 0.25  # as of `homeworld workflow`: the gateway is in the process that answers
 
 
 class DemoFailedError(Exception):
@@ -225,7 +226,7 @@ class Walk:
                 why = workflow["workflow_errors"] or "no error is told"
                 raise DemoFailedError(f"wanted {state}, came by {' → '.join(passed)}: {why}")
             self._tick()
-            time.sleep(0.1)
+            time.sleep(POLL_SECONDS)
 
     def _rows_verified(self, workflow: dict[str, Any]) -> int:
         vdiff = workflow["vdiff"]

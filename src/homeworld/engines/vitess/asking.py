@@ -80,14 +80,21 @@ class Asking(ABC):
         if looks.rules_of({"rules": own}) != wanted or len(own) != len(wanted):
             entries = [{"from_table": name, "to_tables": [to]} for name, to in wanted.items()]
             client.run_with_file("--rules-file", {"rules": [*kept, *entries]}, "ApplyRoutingRules")
-        deadline = time.monotonic() + timeout_seconds
+        deadline, rebuilt = time.monotonic() + timeout_seconds, time.monotonic() + _SHOWN_SECONDS
         while True:
-            view = self.seen_by_vtgate(branch_id)
-            late = [
-                name for name in names if view.rules.get(name) != wanted.get(name) or name in view.refused
-            ]
+            try:
+                view = self.seen_by_vtgate(branch_id)
+                late = [
+                    name for name in names if view.rules.get(name) != wanted.get(name) or name in view.refused
+                ]
+            except UnavailableError:
+                late = sorted(names)
             if not late:
                 return
+            if time.monotonic() >= rebuilt:
+                # Whoever set them died before it told what vtgate reads.
+                client.run("RebuildVSchemaGraph")
+                rebuilt = float("inf")
             if time.monotonic() >= deadline:
                 raise DeadlineExceededError(
                     f"vtgate of branch {branch_id} does not serve by the routing rules of "

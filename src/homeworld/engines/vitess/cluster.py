@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from homeworld.engines.vitess import arguments, binaries, crew, looks, records, 
 from homeworld.engines.vitess.asking import Asking
 from homeworld.engines.vitess.crew import Crew
 from homeworld.engines.vitess.records import Branch, Tablet
+from homeworld.engines.vitess.rule_setting import PreparedRules
 from homeworld.engines.vitess.topology import Topology, in_line
 from homeworld.engines.vitess.vtctldclient import Vtctldclient
 from homeworld.engines.vitess.watcher import ClusterWatcher
@@ -38,10 +40,14 @@ home_of = crew.home_of
 _ASK_SECONDS = 30.0
 _READ_SECONDS = 30.0
 _PATIENCE_SECONDS = 60.0
+_RULES_PATIENCE_SECONDS = 30.0
+# The words of MoveTables at which Vitess reads all rules, and writes them back. Those that end a move are
+# asked for with --keep-routing-rules.
+_CHANGES_RULES = frozenset({"create", "SwitchTraffic", "ReverseTraffic"})
 
 
 class LocalClusters(Asking):
-    """Implements ``model.clusters.Clusters`` beside an engine on this host.
+    """Implements ``model.clusters.SwitchedClusters`` beside an engine on this host.
 
     :param data_dir: of the engine.
     :param home: where the processes keep their files, for a new installation; None: ``crew.home_of``.
@@ -185,6 +191,65 @@ class LocalClusters(Asking):
         """
         branch = self._records.branch(branch_id)
         return looks.vtgate_view(looks.get_json(branch.vtgate_http_port, "/debug/vschema"))
+
+    def sidecar(self, branch_id: str, keyspace: str) -> str:
+        """The schema in which the tablets of a keyspace keep what they must know.
+
+        :raises NotFoundError: the branch has no cluster.
+        """
+        self._records.branch(branch_id)
+        return arguments.sidecar(branch_id, keyspace)
+
+    # -- rules: Vitess reads and writes all of them at once, so one after the other ----------------------
+
+    def begin_rules(self, branch_id: str) -> PreparedRules:
+        """Get ready to set rules while clients wait.
+
+        :raises UnavailableError: it cannot be got ready now.
+        """
+        client = self.vtctldclient(branch_id)
+        return PreparedRules(
+            client,
+            lambda rules, seconds: self.await_rules(branch_id, rules, seconds),
+            self._claim_rules(branch_id),
+        )
+
+    def _claim_rules(self, branch_id: str) -> Callable[[], None]:
+        return self._crew.locks.claim(f"{branch_id}.rules", _RULES_PATIENCE_SECONDS)
+
+    @contextmanager
+    def _rules_claimed(self, branch_id: str) -> Generator[None]:
+        release = self._claim_rules(branch_id)
+        try:
+            yield
+        finally:
+            release()
+
+    def apply_rules(self, branch_id: str, rules: Mapping[str, str]) -> None:
+        """Set all routing rules; returns once vtgate serves by them."""
+        with self._rules_claimed(branch_id):
+            super().apply_rules(branch_id, rules)
+
+    def set_rules(
+        self, branch_id: str, rules: Mapping[str, str], names: Collection[str], timeout_seconds: float
+    ) -> None:
+        """Set the rules of some names; all others stay as they are.
+
+        :raises DeadlineExceededError: vtgate does not serve by them in time.
+        """
+        with self._rules_claimed(branch_id):
+            super().set_rules(branch_id, rules, names, timeout_seconds)
+
+    def run(self, branch_id: str, *arguments: str, timeout_seconds: float) -> object:
+        """Run a command of vtctldclient; one that changes rules alone.
+
+        :raises HomeworldError: it was not reached, or refuses; see ``Asking``.
+        """
+        changes = arguments[0] == "MoveTables" and _CHANGES_RULES & set(arguments)
+        if not changes or "--dry-run" in arguments:
+            return super().run(branch_id, *arguments, timeout_seconds=timeout_seconds)
+        with self._rules_claimed(branch_id):
+            return super().run(branch_id, *arguments, timeout_seconds=timeout_seconds)
 
     # -- all clusters ----------------------------------------------------------------------------------------
 

@@ -2,23 +2,24 @@
 
 It decides nothing: what is so is read by :mod:`homeworld.engines.vitess.moves_look`, and each call asks first
 and does what is missing, unless its caller has just asked and clients wait. Traffic is moved in
-:mod:`homeworld.engines.vitess.moves_traffic`.
+:mod:`homeworld.engines.vitess.moves_traffic` and :mod:`homeworld.engines.vitess.moves_conclusion`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from homeworld.engines.vitess import moves_look as look
 from homeworld.engines.vitess.moves_commands import Commands, Vtctld
+from homeworld.engines.vitess.moves_conclusion import Conclusion
 from homeworld.engines.vitess.moves_look import VMove
 from homeworld.engines.vitess.moves_progress import progress_of
 from homeworld.engines.vitess.moves_traffic import Traffic
 from homeworld.engines.vitess.vdiff import Shown, is_known, shown, uuid_of
-from homeworld.model.clusters import ClusterMove, MoveLook
+from homeworld.model.clusters import ClusterMove, ClusterStream, MoveLook
 from homeworld.model.errors import HomeworldError, UnavailableError
 from homeworld.model.movers import MoverProgress, Verification
 from homeworld.model.topology import TabletType
@@ -48,6 +49,7 @@ class VitessMoves:
     def __init__(self, vtctld: Vtctld, tablet_vars: TabletVars = _no_vars) -> None:
         self._ask = Commands(vtctld)
         self._traffic = Traffic(self._ask)
+        self._conclusion = Conclusion(self._ask, self._traffic)
         self._vars = tablet_vars
 
     # -- making and ending -----------------------------------------------------------------------------------
@@ -194,6 +196,39 @@ class VitessMoves:
         :raises UnavailableError: not there yet.
         """
         self._traffic.settle(move, back=back, timeout_seconds=timeout_seconds)
+
+    def streams(self, move: ClusterMove, *, reverse: bool) -> tuple[ClusterStream, ...]:
+        """The streams of a direction; empty: there are none."""
+        found = self._ask.streams(move, reverse=reverse)
+        return tuple(
+            ClusterStream(stream.number, stream.shard, stream.source_shard)
+            for stream in (found.streams if found is not None else ())
+        )
+
+    def admit(self, move: ClusterMove) -> None:
+        """Let the primaries of both sides take writes to the tables."""
+        self._conclusion.admit(move)
+
+    def serve_from(self, move: ClusterMove, keyspace: str) -> None:
+        """Let the primaries of a keyspace take writes to the tables, and those of the other side none."""
+        self._traffic.serve_from(move, keyspace)
+
+    def conclude(
+        self,
+        move: ClusterMove,
+        *,
+        back: bool,
+        starts: Mapping[str, str],
+        timeout_seconds: float,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Let Vitess make the switch that its rules have made, and place the streams in the other direction.
+
+        :raises UnavailableError: it is not there yet; calling again goes on.
+        """
+        self._conclusion.conclude(
+            move, back=back, starts=starts, timeout_seconds=timeout_seconds, check=check
+        )
 
     # -- comparing -------------------------------------------------------------------------------------------
 

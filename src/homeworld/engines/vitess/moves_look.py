@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from homeworld.engines.vitess.answers import list_of, number_of, object_of, text_of
 from homeworld.model.clusters import ClusterMove, MoveLook
 from homeworld.model.errors import UnavailableError
+from homeworld.model.gtid import Position
 from homeworld.model.movers import Phase
 from homeworld.model.routing_rules import look_up
-from homeworld.model.topology import TabletType
+from homeworld.model.topology import Flavor, TabletType
 
 FROZEN = "FROZEN"
 FOR_CUTOVER = "stopped for cutover"
@@ -194,6 +195,14 @@ def leads_to(rules: Mapping[str, str], move: ClusterMove, tablet_type: TabletTyp
     if len(found) != 1:
         raise UnavailableError(f"the routing rules lead the moving tables to {', '.join(sorted(found))}")
     return found.pop()
+
+
+def position_text(gtid_set: str) -> str:
+    """A server's GTID set in the form in which Vitess keeps positions.
+
+    :raises InvalidError: none of MySQL's, which a statement might take for something else.
+    """
+    return f"MySQL56/{Position.parse(Flavor.MYSQL, gtid_set)}"
 
 
 def look_of(

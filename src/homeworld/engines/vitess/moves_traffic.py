@@ -88,10 +88,13 @@ class Traffic:
         try:
             if TabletType.PRIMARY in tablet_types:
                 self._ask.move(
-                    move, *_traffic(tablet_types, ANSWER_SECONDS, back=False), "--dry-run", reverse=back
+                    move,
+                    *switch_arguments(tablet_types, ANSWER_SECONDS, back=False),
+                    "--dry-run",
+                    reverse=back,
                 )
             else:
-                self._ask.move(move, *_traffic(tablet_types, ANSWER_SECONDS, back=back), "--dry-run")
+                self._ask.move(move, *switch_arguments(tablet_types, ANSWER_SECONDS, back=back), "--dry-run")
         except UnavailableError:
             raise
         except HomeworldError as error:
@@ -125,7 +128,7 @@ class Traffic:
         try:
             # As writes: once those are the target's, the way back has a name of its own.
             by_reverse = back and at_target
-            arguments = _traffic(tablet_types, seconds, back=back and not by_reverse)
+            arguments = switch_arguments(tablet_types, seconds, back=back and not by_reverse)
             if back or self._ask.streams(move, reverse=False) is not None:
                 self._ask.move(move, *arguments, reverse=by_reverse)
             else:
@@ -181,7 +184,7 @@ class Traffic:
                 if rules is not None:
                     return rules
             untouched = False
-            seen = self._look_closed(move)
+            seen = self.look_closed(move)
             if seen.at(back=back):
                 return self._ask.rules(move)
             journaled = seen.reverse_journaled if back else seen.journaled
@@ -217,7 +220,9 @@ class Traffic:
 
         :param journaled: it is past the point from which there is no way but on, whatever the lag.
         """
-        arguments = _traffic(PRIMARIES, seconds, back=False, lag=ANY_LAG if journaled else LAG_ALLOWED)
+        arguments = switch_arguments(
+            PRIMARIES, seconds, back=False, lag=ANY_LAG if journaled else LAG_ALLOWED
+        )
         self._ask.move(move, *arguments, reverse=back, timeout_seconds=max(1.0, seconds) + ANSWER_SECONDS)
 
     def settle(self, move: ClusterMove, *, back: bool, timeout_seconds: float) -> None:
@@ -232,7 +237,7 @@ class Traffic:
         deadline = time.monotonic() + timeout_seconds
         said = ""
         while True:
-            seen = self._look_closed(move)
+            seen = self.look_closed(move)
             if seen.at(back=back) and not seen.halfway:
                 return
             if time.monotonic() > deadline:
@@ -248,11 +253,11 @@ class Traffic:
                 _log.warning("move %s: settling: %s", move.name, error)
                 said = f": {error.message}"
                 if seen.denied and not journaled and self.look(move) == seen:
-                    self._allow(move, move.target if seen.primaries_switched else move.source)
+                    self.serve_from(move, move.target if seen.primaries_switched else move.source)
                     self._go_on(move, reverse=seen.primaries_switched)
             time.sleep(AGAIN_SECONDS)
 
-    def _look_closed(self, move: ClusterMove) -> MoveLook:
+    def look_closed(self, move: ClusterMove) -> MoveLook:
         """What is so, after what Vitess takes for ended is: once one stream is frozen it ends no other."""
         seen = self.look(move)
         if seen.halfway and self._freeze_rest(move, reverse=not seen.primaries_switched):
@@ -286,7 +291,7 @@ class Traffic:
         ):
             self._ask.move(move, "start", reverse=reverse)
 
-    def _allow(self, move: ClusterMove, keyspace: str) -> None:
+    def serve_from(self, move: ClusterMove, keyspace: str) -> None:
         """Let the primaries of a keyspace take writes to the tables, and those of the other none."""
         for name in (move.source, move.target):
             remove = ["--remove"] if name == keyspace else []
@@ -297,10 +302,17 @@ class Traffic:
                 self._ask.run(move, "RefreshStateByShard", place)
 
 
-def _traffic(
-    tablet_types: frozenset[TabletType], seconds: float, *, back: bool, lag: str = LAG_ALLOWED
+def switch_arguments(
+    tablet_types: frozenset[TabletType],
+    seconds: float,
+    *,
+    back: bool,
+    lag: str = LAG_ALLOWED,
+    reverse_replication: bool = True,
 ) -> list[str]:
     """The arguments of a switch.
+
+    :param reverse_replication: whether the streams in the other direction run afterwards; made they are.
 
     Without ``--initialize-target-sequences``: Vitess asks every shard for the largest id in a schema of the
     first shard's name, and ours have names of their own. Whoever switches raises the sequences.
@@ -311,5 +323,5 @@ def _traffic(
         f"--tablet-types={','.join(sorted(wanted))}",
         f"--timeout={max(1, round(seconds))}s",
         f"--max-replication-lag-allowed={lag}",
-        "--enable-reverse-replication",
+        f"--enable-reverse-replication={str(reverse_replication).lower()}",
     ]

@@ -33,6 +33,8 @@ _AWAY = (
     "connection refused", "connection error", "Unavailable", "no healthy tablet", "transport is closing",
     "etcdserver: ", "EOF", "no leader", "is not serving", "server is shutting down",
 )  # fmt: skip
+# For its input and to do its work, as long as a hold lasts: afterwards it does nothing any more.
+_WAITS_SECONDS = 20.0
 # How much longer than the client itself may take.
 _GRACE_SECONDS = 5.0
 
@@ -83,6 +85,46 @@ def json_of(stdout: str) -> Any:
     return value
 
 
+class Waiting:
+    """A command that was started and waits for the JSON that it is to be given: a process takes 50 ms to come
+    up, which nobody has to wait for then. Where nobody gives it any, also because this process has died, it
+    reads none and does nothing.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], what: str) -> None:
+        self.process = process
+        self._what = what
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still waits."""
+        return self.process.poll() is None
+
+    def give(self, content: object, timeout_seconds: float) -> None:
+        """Give it the JSON, and wait until it has done its work.
+
+        :raises DeadlineExceededError: not in time; it may have been done all the same.
+        :raises HomeworldError: as of :meth:`Vtctldclient.run`.
+        """
+        try:
+            _, stderr = self.process.communicate(json.dumps(content), timeout=max(0.5, timeout_seconds))
+        except subprocess.TimeoutExpired:
+            self.abandon()
+            raise DeadlineExceededError(
+                f"Vitess's {self._what} did not answer within {timeout_seconds:g} s"
+            ) from None
+        if self.process.returncode != 0:
+            raise error_of(stderr, self._what)
+
+    def abandon(self) -> None:
+        """End it, whatever it does. Before its input ends: it must never take that for what it was to get."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
 class Vtctldclient:
     """The client of one vtctld.
 
@@ -104,7 +146,7 @@ class Vtctldclient:
         """
         timeout = max(0.5, timeout_seconds)
         command = [*self._command(timeout), *arguments]
-        what = " ".join(part for part in arguments[:3] if not part.startswith("-"))
+        what = _what(arguments)
         try:
             done = subprocess.run(  # noqa: S603 - a program of ours, by its path
                 command,
@@ -113,7 +155,7 @@ class Vtctldclient:
                 text=True,
                 errors="replace",
                 timeout=timeout + _GRACE_SECONDS,
-                env={"PATH": "/usr/bin:/bin", "HOME": str(self._scratch), "TZ": "UTC"},
+                env=self._environment(),
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -142,3 +184,31 @@ class Vtctldclient:
             json.dump(content, file)
             file.flush()
             return self.run(*arguments, f"{flag}={file.name}", timeout_seconds=timeout_seconds)
+
+    def begin_with_input(self, flag: str, *arguments: str) -> Waiting:
+        """Start a command that reads JSON from a file, and let it wait for that.
+
+        :param flag: that names the file, as ``--rules-file``.
+        :raises UnavailableError: the program cannot be run.
+        """
+        command = [*self._command(_WAITS_SECONDS), *arguments, f"{flag}=/dev/stdin"]
+        try:
+            process = subprocess.Popen(  # noqa: S603 - a program of ours, by its path
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env=self._environment(),
+            )
+        except OSError as error:
+            raise UnavailableError(f"{command[0]} cannot be run: {error}") from error
+        return Waiting(process, _what(arguments))
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": "/usr/bin:/bin", "HOME": str(self._scratch), "TZ": "UTC"}
+
+
+def _what(arguments: tuple[str, ...]) -> str:
+    return " ".join(part for part in arguments[:3] if not part.startswith("-"))

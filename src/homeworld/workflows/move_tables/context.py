@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from homeworld.model import vschema as vschemas
-from homeworld.model.clusters import ClusterMoves, Clusters
+from homeworld.model.clusters import ClusterMoves, ClusterStream, RuleSetter, SwitchedClusters
 from homeworld.model.errors import HomeworldError, InvalidError, UnavailableError
 from homeworld.model.movers import MoverSpec, Placement, ReplicaPlace, ThrottleLimits
 from homeworld.model.ports import Engine, Gateways, Mover, Movers, MoveWish, SourceFence
@@ -43,7 +43,7 @@ class VitessPorts:
     :param use_up: called with a vtgate and sequences, whose tablets then give no id that they had in hand.
     """
 
-    clusters: Clusters
+    clusters: SwitchedClusters
     moves: ClusterMoves
     followed: Callable[[str, Callable[[], None]], None]
     use_up: Callable[[Endpoint, Sequence[tuple[str, str]]], None] = use_up
@@ -80,11 +80,14 @@ class Hand:
     :param broken: the hold was not unbroken from the origin's last write to the publication.
     :param attempts: how many holds were tried; each has an id of its own.
     :param look_seconds: how long the newest look at what uses the tables took.
-    :param moved: on Vitess: it has begun this run's switch before, or ended it, so nothing is asked any more
-        that could hold it up.
-    :param called: on Vitess: it was asked for the switch since it was last looked at.
-    :param told: on Vitess: the rules that it has set by the switch, until they are written down.
-    :param switching: on Vitess: it is moving writes at this moment, and the hold has to outlast that.
+    :param moved: where a switch is Vitess's: it has begun this run's before, or ended it, so nothing is asked
+        any more that could hold it up.
+    :param called: there: it was asked for the switch since it was last looked at.
+    :param told: there: the rules that it has set by the switch, until they are written down.
+    :param setter: on Vitess: sets its rules, once everything else is ready.
+    :param streams: on Vitess: those of the way that traffic is about to take.
+    :param switching: where a switch is Vitess's: it is moving writes at this moment, and the hold has to
+        outlast that.
     :param held_until: monotonic time at which the gateways release the hold by themselves, at the earliest.
     :param finals: the quiet side's final positions, read under the locks.
     :param starts: where the opposite stream will start on the other side.
@@ -105,6 +108,8 @@ class Hand:
     moved: bool = False
     called: bool = False
     told: Mapping[str, str] | None = None
+    setter: RuleSetter | None = None
+    streams: tuple[ClusterStream, ...] = ()
     switching: bool = False
     look_seconds: float = 0.0
     held_until: float = 0.0
@@ -127,6 +132,12 @@ class Hand:
         locks, self.locks = self.locks, ExitStack()
         locks.close()
 
+    def leave_rules(self) -> None:
+        """Let others set rules in Vitess."""
+        setter, self.setter = self.setter, None
+        if setter is not None:
+            setter.close()
+
     def drop(self, gateways: Gateways) -> None:
         """Let everything go, whatever fails: what cannot be let go now ends by its own deadline, or with its
         connection.
@@ -135,11 +146,14 @@ class Hand:
         self.done.clear()
         self.broken = False
         hold_id, self.hold_id = self.hold_id, ""
-        for act in (self.unlock, *([lambda: gateways.release(hold_id)] if hold_id else []), self.tools.close):
+        released = [lambda: gateways.release(hold_id)] if hold_id else []
+        for act in (self.unlock, *released, self.leave_rules, self.tools.close):
             try:
                 act()
             except HomeworldError as error:
                 _log.warning("letting go: %s", error)
+            except Exception:  # noqa: BLE001 - the rest has to go, too
+                _log.exception("letting go")
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,16 +70,20 @@ class MoveTables:
         plans: Mapping[str, Plan[Context]] | None = None,
         *,
         vitess: Means | None = None,
+        attached: Means | None = None,
         performer: Callable[[Ports, Mapping[str, Plan[Context]]], Performer] = Performer,
     ) -> None:
         """:param plans: other plans than the usual, for tests that interrupt them.
         :param performer: what makes another performer of steps, for the same.
-        :param vitess: for databases on Vitess; None: there are none.
+        :param vitess: for databases on Vitess; None: there are none. ``attached``: for those of clusters that
+            others run; None: the same.
         """
         self._ports = ports
         self._means = {EngineKind.LOCAL: Means(ports, plans or all_plans(preconditions))}
         if vitess is not None:
             self._means |= dict.fromkeys(ON_VITESS, vitess)
+        if attached is not None:
+            self._means[EngineKind.ATTACHED] = attached
         self._memories: dict[str, Memory] = {}
         self._performers = {kind: performer(means.ports, means.plans) for kind, means in self._means.items()}
         self._teller = Teller()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -31,12 +32,16 @@ from homeworld.workflows.move_tables.preconditions.foreign_keys import left_behi
 from homeworld.workflows.move_tables.preconditions.mentions import users
 from homeworld.workflows.move_tables.preconditions.reader import read_users
 from homeworld.workflows.move_tables.preconditions.triggers import triggers_of
-from homeworld.workflows.move_tables.tools import IdColumn
+from homeworld.workflows.move_tables.tools import IdColumn, VitessStream
 
 LOCK_SECONDS = 2  # for a table's definition; whoever waits longer than that under a hold gives the hold up
 DROP_SECONDS = 30
 ANSWER_SECONDS = 30.0
 _NO_SUCH_THREAD = 1094
+_WRITES = re.compile(
+    r"\s*(?:/\*.*?\*/\s*)*(?:insert|update|delete|replace|with|call|load)\b", re.IGNORECASE | re.DOTALL
+)
+_BLOCKED = frozenset({"Waiting for table metadata lock", "Waiting for table level lock"})
 _log = logging.getLogger(__name__)
 _SEQUENCE_COLUMNS = {"id", "next_id", "cache"}
 
@@ -140,6 +145,18 @@ class ServerTools:
                         "is taking its place"
                     )
         return {place.shard: asked[place.endpoint.server_id] for place in places}
+
+    def stream_positions(self, place: ShardPlace, sidecar: str) -> Mapping[int, VitessStream]:
+        """How far the streams of Vitess are that write to the place."""
+        rows = self._connection(place.endpoint).query_all(
+            f"SELECT id, state, pos, message FROM {quote(sidecar, 'vreplication')} "
+            f"WHERE db_name = {tables.literal(place.schema)}"
+        )
+        found: dict[int, VitessStream] = {}
+        for number, *told in rows:
+            state, position, message = ((value or b"").decode("utf-8", "replace") for value in told)
+            found[int(number or 0)] = VitessStream(state, position.partition("/")[2], message)
+        return found
 
     def mark_logs(self, places: Sequence[ShardPlace]) -> None:
         """Write into the log of each place's server something that changes nothing."""
@@ -265,6 +282,25 @@ class ServerTools:
                 number = int(rows[0][0])
                 _log.warning("server %s: a fence that was left is ended", place.endpoint.server_id)
                 _kill(connection, number)
+
+    def end_blocked(self, places: Sequence[ShardPlace], tables: Sequence[str]) -> None:
+        """End what writes rows, or names one of the tables, and waits for a lock on a table there."""
+        named = re.compile("|".join(rf"\b{re.escape(table)}\b" for table in tables), re.IGNORECASE)
+        schemas: dict[str, set[str]] = {}
+        for place in places:
+            schemas.setdefault(place.endpoint.server_id, set()).add(place.schema)
+        for place in {place.endpoint.server_id: place for place in places}.values():
+            connection = self._connection(place.endpoint)
+            for row in connection.query_all("SHOW FULL PROCESSLIST"):
+                schema, state, text = ((row[at] or b"").decode("utf-8", "replace") for at in (3, 6, 7))
+                waits = state in _BLOCKED and schema in schemas[place.endpoint.server_id]
+                if waits and (_WRITES.match(text) or named.search(text)):
+                    number = int(row[0] or 0)
+                    _log.warning(
+                        "server %s: connection %d waits for tables that have moved, and is ended",
+                        place.endpoint.server_id, number,
+                    )  # fmt: skip
+                    _kill(connection, number)
 
     # -- connections -----------------------------------------------------------------------------------------
 

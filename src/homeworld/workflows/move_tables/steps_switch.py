@@ -239,7 +239,37 @@ def hold(context: Context, way: Way) -> None:
     _hold(context, DRAIN_SECONDS[-1], way.origin)
 
 
-def _hold(context: Context, drain_seconds: float, *sides: Side) -> None:
+def hold_with_replicas(context: Context, way: Way) -> None:
+    """The same with replica reads, where their transactions end at once: over a vtgate one that goes on
+    beyond the switch would have to begin anew. Those that take longer are not waited for.
+
+    :raises DeadlineExceededError: transactions under way do not end in time, in no attempt.
+    """
+    try:
+        _hold(context, DRAIN_SECONDS[0], way.origin, way.to, tablet_types=frozenset(TabletType))
+    except DeadlineExceededError as error:
+        _log.info("workflow %s: not held with replicas: %s", context.workflow.id, error)
+        context.lease.check()
+        time.sleep(BETWEEN_SECONDS)
+        hold(context, way)
+
+
+def hold_replicas(context: Context) -> None:
+    """Replica reads of the tables wait for a moment, if their transactions end at once."""
+    types = frozenset({TabletType.REPLICA, TabletType.RDONLY})
+    try:
+        _hold(context, DRAIN_SECONDS[0], context.source, context.target, tablet_types=types)
+    except DeadlineExceededError as error:
+        _log.info("workflow %s: replica reads are not held: %s", context.workflow.id, error)
+        context.hand.hold_id = ""
+
+
+def _hold(
+    context: Context,
+    drain_seconds: float,
+    *sides: Side,
+    tablet_types: frozenset[TabletType] = frozenset({TabletType.PRIMARY}),
+) -> None:
     # Before anybody waits: what one that is not there has left locked, others would wait for under the hold.
     end_fences(context, *sides)
     end_strangers(context, *sides)
@@ -255,7 +285,7 @@ def _hold(context: Context, drain_seconds: float, *sides: Side) -> None:
             hold_id=hold_id,
             branch_id=context.workflow.branch_id,
             tables=frozenset((side.name, table) for side in sides for table in context.tables),
-            tablet_types=frozenset({TabletType.PRIMARY}),
+            tablet_types=tablet_types,
             drain_seconds=drain_seconds,
             hold_seconds=HOLD_SECONDS,
             subject=context.subject,
@@ -270,12 +300,13 @@ def _hold(context: Context, drain_seconds: float, *sides: Side) -> None:
         raise
 
 
-def _held(context: Context) -> bool:
+def held(context: Context) -> bool:
+    """Whether every gateway has held since the hold in hand was asked for."""
     hold_id = context.hand.hold_id
     return bool(hold_id) and context.ports.gateways.is_held(hold_id)
 
 
-def _left(context: Context, at_most: float) -> float:
+def time_left(context: Context, at_most: float) -> float:
     """How long a step between hold and commit may take.
 
     :raises DeadlineExceededError: the switch has taken too long already.
@@ -291,10 +322,11 @@ def fence(context: Context, way: Way) -> None:
 
     :raises DeadlineExceededError: some transaction outside the gateways does not end in time.
     """
-    _lock(context, way, _left(context, LOCK_SECONDS))
+    lock(context, way, time_left(context, LOCK_SECONDS))
 
 
-def _lock(context: Context, way: Way, seconds: float) -> None:
+def lock(context: Context, way: Way, seconds: float) -> None:
+    """Lock the origin's tables anew, and read where its servers stand then."""
     context.hand.unlock()
     places = context.owner(way.origin)
     context.hand.finals = context.hand.locks.enter_context(
@@ -318,7 +350,7 @@ def drain(context: Context, way: Way) -> None:
 
     :raises DeadlineExceededError: not in time.
     """
-    context.mover(way.stream).drain(context.hand.finals, _left(context, HOLD_SECONDS))
+    context.mover(way.stream).drain(context.hand.finals, time_left(context, HOLD_SECONDS))
 
 
 def read_positions(context: Context, way: Way) -> None:
@@ -332,8 +364,8 @@ def still_held(context: Context) -> None:
     :raises DeadlineExceededError: a gateway may have released by itself, or soon would.
     :raises UnavailableError: the tables are not locked any more.
     """
-    _left(context, HOLD_SECONDS)
-    if not _held(context):
+    time_left(context, HOLD_SECONDS)
+    if not held(context):
         raise DeadlineExceededError("a gateway released the hold before the traffic could move")
     if isinstance(context.hand.finals, Holding) and not context.hand.finals.holding():
         raise UnavailableError("a server let go of the locked tables before the traffic could move")
@@ -342,7 +374,7 @@ def still_held(context: Context) -> None:
 # -- the commit points -------------------------------------------------------------------------------------
 
 
-def _same_primaries(context: Context, tx: Transaction) -> None:
+def same_primaries(context: Context, tx: Transaction) -> None:
     """What was locked, drained and read is what clients have written to: gateways find a shard's primary by
     what the store says, and one that was replaced since has not what its heir has taken.
 
@@ -357,7 +389,7 @@ def _same_primaries(context: Context, tx: Transaction) -> None:
 def commit_to_target(context: Context) -> None:
     """From here on the target owns writes; replica traffic goes along."""
     with context.commit("commit") as tx:
-        _same_primaries(context, tx)
+        same_primaries(context, tx)
         context.route_closed(tx, TrafficPhase.TARGET)
         tx.workflows.update(
             context.workflow.id,
@@ -370,7 +402,7 @@ def commit_to_target(context: Context) -> None:
 def commit_to_source(context: Context) -> None:
     """From here on the source owns writes again, replica traffic too."""
     with context.commit("commit") as tx:
-        _same_primaries(context, tx)
+        same_primaries(context, tx)
         context.route_closed(tx, TrafficPhase.SOURCE)
         tx.workflows.update(
             context.workflow.id,
@@ -408,12 +440,12 @@ def publish_held(context: Context, way: Way) -> None:
 
     :raises DeadlineExceededError: the hold ended meanwhile; tried again.
     """
-    if not _held(context):
+    if not held(context):
         context.hand.unlock()  # what waits at our own locks is under way, and would never end
         context.hand.broken = True
         _hold(context, DRAIN_SECONDS[-1], way.origin, way.to)
     publish(context)
-    if not _held(context):
+    if not held(context):
         raise DeadlineExceededError("the hold ended before every gateway had the new routes")
 
 
@@ -429,7 +461,7 @@ def sweep(context: Context, way: Way) -> None:
         context.stop_mover(way.stream, STOP_SECONDS)  # it would be asked in vain for ever
         mover = None
     mover = mover or context.start_mover(way.stream)
-    _lock(context, way, LOCK_SECONDS)
+    lock(context, way, LOCK_SECONDS)
     mover.drain(context.hand.finals, BEHIND_SECONDS)
     raise_ids(context, way)
     context.hand.broken = False

@@ -5,8 +5,9 @@ over which it would send one as soon as it wakes up. A hold says nothing of thos
 force everywhere, every connection of the gateways' accounts at the servers concerned that no living gateway
 calls its own is ended, and its end waited for.
 
-On Vitess there are none: gateways reach vtgate only, which has one truth and breaks off what goes by an older
-one, and the gateways' accounts at the servers are its tablets'.
+On Vitess there are none: gateways reach vtgate only, which has one truth, and the gateways' accounts at the
+servers are its tablets'. What such a gateway has sent through vtgate waits at the locked tables, and is ended
+before they are free (``vitess_switch.unfence``), or is broken off by tablets that deny the tables.
 
 Invariant: when :func:`end_strangers` has returned, no statement reaches the places over a connection of a
 gateway that did not acknowledge the hold, and none that it sent is still at work there.
@@ -28,7 +29,7 @@ def end_fences(context: Context, *sides: Side) -> None:
 
     :raises UnavailableError: a server does not answer.
     """
-    if isinstance(context.ports.gateways, Knowing) and context.ports.vitess is None:
+    if isinstance(context.ports.gateways, Knowing):
         for side in sides:
             context.tools.end_fences(context.owner(side), context.tables)
 

@@ -16,6 +16,15 @@ from homeworld.replication.ddl import TargetForm
 
 
 @dataclass(frozen=True, slots=True)
+class VitessStream:
+    """A stream as its tablet keeps it. ``position`` is a GTID set; ``message`` says why it does not run."""
+
+    state: str
+    position: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class IdColumn:
     """A table's column whose values are given out: by AUTO_INCREMENT or by a sequence."""
 
@@ -79,6 +88,14 @@ class Tools(Protocol):
         """
         ...
 
+    def stream_positions(self, place: ShardPlace, sidecar: str) -> Mapping[int, VitessStream]:
+        """How far the streams of Vitess are that write to the place, by their numbers.
+
+        :param sidecar: the schema in which the place's tablet keeps them.
+        :raises UnavailableError: the server does not answer.
+        """
+        ...
+
     def mark_logs(self, places: Sequence[ShardPlace]) -> None:
         """Write into the log of each place's server (MySQL) something that is of no table and changes
         nothing, but counts as a position. Servers that take no writes are left.
@@ -138,6 +155,15 @@ class Tools(Protocol):
 
     def end_fences(self, places: Sequence[ShardPlace], tables: Sequence[str]) -> None:
         """End the sessions that keep these tables locked for a process which does not go on."""
+        ...
+
+    def end_blocked(self, places: Sequence[ShardPlace], tables: Sequence[str]) -> None:
+        """End the connections whose statements write rows, or name one of these tables, and wait for a lock
+        on a table of the places' schemas: sent by the rules of before, they would be carried out on the old
+        side once the tables are free. A view or a routine may hide what is written.
+
+        :raises UnavailableError: a server does not answer.
+        """
         ...
 
     def warm(self, places: Sequence[ShardPlace]) -> None:

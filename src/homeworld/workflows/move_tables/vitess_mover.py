@@ -99,6 +99,11 @@ class VitessMover:
         self._told = replace(self._paced(found, now), passed=self._passed)
         return self._told
 
+    def keep_quiet(self, until: float) -> None:
+        """Ask again at that monotonic time at the earliest."""
+        self._asked = until - LOOK_SECONDS
+        self._answered = until  # nobody asked it meanwhile: that is no silence of its
+
     def _paced(self, found: MoverProgress, now: float) -> MoverProgress:
         """With how fast rows are copied, and for how long still."""
         then, before = self._rows
@@ -124,11 +129,12 @@ class VitessMover:
         self._definitions = found
 
     def drain(self, positions: Mapping[str, str], timeout_seconds: float) -> None:  # noqa: ARG002
-        """Vitess drains by itself at a switch.
+        """Nobody asks this of streams on Vitess: ``vitess_switch`` reads their positions itself, and Vitess's
+        own switch drains by itself.
 
         :raises InvalidError: always.
         """
-        raise InvalidError("streams on Vitess are drained by its own switch")
+        raise InvalidError("streams on Vitess are not drained through their mover")
 
     def verify(self, verify_id: str, *, repair: bool = False) -> None:
         """Begin comparing, or go on with it.
@@ -261,6 +267,15 @@ class VitessMovers:
             for direction in (FORWARD_STREAM, REVERSE_STREAM):
                 self._live.pop((workflow_id, direction), None)
                 self._looked.pop((workflow_id, direction), None)
+
+    def keep_quiet(self, workflow_id: str, seconds: float) -> None:
+        """Say of the workflow's streams what was said last for so long; 0: no longer."""
+        until = time.monotonic() + seconds
+        with self._guard:
+            for direction in (FORWARD_STREAM, REVERSE_STREAM):
+                self._looked[workflow_id, direction] = until - ATTACH_SECONDS
+                if (live := self._live.get((workflow_id, direction))) is not None:
+                    live.keep_quiet(until)
 
     def _attach(self, workflow_id: str, direction: str) -> VitessMover | None:
         try:

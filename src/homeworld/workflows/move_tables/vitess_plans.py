@@ -1,8 +1,8 @@
 """The plans of a move on Vitess: the names, ends and order of the local ones, carried out by a cluster.
 
-``docs/decisions/vitess.md`` says what happens if the process dies at each step. A switch in Vitess is a
-durable step before the commit point: the journal knows that it was begun, so that a failure behind it takes
-it back, whoever finds it.
+``docs/decisions/vitess.md`` says what happens if the process dies at each step. On a cluster that others run
+a switch in Vitess is a durable step before the commit point: the journal knows that it was begun, so that a
+failure behind it takes it back, whoever finds it. On ours Vitess makes it behind the commit point.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from homeworld.model.ports import Preconditions
 from homeworld.workflows.move_tables import steps_end, steps_start, steps_switch
 from homeworld.workflows.move_tables import vitess_start as begin
 from homeworld.workflows.move_tables import vitess_steps as v
+from homeworld.workflows.move_tables import vitess_switch as s
 from homeworld.workflows.move_tables.context import Context, Way
 from homeworld.workflows.move_tables.decide import (
     CANCEL,
@@ -34,13 +35,24 @@ Act = Callable[[Context], None]
 
 
 def vitess_plans(preconditions: Preconditions) -> Mapping[str, Plan[Context]]:
-    """The plans that :mod:`homeworld.workflows.move_tables.decide` names."""
+    """The plans that :mod:`homeworld.workflows.move_tables.decide` names, on a cluster that only we use."""
+    return _plans(preconditions, _primaries)
+
+
+def attached_plans(preconditions: Preconditions) -> Mapping[str, Plan[Context]]:
+    """The same on a cluster that others use, too: they are held by Vitess's own switch alone."""
+    return _plans(preconditions, _primaries_by_vitess)
+
+
+def _plans(
+    preconditions: Preconditions, primaries: Callable[[str, str, Preconditions | None], Plan[Context]]
+) -> Mapping[str, Plan[Context]]:
     plans = (
         _start(preconditions),
         _replicas(SWITCH_REPLICAS, FORWARD_STREAM, preconditions),
-        _primaries(SWITCH_PRIMARIES, FORWARD_STREAM, preconditions),
+        primaries(SWITCH_PRIMARIES, FORWARD_STREAM, preconditions),
         _replicas(REVERSE_REPLICAS, REVERSE_STREAM, None),
-        _primaries(REVERSE_PRIMARIES, REVERSE_STREAM, None),
+        primaries(REVERSE_PRIMARIES, REVERSE_STREAM, None),
         _cut_over(),
         _cancel(),
         _settle(),
@@ -100,13 +112,65 @@ def _replicas(name: str, stream: str, preconditions: Preconditions | None) -> Pl
             ),
             Step("commit", lambda context: v.commit_replicas(context, switched=forward), sort=Sort.COMMIT),
             _fleeting("await the rules", begin.await_stored),
+            _fleeting("keep quiet", v.keep_quiet),
+            _fleeting("hold replica reads", steps_switch.hold_replicas),
             _fleeting("publish", steps_start.publish),
+            _fleeting("release", lambda context: context.release_hold()),
+            _fleeting("ask again", v.ask_again),
         ),
     )
 
 
 def _primaries(name: str, stream: str, preconditions: Preconditions | None) -> Plan[Context]:
     """Move writes along ``stream``; ``preconditions`` are asked once more where they are given."""
+
+    def along(act: Callable[[Context, Way], None]) -> Act:
+        return lambda context: act(context, context.way(stream))
+
+    def unlock(context: Context) -> None:
+        context.hand.unlock()
+
+    first = (
+        (_fleeting("check again", lambda context: steps_switch.check_again(context, _some(preconditions))),)
+        if preconditions is not None
+        else ()
+    )
+    return Plan(
+        name,
+        (
+            _fleeting("ask Vitess", along(s.look_first)),
+            *first,
+            _fleeting("wait for replicas", along(steps_switch.wait_replicas)),
+            _fleeting("come close", along(steps_switch.come_close)),
+            _fleeting("look for users", along(v.look_for_users)),
+            Step("move replica reads along", along(v.switch_replicas), undo=v.unswitch_replicas),
+            Step("let both sides take writes", s.admit, undo=along(s.unadmit)),
+            _fleeting("get ready", along(s.get_ready), lambda context: context.hand.leave_rules()),
+            _fleeting("keep quiet", v.keep_quiet, v.ask_again),
+            _fleeting("hold", along(steps_switch.hold_with_replicas), lambda context: context.release_hold()),
+            _fleeting("fence", along(steps_switch.fence), unlock),
+            _fleeting("drain", along(s.drain)),
+            _fleeting("raise ids", along(v.raise_ids)),
+            _fleeting("read positions", along(steps_switch.read_positions)),
+            _fleeting("still held", steps_switch.still_held),
+            Step("commit", along(s.commit), sort=Sort.COMMIT),
+            _fleeting("publish", along(s.publish)),
+            _fleeting("sweep", along(s.sweep)),
+            _fleeting("set the rules in Vitess", along(s.set_rules)),
+            _fleeting("release", steps_switch.open_tables),
+            _fleeting("forget that they were closed", s.forget_closing),
+            _fleeting("ask again", v.ask_again),
+            Step("conclude in Vitess", along(s.conclude)),
+            # By now the origin's tablets take no writes any more.
+            _fleeting("unfence", along(s.unfence)),
+            Step("read back the rules", s.read_back),
+            _fleeting(STOP_STREAM, along(steps_switch.stop_stream)),
+        ),
+    )
+
+
+def _primaries_by_vitess(name: str, stream: str, preconditions: Preconditions | None) -> Plan[Context]:
+    """The same by Vitess's own switch, for which clients wait."""
 
     def along(act: Callable[[Context, Way], None]) -> Act:
         return lambda context: act(context, context.way(stream))
@@ -124,6 +188,7 @@ def _primaries(name: str, stream: str, preconditions: Preconditions | None) -> P
             _fleeting("come close", along(v.come_close)),
             _fleeting("look for users", along(v.look_for_users)),
             Step("move replica reads along", along(v.switch_replicas), undo=v.unswitch_replicas),
+            _fleeting("keep quiet", v.keep_quiet, v.ask_again),
             _fleeting("hold", along(steps_switch.hold), lambda context: context.release_hold()),
             _fleeting("raise ids", along(v.raise_ids)),
             _fleeting("let positions be saved", along(v.save_positions)),
@@ -133,6 +198,7 @@ def _primaries(name: str, stream: str, preconditions: Preconditions | None) -> P
             _fleeting("publish", along(steps_switch.publish_held)),
             _fleeting("release", steps_switch.open_tables),
             _fleeting("forget that they were closed", steps_switch.forget_closing),
+            _fleeting("ask again", v.ask_again),
             _fleeting(STOP_STREAM, along(steps_switch.stop_stream)),
         ),
     )

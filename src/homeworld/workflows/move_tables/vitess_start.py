@@ -86,17 +86,11 @@ def is_foreign(context: Context) -> bool:
 
 
 def apply_stored(context: Context) -> None:
-    """The cluster serves by the stored rules."""
+    """The cluster serves by the stored rules of the move's tables; others are left as they are."""
     clusters, branch_id = vitess(context).clusters, context.workflow.branch_id
     rules = stored_rules(context)
-    if is_foreign(context):
-        context.confirm()
-        clusters.set_rules(branch_id, rules, _own_rules(context), RULES_SECONDS)
-        return
-    if dict(clusters.rules(branch_id)) != rules:
-        context.confirm()
-        clusters.apply_rules(branch_id, rules)
-    clusters.await_rules(branch_id, rules, RULES_SECONDS)
+    context.confirm()
+    clusters.set_rules(branch_id, rules, _own_rules(context), RULES_SECONDS)
 
 
 def await_stored(context: Context) -> None:

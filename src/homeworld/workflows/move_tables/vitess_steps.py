@@ -1,7 +1,8 @@
-"""Steps that move traffic on Vitess, and those that end a move there: each asks Vitess first.
+"""Steps that move replica reads on Vitess, those that move writes on a cluster that others run, and those
+that end a move. Each asks Vitess first.
 
-Invariants: after Vitess has moved writes nothing is asked any more that could hold up writing it down; ids
-are raised under the hold by us, because Vitess asks for the largest in one schema's name only.
+Invariants: where Vitess has moved writes itself nothing is asked any more that could hold up writing it down;
+ids are raised under the hold by us, because Vitess asks for the largest in one schema's name only.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from homeworld.model.errors import DeadlineExceededError
-from homeworld.model.ports import Preconditions
+from homeworld.model.ports import Outliving, Preconditions
 from homeworld.model.states.move_tables import State
 from homeworld.model.topology import BackendRole, TabletType
 from homeworld.workflows.move_tables import steps_end, steps_start, steps_switch
@@ -71,6 +72,24 @@ def look_for_users(context: Context, way: Way) -> None:
     if not context.hand.moved:
         steps_switch.look_for_users(context, way)
         vitess(context).moves.check(move_of(context), PRIMARIES, back=is_back(context, way))
+
+
+def keep_quiet(context: Context) -> None:
+    """From here on nobody asks Vitess for figures: each time it would take a tenth of a second from clients
+    that wait.
+    """
+    _let_ask(context, steps_switch.HOLD_SECONDS)
+
+
+def ask_again(context: Context) -> None:
+    """Figures are asked for as ever."""
+    _let_ask(context, 0.0)
+
+
+def _let_ask(context: Context, seconds: float) -> None:
+    movers = context.ports.movers
+    if isinstance(movers, Outliving):
+        movers.keep_quiet(context.workflow.id, seconds)
 
 
 def switch_replicas(context: Context, way: Way) -> None:
