@@ -375,7 +375,7 @@ def test_a_command_that_does_not_end_is_told_of_and_ended(ground: Ground) -> Non
 
 def test_what_the_command_complains_of_is_told(ground: Ground) -> None:
     program = ground.folder / "vtctldclient"
-    refusing = "echo 'Error: rpc error: code = Unavailable desc = no leader' >&2; exit 1 #"
+    refusing = "cat >/dev/null; echo 'Error: rpc error: code = Unavailable desc = no leader' >&2; exit 1 #"
     program.write_text(program.read_text().replace("cat >", refusing))
     setter = ground.ready()
     with pytest.raises(UnavailableError, match="no leader"):
