@@ -167,6 +167,8 @@ class SwitchedClusters(Clusters, Protocol):
         ...
 
 
+STOPPED_AT_DDL = "Stopped at DDL "
+"""How the message of a stream begins that has stopped before a schema statement, which follows."""
 HANDED_OVER = "a switch of traffic has ended it"
 """What :meth:`ClusterMoves.progress` says (as ``unmeasured``) of a stream that must not run again."""
 

@@ -87,8 +87,9 @@ class Asking(ABC):
                 late = [
                     name for name in names if view.rules.get(name) != wanted.get(name) or name in view.refused
                 ]
-            except UnavailableError:
-                late = sorted(names)
+                why = "; ".join(view.refused.values()) or "it serves by other rules"
+            except UnavailableError as error:
+                late, why = sorted(names), error.message
             if not late:
                 return
             if time.monotonic() >= rebuilt:
@@ -98,7 +99,7 @@ class Asking(ABC):
             if time.monotonic() >= deadline:
                 raise DeadlineExceededError(
                     f"vtgate of branch {branch_id} does not serve by the routing rules of "
-                    f"{', '.join(sorted(late)[:4])} after {timeout_seconds:g} s"
+                    f"{', '.join(sorted(late)[:4])} after {timeout_seconds:g} s: {why}"
                 )
             time.sleep(_PAUSE_SECONDS)
 

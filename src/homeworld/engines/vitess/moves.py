@@ -103,11 +103,8 @@ class VitessMoves:
         for keyspace in (move.source, move.target):
             shards = look.shards_of(self._ask.run(move, "FindAllShardsInKeyspace", keyspace))
             for shard, record in shards.items():
-                place = f"{keyspace}/{shard}"
-                denied = f"--denied-tables={','.join(move.tables)}"
                 if look.denied_tables(record) & frozenset(move.tables):
-                    self._ask.run(move, "SetShardTabletControl", denied, "--remove", place, "primary")
-                    self._ask.run(move, "RefreshStateByShard", place)
+                    self._ask.deny(move, f"{keyspace}/{shard}", denied=False)
                 if keyspace == move.source:
                     query = f"delete from _vt.vreplication where workflow = {_literal(name)}"  # noqa: S608
                     self._ask.run(move, "ExecuteFetchAsDBA", "--json", look.primary_of(record), query)

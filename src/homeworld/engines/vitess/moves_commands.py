@@ -54,6 +54,15 @@ class Commands:
             move, "MoveTables", *_named(move, reverse=reverse), *args, timeout_seconds=timeout_seconds
         )
 
+    def deny(self, move: ClusterMove, place: str, *, denied: bool) -> None:
+        """Have a shard's primary refuse the move's tables, or take them again.
+
+        :param place: the shard, as ``keyspace/shard``.
+        """
+        tables, remove = f"--denied-tables={','.join(move.tables)}", [] if denied else ["--remove"]
+        self.run(move, "SetShardTabletControl", tables, *remove, place, "primary")
+        self.run(move, "RefreshStateByShard", place)
+
     def vdiff(self, move: ClusterMove, *args: str) -> object:
         """A command of VDiff over the streams to the target."""
         return self.run(move, "VDiff", *_named(move, reverse=False), *args)

@@ -20,7 +20,14 @@ from collections.abc import Callable, Mapping
 from homeworld.engines.vitess import moves_look as look
 from homeworld.engines.vitess.moves_commands import ANSWER_SECONDS, Commands
 from homeworld.engines.vitess.moves_look import VStream
-from homeworld.engines.vitess.moves_traffic import ANY_LAG, PRIMARIES, Traffic, switch_arguments
+from homeworld.engines.vitess.moves_traffic import (
+    AGAIN_SECONDS,
+    ANY_LAG,
+    PRIMARIES,
+    SILENT_SECONDS,
+    Traffic,
+    switch_arguments,
+)
 from homeworld.model.clusters import ClusterMove
 from homeworld.model.errors import HomeworldError, UnavailableError
 from homeworld.model.gtid import Position
@@ -29,8 +36,6 @@ from homeworld.model.topology import Flavor, TabletType
 # For each of the waits of one call; they are short, as the origin is quiet. Three times as long a lock on a
 # keyspace outlives a vtctld that dies.
 CALL_SECONDS = 8.0
-AGAIN_SECONDS = 0.5  # between calls of a switch that does not come to its end
-SILENT_SECONDS = 1.0  # for Vitess to hear that nobody waits any more
 _log = logging.getLogger(__name__)
 
 
@@ -49,9 +54,7 @@ class Conclusion:
             shards = look.shards_of(self._ask.run(move, "FindAllShardsInKeyspace", keyspace))
             for shard, record in shards.items():
                 if look.denied_tables(record) & frozenset(move.tables):
-                    place, denied = f"{keyspace}/{shard}", f"--denied-tables={','.join(move.tables)}"
-                    self._ask.run(move, "SetShardTabletControl", denied, "--remove", place, "primary")
-                    self._ask.run(move, "RefreshStateByShard", place)
+                    self._ask.deny(move, f"{keyspace}/{shard}", denied=False)
 
     def conclude(
         self,
@@ -112,7 +115,7 @@ class Conclusion:
             if not _is_at(stream, starts):
                 start = look.position_text(starts[stream.source_shard])
                 _position(stream)  # no more than that goes into a statement
-                now = f"MySQL56/{_printed(stream)}"
+                now = look.FLAVOR + _printed(stream)
                 query = (
                     f"update _vt.vreplication set pos = '{start}' where id = {stream.number:d} "  # noqa: S608
                     f"and state = 'Stopped' and pos = '{now}'"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from homeworld.engines.vitess.answers import list_of, number_of, object_of, text_of
-from homeworld.model.clusters import ClusterMove, MoveLook
+from homeworld.model.clusters import STOPPED_AT_DDL, ClusterMove, MoveLook
 from homeworld.model.errors import UnavailableError
 from homeworld.model.gtid import Position
 from homeworld.model.movers import Phase
@@ -21,7 +21,7 @@ FROZEN = "FROZEN"
 FOR_CUTOVER = "stopped for cutover"
 FOR_VDIFF = "for vdiff"
 STOPPED_AT_POSITION = "Stopped at position "
-STOPPED_AT_DDL = "Stopped at DDL "
+FLAVOR = "MySQL56/"  # in front of a GTID set in a stream's row
 TERMINAL = "terminal error"
 REVERSE = "_reverse"
 _UNKNOWN_LAG = 2**62  # Vitess tells the largest number while it copies
@@ -202,7 +202,7 @@ def position_text(gtid_set: str) -> str:
 
     :raises InvalidError: none of MySQL's, which a statement might take for something else.
     """
-    return f"MySQL56/{Position.parse(Flavor.MYSQL, gtid_set)}"
+    return f"{FLAVOR}{Position.parse(Flavor.MYSQL, gtid_set)}"
 
 
 def look_of(

@@ -294,12 +294,8 @@ class Traffic:
     def serve_from(self, move: ClusterMove, keyspace: str) -> None:
         """Let the primaries of a keyspace take writes to the tables, and those of the other none."""
         for name in (move.source, move.target):
-            remove = ["--remove"] if name == keyspace else []
             for shard in look.shards_of(self._ask.run(move, "FindAllShardsInKeyspace", name)):
-                place = f"{name}/{shard}"
-                denied = f"--denied-tables={','.join(move.tables)}"
-                self._ask.run(move, "SetShardTabletControl", denied, *remove, place, "primary")
-                self._ask.run(move, "RefreshStateByShard", place)
+                self._ask.deny(move, f"{name}/{shard}", denied=name != keyspace)
 
 
 def switch_arguments(

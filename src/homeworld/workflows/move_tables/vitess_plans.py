@@ -163,7 +163,7 @@ def _primaries(name: str, stream: str, preconditions: Preconditions | None) -> P
             Step("conclude in Vitess", along(s.conclude)),
             # By now the origin's tablets take no writes any more.
             _fleeting("unfence", along(s.unfence)),
-            Step("read back the rules", s.read_back),
+            Step("read back the rules", begin.read_back_rules),
             _fleeting(STOP_STREAM, along(steps_switch.stop_stream)),
         ),
     )

@@ -234,6 +234,15 @@ def read_back(context: Context) -> None:
             raise InvalidError(
                 f"table {table} is not in the vschema that Vitess has of {context.target.name}"
             )
+    _store_told(context, told)
+
+
+def read_back_rules(context: Context) -> None:
+    """The stored rules are those that Vitess has set."""
+    _store_told(context, told_rules(context))
+
+
+def _store_told(context: Context, told: Mapping[str, str]) -> None:
     with context.write() as tx:
         stored = tx.routes.rules(context.workflow.branch_id)
         rules = with_vitess(context, stored, told)

@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import Mapping
 
-from homeworld.model.clusters import ClusterMove, RuleSetter
+from homeworld.model.clusters import STOPPED_AT_DDL, ClusterMove, RuleSetter
 from homeworld.model.errors import DeadlineExceededError, UnavailableError
 from homeworld.model.gtid import Position
 from homeworld.model.routing_rules import look_up, switched_rules
@@ -26,7 +26,7 @@ from homeworld.store.workflows import WorkflowFields
 from homeworld.workflows.move_tables import steps_switch
 from homeworld.workflows.move_tables.context import Context, Way
 from homeworld.workflows.move_tables.tools import VitessStream
-from homeworld.workflows.move_tables.vitess_start import move_of, told_rules, vitess, with_vitess
+from homeworld.workflows.move_tables.vitess_start import move_of, vitess, with_vitess
 from homeworld.workflows.move_tables.vitess_steps import (
     SETTLE_SECONDS,
     is_back,
@@ -39,7 +39,6 @@ RULES_SECONDS = 10.0
 CONCLUDE_SECONDS = 60.0
 UP_SECONDS = 0.2  # for what sets the rules to come up, before clients wait
 CALM_SECONDS = 0.5  # for clients to catch up, before Vitess is kept busy again
-STOPPED_AT_DDL = "Stopped at DDL"
 LOOK_SECONDS = 0.004  # between looks at how far the streams are; a round trip to each server
 
 _log = logging.getLogger(__name__)
@@ -159,14 +158,11 @@ def commit(context: Context, way: Way) -> None:
         stored = tx.routes.rules(context.workflow.branch_id)
         rules = with_vitess(context, stored, _switched(told, move, back=back))
         tx.routes.move_rules(context.workflow.branch_id, rules, context.subject, context.both_sides)
-        tx.workflows.update(
-            context.workflow.id,
-            primaries_switched=not back,
-            replicas_switched=not back,
-        )
-        tx.workflows.update(context.workflow.id, **_starts(context, back=back))
+        fields = _starts(context, back=back)
+        fields |= {"primaries_switched": not back, "replicas_switched": not back}
         if back:
-            tx.workflows.update(context.workflow.id, verified=False)
+            fields |= {"verified": False}
+        tx.workflows.update(context.workflow.id, **fields)
 
 
 def _switched(rules: Mapping[str, str], move: ClusterMove, *, back: bool) -> dict[str, str]:
@@ -278,13 +274,3 @@ def conclude(context: Context, way: Way) -> None:
     workflow = context.workflow
     starts = workflow.forward_positions if back else workflow.reverse_positions
     moves.conclude(move, back=back, starts=starts, timeout_seconds=CONCLUDE_SECONDS, check=context.confirm)
-
-
-def read_back(context: Context) -> None:
-    """The stored rules are those that Vitess has."""
-    told = told_rules(context)
-    with context.write() as tx:
-        stored = tx.routes.rules(context.workflow.branch_id)
-        rules = with_vitess(context, stored, told)
-        if rules != dict(stored):
-            tx.routes.replace_rules(context.workflow.branch_id, rules)
