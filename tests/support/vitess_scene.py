@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
+import pytest
+
 from homeworld.model.agreement import merged
 from homeworld.model.clusters import ClusterSpec
 from homeworld.model.engines import EngineKind
@@ -23,6 +25,8 @@ from homeworld.model.errors import (
 from homeworld.model.tables import Table
 from homeworld.model.topology import Endpoint, Flavor, ShardPlace
 from homeworld.store.store import Store
+from homeworld.workflows import trouble
+from homeworld.workflows.move_tables import steps_switch, vitess_mover, vitess_switch
 from homeworld.workflows.move_tables.context import Ports, VitessPorts
 from homeworld.workflows.move_tables.handler import Means, MoveTables
 from homeworld.workflows.move_tables.tools import VitessStream
@@ -31,7 +35,7 @@ from homeworld.workflows.move_tables.vitess_mover import Known, VitessMovers
 from homeworld.workflows.move_tables.vitess_plans import attached_plans, vitess_plans
 from tests.support.stores import Shop
 from tests.support.vitess_fakes import NUMBERS, FakeMoves, VitessWorld, gtid
-from tests.support.workflow_scene import TABLE, Hook, Process, Scene, hooked
+from tests.support.workflow_scene import TABLE, Hook, Process, Scene, Scenes, hooked
 from tests.support.workflow_world import FakeGateways, FakeMovers, FakeTools, World, make_fence, make_table
 
 
@@ -276,3 +280,20 @@ def places(script: Sequence[str]) -> Callable[[str], None]:
             raise UnavailableError(f"nobody answers at {place}")
 
     return at
+
+
+def scene_at(scenes: Scenes, plan: str) -> VitessScene:
+    """A scene in which the plan is about to begin."""
+    scene = scenes.at(plan)
+    assert isinstance(scene, VitessScene)
+    return scene
+
+
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for what takes no time in memory."""
+    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_switch, "UP_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_switch, "CALM_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_mover, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(vitess_mover, "ATTACH_SECONDS", 0.0)

@@ -14,9 +14,8 @@ import pytest
 from homeworld.model.errors import DeadlineExceededError, UnavailableError
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.model.topology import ShardPlace, TabletType
-from homeworld.workflows import trouble
 from homeworld.workflows.move_tables import decide as d
-from homeworld.workflows.move_tables import steps_switch, vitess_mover, vitess_switch
+from homeworld.workflows.move_tables import steps_switch, vitess_switch
 from homeworld.workflows.move_tables.tools import VitessStream
 from tests.support import vitess_scene
 from tests.support.vitess_fakes import NUMBERS, UUID, VitessWorld
@@ -25,7 +24,9 @@ from tests.support.vitess_scene import (
     VitessProcess,
     VitessScene,
     VitessTools,
+    without_pauses,
 )
+from tests.support.vitess_scene import scene_at as at
 from tests.support.workflow_scene import BEGINNINGS, TABLE, Died, Scenes, writing
 
 S, T = State, Trigger
@@ -36,14 +37,9 @@ SWITCHES = (d.SWITCH_PRIMARIES, d.REVERSE_PRIMARIES)
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+    without_pauses(monkeypatch)
     monkeypatch.setattr(steps_switch, "HOLD_SECONDS", 600.0)
     monkeypatch.setattr(steps_switch, "SWITCH_SECONDS", 590.0)
-    monkeypatch.setattr(vitess_switch, "UP_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_switch, "CALM_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_mover, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_mover, "ATTACH_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +51,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
 def attached(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """On a cluster that others run, where a switch is Vitess's own."""
     return Scenes(tmp_path_factory.mktemp("attached"), AttachedScene)
-
-
-def at(scenes: Scenes, plan: str) -> VitessScene:
-    scene = scenes.at(plan)
-    assert isinstance(scene, VitessScene)
-    return scene
 
 
 # -- on a cluster of ours: Vitess makes the switch behind the rules ------------------------------------------

@@ -14,9 +14,8 @@ import pytest
 
 from homeworld.model.states.move_tables import State, Trigger
 from homeworld.model.topology import ShardPlace
-from homeworld.workflows import trouble
 from homeworld.workflows.move_tables import decide as d
-from homeworld.workflows.move_tables import steps_switch, vitess_mover, vitess_switch
+from homeworld.workflows.move_tables import steps_switch
 from homeworld.workflows.move_tables.context import Context, Side
 from homeworld.workflows.move_tables.vitess_plans import attached_plans, vitess_plans
 from homeworld.workflows.steps import Plan
@@ -25,7 +24,9 @@ from tests.support.vitess_scene import (
     VitessProcess,
     VitessScene,
     places,
+    without_pauses,
 )
+from tests.support.vitess_scene import scene_at as at
 from tests.support.workflow_scene import BEGINNINGS, PLANS, TABLE, Died, Scenes, writing
 from tests.support.workflow_world import FakePreconditions
 
@@ -39,14 +40,9 @@ SWITCHES = (d.SWITCH_PRIMARIES, d.REVERSE_PRIMARIES)
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
+    without_pauses(monkeypatch)
     monkeypatch.setattr(steps_switch, "HOLD_SECONDS", 600.0)
     monkeypatch.setattr(steps_switch, "SWITCH_SECONDS", 590.0)
-    monkeypatch.setattr(vitess_switch, "UP_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_switch, "CALM_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_mover, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_mover, "ATTACH_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +54,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
 def attached(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """On a cluster that others run, where a switch is Vitess's own."""
     return Scenes(tmp_path_factory.mktemp("attached"), AttachedScene)
-
-
-def at(scenes: Scenes, plan: str) -> VitessScene:
-    scene = scenes.at(plan)
-    assert isinstance(scene, VitessScene)
-    return scene
 
 
 @pytest.mark.parametrize("plans", [VITESS_PLANS, ATTACHED_PLANS], ids=["ours", "attached"])

@@ -11,11 +11,9 @@ from typing import cast
 import pytest
 
 from homeworld.model.errors import HomeworldError
-from homeworld.workflows import trouble
 from homeworld.workflows.move_tables import decide as d
-from homeworld.workflows.move_tables import steps_switch, vitess_mover, vitess_switch
 from homeworld.workflows.move_tables.vitess_plans import attached_plans, vitess_plans
-from tests.support.vitess_scene import AttachedScene, VitessScene
+from tests.support.vitess_scene import AttachedScene, VitessScene, without_pauses
 from tests.support.workflow_scene import BEGINNINGS, Died, Scenes, essence, writing
 from tests.support.workflow_world import FakePreconditions
 
@@ -35,12 +33,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trouble, "FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(steps_switch, "BETWEEN_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_switch, "UP_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_switch, "CALM_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_mover, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(vitess_mover, "ATTACH_SECONDS", 0.0)
+    without_pauses(monkeypatch)
 
 
 @pytest.fixture(scope="module")
